@@ -1,0 +1,1 @@
+"""Trainable pieces, pure torch."""

@@ -1,0 +1,1 @@
+"""Frozen Hugging Face models as streams of named tokens."""

@@ -1,0 +1,1 @@
+"""From a DataFrame with holes to tensors."""

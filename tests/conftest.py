@@ -1,0 +1,22 @@
+"""Shared fixtures: one thread, fixed seeds, and CUDA tests that skip without one."""
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed_everything():
+    np.random.seed(0)  # noqa: NPY002 - the legacy generator is what sklearn falls back on
+    torch.manual_seed(0)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available():
+        return
+    skip = pytest.mark.skip(reason="no CUDA device")
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(skip)
