@@ -1,3 +1,8 @@
 """Image+text classifiers for tables with holes, as scikit-learn estimators."""
 
 from ._version import __version__ as __version__
+from .backbones import load_backbone as load_backbone
+from .base import MultimodalClassifier as MultimodalClassifier
+from .methods.cmpt import CMPTClassifier as CMPTClassifier
+from .missingness import drop_modalities as drop_modalities
+from .missingness import missing_table as missing_table

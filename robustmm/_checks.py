@@ -1,0 +1,32 @@
+"""Parameter checks whose messages state the rule and the value received."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+
+
+def check_number(
+    name: str, value, kind: type, low: float, high: float = float("inf"), *, open="none"
+) -> None:
+    """Raise unless ``value`` is a ``kind`` between ``low`` and ``high``.
+
+    ``open`` says which ends are excluded: ``"none"``, ``"low"`` or ``"both"``.
+    """
+    if isinstance(value, bool) or not isinstance(value, kind):
+        expected = "a number" if kind is Real else "an integer"
+        raise TypeError(f"{name} must be {expected}, got {value!r}.")
+    too_low = value <= low if open in ("low", "both") else value < low
+    too_high = value >= high if open == "both" else value > high
+    if too_low or too_high or value != value:
+        left = "(" if open in ("low", "both") else "["
+        right = ")" if open == "both" or high == float("inf") else "]"
+        interval = f"{left}{low}, {high}{right}"
+        raise ValueError(f"{name} must be in {interval}, got {value!r}.")
+
+
+def check_choice(name: str, value, choices: Iterable) -> None:
+    """Raise unless ``value`` is one of ``choices``."""
+    choices = list(choices)
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}.")

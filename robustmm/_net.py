@@ -1,0 +1,224 @@
+"""The only skorch subclass: weighted losses, penalties, autocast, best weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, LRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+# What a batch carries for the loss and the bookkeeping, not for the module.
+NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
+
+
+class EarlyStop(Exception):
+    """Raised by a callback to end the training in good order."""
+
+
+class Net(NeuralNet):
+    """A skorch net whose module returns logits, or ``(logits, penalty)``.
+
+    The loss of a batch is the mean over its rows of weight times row loss, plus the
+    penalty. Weights have mean 1 over the training set, so a batch mean is unbiased.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        An instance; only its parameters that require a gradient are optimised.
+    autocast : torch.dtype, optional
+        The type that matrix products run in; None leaves everything in float32.
+    **kwargs
+        Passed to :class:`skorch.NeuralNet`.
+    """
+
+    def __init__(self, module: nn.Module, *, autocast=None, **kwargs):
+        super().__init__(module, **kwargs)
+        self.autocast = autocast
+
+    def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the module on one batch, without the keys that are not for it."""
+        output = self._call(self.module_, x)
+        return tuple(t.float() for t in output) if _is_pair(output) else output.float()
+
+    def evaluate(self, batch: dict, features: bool = False) -> Tensor:
+        """Logits (B, C), or features (B, d), of one batch, with no gradient."""
+        self._set_training(False)
+        call = self.module_.features if features else self.module_
+        with torch.inference_mode():
+            return self._call(call, batch).float().cpu()
+
+    def _call(self, function: Callable, x: dict):
+        batch = {
+            name: value.to(self.device, non_blocking=True)
+            for name, value in x.items()
+            if name not in NOT_FOR_MODULE
+        }
+        kind = torch.device(self.device).type
+        enabled = self.autocast is not None
+        with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
+            return function(**batch)
+
+    def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
+        """Weighted task loss plus the module's penalty; a scalar."""
+        logits, penalty = y_pred if _is_pair(y_pred) else (y_pred, 0.0)
+        loss = self.criterion_(logits, y_true.to(logits.device))
+        if loss.ndim == 2:
+            loss = loss.mean(dim=1)  # (B, L) -> (B,)
+        return (loss * X["sample_weight"].to(loss.device)).mean() + penalty
+
+    def get_all_learnable_params(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Name and value of what is trained; frozen parameters need no optimiser."""
+        for name, parameter in self.module_.named_parameters():
+            if parameter.requires_grad:
+                yield name, parameter
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params) -> Net:
+        """Train on; unlike skorch's, a Ctrl-C propagates to the caller."""
+        if not self.initialized_:
+            self.initialize()
+        self.notify("on_train_begin", X=X, y=y)
+        with suppress(EarlyStop):
+            self.fit_loop(X, y, **fit_params)
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
+    def notify(self, method_name: str, **kwargs) -> None:
+        """Call the callbacks; skorch's own stop by raising KeyboardInterrupt."""
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as interrupt:
+            if _raised_by_callback(interrupt):
+                raise EarlyStop from interrupt
+            raise
+
+    def release_training_memory(self) -> None:
+        """Drop gradients and optimiser moments; the module stays usable."""
+        self.optimizer_.state.clear()
+        for _, parameter in self.get_all_learnable_params():
+            parameter.grad = None
+
+
+def _is_pair(output) -> bool:
+    return isinstance(output, tuple)
+
+
+def _raised_by_callback(error: BaseException) -> bool:
+    """Whether the innermost frame is an ``on_...`` method of a skorch callback."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    frame = trace.tb_frame
+    module = frame.f_globals.get("__name__", "")
+    return module.startswith("skorch.callbacks") and frame.f_code.co_name[:3] == "on_"
+
+
+class BestWeights(Callback):
+    """Keep the trainable weights of the best epoch, and stop when none gets better.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without a lower validation loss after which the training stops.
+    """
+
+    def __init__(self, patience: int):
+        self.patience = patience
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs) -> None:
+        """Forget the best of an earlier training."""
+        self.best_loss_, self.waited_, self.best_ = math.inf, 0, {}
+
+    def on_epoch_end(self, net, **kwargs) -> None:
+        """Copy the weights of a better epoch; stop after too many worse ones."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_loss_:
+            self.best_loss_, self.waited_ = loss, 0
+            trained = net.get_all_learnable_params()
+            self.best_ = {name: p.detach().clone() for name, p in trained}
+            return
+        self.waited_ += 1
+        if self.waited_ >= self.patience:
+            raise EarlyStop
+
+    def on_train_end(self, net, X=None, y=None, **kwargs) -> None:
+        """Put the best weights back."""
+        with torch.no_grad():
+            for name, parameter in net.get_all_learnable_params():
+                if name in self.best_:
+                    parameter.copy_(self.best_[name])
+        self.best_ = {}
+
+
+class ProgressBar(Callback):
+    """Advance a tqdm bar by one per training batch, with the last losses beside it."""
+
+    def __init__(self, bar):
+        self.bar = bar
+
+    def on_batch_end(self, net, training=False, **kwargs) -> None:
+        """Count one training batch."""
+        if training:
+            self.bar.update()
+
+    def on_epoch_end(self, net, **kwargs) -> None:
+        """Show the losses of the epoch that ended."""
+        row = net.history[-1]
+        losses = {k: row[k] for k in ("train_loss", "valid_loss") if k in row}
+        self.bar.set_postfix(epoch=row["epoch"], **losses)
+
+
+def _constant(x: float) -> float:
+    return 1.0
+
+
+def _linear(x: float) -> float:
+    return 1.0 - x
+
+
+def _cosine(x: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * x))
+
+
+def _polynomial(x: float) -> float:
+    return (1.0 - x) ** 0.9
+
+
+# Decay after the warm-up, as a function of the part of the training that is done.
+SCHEDULES = {
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+    "polynomial": _polynomial,
+    "held_polynomial": _polynomial,
+}
+
+
+def learning_rate_factor(
+    schedule: str, warmup: float, n_steps: int
+) -> Callable[[int], float]:
+    """Return the function from optimiser step to the factor of the learning rate.
+
+    The first ``warmup * n_steps`` steps rise linearly to 1, or stay at 0.1 for
+    ``"held_polynomial"`` (the recipe of CMPT, section 4.2); then the schedule decays.
+    """
+    n_warm = round(warmup * n_steps)
+    decay, held = SCHEDULES[schedule], schedule == "held_polynomial"
+
+    def factor(step: int) -> float:
+        if step < n_warm:
+            return 0.1 if held else (step + 1) / n_warm
+        done = (step - n_warm) / max(1, n_steps - n_warm)
+        return decay(min(1.0, done))
+
+    return factor
+
+
+def learning_rate_callback(schedule: str, warmup: float, n_steps: int) -> LRScheduler:
+    """Return skorch's scheduler callback for one of ``SCHEDULES``, step by step."""
+    factor = learning_rate_factor(schedule, warmup, n_steps)
+    return LRScheduler(policy=LambdaLR, lr_lambda=factor, step_every="batch")

@@ -1,0 +1,148 @@
+"""Low-rank adapters of one frozen linear: LoRA, DoRA and VeRA.
+
+All keep the frozen layer as ``frozen`` inside and reproduce it at initialisation.
+They differ in what is trained: LoRA two factors; DoRA also the length of each column
+of the weight; VeRA only two scaling vectors around factors that are random, frozen and
+shared by every adapted layer of the same shape.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LoRALinear(nn.Module):
+    r"""LoRA [1]_: :math:`y = W_0 x + b + \frac{\alpha}{r} B A x`.
+
+    Parameters
+    ----------
+    frozen : torch.nn.Linear
+        The layer to adapt, of weight :math:`W_0` (d_out, d_in).
+    rank : int
+        :math:`r`, at least 1.
+    alpha : float
+        The update is scaled by ``alpha / rank``.
+    dropout : float
+        Probability of dropping an input of the low-rank path.
+
+    Notes
+    -----
+    Shapes: ``down`` :math:`A` (r, d_in), Kaiming uniform; ``up`` :math:`B` (d_out, r),
+    zero, so that the adapted layer starts as the frozen one.
+
+    References
+    ----------
+    .. [1] Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022,
+       equation 3.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = torch.nn.Linear(8, 6)
+    >>> adapted = LoRALinear(layer, rank=2)
+    >>> x = torch.randn(3, 8)
+    >>> bool(torch.equal(adapted(x), layer(x)))
+    True
+    """
+
+    def __init__(
+        self, frozen: nn.Linear, rank: int, alpha: float = 1.0, dropout: float = 0.0
+    ):
+        super().__init__()
+        self.frozen = frozen
+        self.scale = alpha / rank
+        self.dropout = nn.Dropout(dropout)
+        weight = frozen.weight
+        self.down = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d_in) to (..., d_out)."""
+        code = F.linear(self.dropout(x), self.down)
+        return self.frozen(x) + self.scale * F.linear(code, self.up)
+
+
+class DoRALinear(LoRALinear):
+    r"""DoRA [1]_: :math:`W = m \odot (W_0 + sBA) / \lVert W_0 + sBA \rVert_c`.
+
+    The norm is that of each column (over the outputs), :math:`m` (1, d_in) starts at
+    the column norms of :math:`W_0` and is trained; as in the paper, no gradient flows
+    through the norm. Parameters as for :class:`LoRALinear`; the dropout falls on the
+    input of the update only.
+
+    References
+    ----------
+    .. [1] Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024,
+       equations 5 and 11.
+    """
+
+    def __init__(
+        self, frozen: nn.Linear, rank: int, alpha: float = 1.0, dropout: float = 0.0
+    ):
+        super().__init__(frozen, rank, alpha, dropout)
+        self.magnitude = nn.Parameter(frozen.weight.norm(dim=0, keepdim=True).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d_in) to (..., d_out)."""
+        weight = self.frozen.weight
+        update = self.scale * (self.up @ self.down)
+        norm = (weight + update).detach().norm(dim=0, keepdim=True).clamp_min(1e-5)
+        ratio = self.magnitude / norm  # (1, d_in)
+        frozen_part = F.linear(x * ratio, weight, self.frozen.bias)
+        code = F.linear(self.dropout(x) * ratio, self.down)
+        return frozen_part + self.scale * F.linear(code, self.up)
+
+
+class VeRABasis(nn.Module):
+    """Random frozen factors that all :class:`VeRALinear` of one shape share.
+
+    Buffers, so that they are saved with the trained vectors they belong to.
+    """
+
+    def __init__(self, d_in: int, d_out: int, rank: int):
+        super().__init__()
+        self.register_buffer("down", nn.init.kaiming_uniform_(torch.empty(rank, d_in)))
+        self.register_buffer("up", nn.init.kaiming_uniform_(torch.empty(d_out, rank)))
+
+
+class VeRALinear(nn.Module):
+    r"""VeRA [1]_: :math:`y = W_0 x + b + \Lambda_b B \Lambda_d A x`.
+
+    Parameters
+    ----------
+    frozen : torch.nn.Linear
+        The layer to adapt.
+    basis : VeRABasis
+        The shared random factors :math:`A` (r, d_in) and :math:`B` (d_out, r).
+    dropout : float
+        Probability of dropping an input of the low-rank path.
+
+    Notes
+    -----
+    Trained: ``code_scale`` :math:`d` (r,), starting at 0.1, and ``output_scale``
+    :math:`b` (d_out,), starting at 0.
+
+    References
+    ----------
+    .. [1] Kopiczko et al., "VeRA: Vector-based Random Matrix Adaptation", ICLR 2024,
+       equation 2.
+    """
+
+    def __init__(self, frozen: nn.Linear, basis: VeRABasis, dropout: float = 0.0):
+        super().__init__()
+        self.frozen = frozen
+        self.basis = basis
+        self.dropout = nn.Dropout(dropout)
+        weight = frozen.weight
+        self.code_scale = nn.Parameter(weight.new_full((len(basis.down),), 0.1))
+        self.output_scale = nn.Parameter(weight.new_zeros(weight.shape[0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., d_in) to (..., d_out)."""
+        code = F.linear(self.dropout(x), self.basis.down) * self.code_scale
+        return self.frozen(x) + F.linear(code, self.basis.up) * self.output_scale

@@ -1,0 +1,575 @@
+"""The estimator that every method completes with a constructor and a module."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from abc import ABCMeta, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
+from skorch.helper import predefined_split
+from torch import nn
+from torch.utils.data import Subset
+from tqdm.auto import tqdm
+
+from ._checks import check_choice, check_number
+from ._device import (
+    PRECISIONS,
+    autocast_type,
+    resolve_device,
+    seeded,
+)
+from ._net import SCHEDULES, BestWeights, Net, ProgressBar, learning_rate_callback
+from ._targets import Targets, encode_targets
+from ._training import (
+    dump_tensors,
+    history_frame,
+    load_tensors,
+    make_net,
+    restore_history,
+    split_rows,
+)
+from ._version import __version__
+from .backbones import Backbone, load_backbone
+from .data import (
+    IMAGES,
+    PATTERNS,
+    Collate,
+    ImageTransform,
+    MultimodalDataset,
+    Rows,
+    TextTokenizer,
+    find_bad_images,
+    format_rows,
+    read_rows,
+)
+
+logger = logging.getLogger("robustmm")
+
+# Rows per forward pass of a prediction, whatever the training used.
+PREDICT_BATCH = 64
+
+
+class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+    """Base class of image+text classifiers for rows with missing modalities.
+
+    A method is a subclass with a constructor, which only assigns, and
+    :meth:`_build_module`. The data, the labels, the training (a skorch net, kept as
+    ``net_``), prediction and pickling are here.
+
+    Parameters
+    ----------
+    image_column, text_column : str
+        Names of the columns to read. A null cell is a missing modality; so is a blank
+        text. Other columns are ignored.
+    image_root : path-like, optional
+        Folder that relative image paths start from; the working directory if None.
+    max_text_length : int, optional
+        Longest text in tokens; None means what the checkpoint was trained with.
+    on_bad_image : {"raise", "missing"}
+        What to do with an image that cannot be read: raise one error that lists the
+        rows, or treat the cells as missing, with one warning.
+    max_epochs : int
+        Passes over the training rows.
+    batch_size : int
+        Rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and decoupled weight decay.
+    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
+        Decay of the learning rate after the warm-up. ``"held_polynomial"`` stays at a
+        tenth during the warm-up instead of rising.
+    warmup : float
+        Part of the optimiser steps, in [0, 1], that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes, in the original labels.
+    early_stopping : bool
+        Hold out a part of the training rows, keep the weights of the epoch with the
+        lowest loss there and stop when it does not fall any more.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Epochs without improvement after which early stopping ends the training.
+    device : str
+        ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+    precision : {"auto", "float32", "bfloat16"}
+        ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
+    cache : {"memory", None}
+        Whether decoded images are kept in the process, up to one GiB for all
+        estimators together, so that epochs, folds and grid candidates share them.
+    random_state : int, RandomState instance or None
+        Seeds initialisation, order of rows, dropout and the held-out part.
+    verbose : int
+        0 is silent, 1 shows progress bars.
+    net_params : dict, optional
+        Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
+        ``{"iterator_train__num_workers": 4}``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    class_prior_ : ndarray of shape (n_classes,)
+        Frequency of each class; the prediction for a row without any modality.
+    n_iter_ : int
+        Epochs that were run.
+    history_ : DataFrame
+        A row per epoch: losses, learning rate and seconds.
+    missing_report_ : dict
+        Counts of training rows per pattern, and ``"bad_images"``, reason by row.
+    net_ : Net
+        The fitted skorch net; ``net_.module_`` is the torch module.
+    n_parameters_, n_trainable_parameters_ : int
+        Parameters in the module, and those of them that are trained.
+    n_features_in_, feature_names_in_
+        Columns seen in ``fit``.
+    """
+
+    _doc_link_module = "robustmm"
+    _doc_link_template = (
+        "https://robustmm.readthedocs.io/api.html#{estimator_module}.{estimator_name}"
+    )
+
+    def __init__(
+        self,
+        *,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=10,
+        batch_size=32,
+        lr=1e-3,
+        weight_decay=0.01,
+        lr_schedule="linear",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        self.image_column = image_column
+        self.text_column = text_column
+        self.image_root = image_root
+        self.max_text_length = max_text_length
+        self.on_bad_image = on_bad_image
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.warmup = warmup
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.precision = precision
+        self.cache = cache
+        self.random_state = random_state
+        self.verbose = verbose
+        self.net_params = net_params
+
+    # What a method writes -----------------------------------------------------------
+
+    @abstractmethod
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> nn.Module:
+        """Return the untrained module for ``n_outputs`` classes around ``backbone``.
+
+        The module keeps ``backbone`` as an attribute of that name, and has
+        ``features(**batch) -> (B, d)`` and ``forward(**batch)``, which returns logits
+        (B, n_outputs), or ``(logits, penalty)`` while training. Called in ``fit``, with
+        torch seeded and ``missing_report_`` set, and again when a pickle is opened.
+        """
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        """Return a fresh view of the shared frozen backbone; override for two."""
+        return load_backbone(
+            self.backbone, device=device, max_text_length=self.max_text_length
+        )
+
+    def _check_parameters(self) -> None:
+        """Raise for a parameter that is out of its range; methods extend this."""
+        check_number("max_epochs", self.max_epochs, Integral, 1)
+        check_number("batch_size", self.batch_size, Integral, 1)
+        check_number("lr", self.lr, Real, 0, open="low")
+        check_number("weight_decay", self.weight_decay, Real, 0)
+        check_number("warmup", self.warmup, Real, 0, 1)
+        check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
+        fraction = self.validation_fraction
+        check_number("validation_fraction", fraction, Real, 0, 1, open="both")
+        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
+        check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("cache", self.cache, ("memory", None))
+        if self.max_text_length is not None:
+            check_number("max_text_length", self.max_text_length, Integral, 2)
+
+    # Fitting ------------------------------------------------------------------------
+
+    def fit(
+        self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> MultimodalClassifier:
+        """Train on rows whose image or text may be missing.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Image and text cells; an array is read by position: image, text.
+        y : array-like of shape (n,), or indicator matrix of shape (n, L)
+            Labels of any hashable type; an indicator matrix means multilabel.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the loss; a row of weight zero is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For parameters, columns, cells, labels or images that cannot be used, each
+            with the rule and what was received.
+        """
+        with self._unchanged_on_failure():
+            self._check_parameters()
+            rows = self._check_X(X, reset=True)
+            targets = encode_targets(y)
+            weights = self._check_weights(rows, targets, sample_weight)
+            seed = check_random_state(self.random_state).randint(2**31 - 1)
+            device = resolve_device(self.device)
+            with seeded(seed, device):
+                self._fit(rows, targets, weights, device, seed)
+        return self
+
+    def _fit(
+        self,
+        rows: Rows,
+        targets: Targets,
+        weights: np.ndarray,
+        device: torch.device,
+        seed: int,
+    ) -> None:
+        self.classes_, self._multilabel = targets.classes, targets.multilabel
+        self.class_prior_ = targets.prior(weights)
+        backbone = self._load_backbone(device)
+        rows = self._screen(rows, backbone)
+        module = self._build_module(backbone, len(targets.classes)).to(device)
+        kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
+        weights = targets.weights(self.class_weight, weights)
+        weights = (weights / weights[kept].mean()).astype(np.float32)
+        data = self._dataset(backbone, rows, targets.encoded, weights)
+        train, held_out = kept, kept[:0]
+        if self.early_stopping:
+            train, held_out = split_rows(kept, targets, self.validation_fraction, seed)
+        self._train(module, Subset(data, train), Subset(data, held_out), device)
+
+    def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
+        """Read the table; the one place where input of any kind comes in."""
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        rows = read_rows(X, self.image_column, self.text_column, self.image_root)
+        if len(rows) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 "
+                f"is required by {type(self).__name__}."
+            )
+        return rows
+
+    def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
+        check_consistent_length(rows.texts, targets.encoded)
+        shape = np.empty((len(rows), 1))
+        weights = _check_sample_weight(
+            weights, shape, dtype=np.float64, ensure_non_negative=True
+        )
+        if not weights.any():
+            raise ValueError("sample_weight must not be zero for every row.")
+        return weights
+
+    def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
+        """Decode every image once, so that all bad ones are known before training."""
+        probe = self._dataset(backbone, rows, on_bad_image="record")
+        bad = find_bad_images(probe, progress=bool(self.verbose))
+        if bad:
+            self._report_bad_images([(rows.index[i], bad[i]) for i in sorted(bad)])
+            images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
+            rows = replace(rows, images=images)
+        counts = pd.Series(rows.patterns).value_counts()
+        self.missing_report_ = {name: int(counts.get(name, 0)) for name in PATTERNS}
+        self.missing_report_["bad_images"] = {rows.index[i]: bad[i] for i in bad}
+        n_empty = self.missing_report_["both_missing"]
+        if n_empty == len(rows):
+            raise ValueError(
+                f"At least one row must have an image or a text, got {len(rows)} rows "
+                "in which both cells are missing."
+            )
+        if n_empty:
+            warnings.warn(
+                f"{n_empty} of {len(rows)} rows have neither image nor text: they "
+                "count in the class prior and train nothing else.",
+                stacklevel=5,
+            )
+        return rows
+
+    def _report_bad_images(self, problems: list[tuple[object, str]]) -> None:
+        if self.on_bad_image == "raise":
+            message = format_rows(problems, "image cells cannot be read")
+            hint = 'Pass on_bad_image="missing" to treat them as missing'
+            if all("does not exist" in reason for _, reason in problems):
+                hint += ", or the folder that relative paths start from as image_root"
+            raise ValueError(f"{message} {hint}.")
+        message = format_rows(problems, "image cells cannot be read, taken as missing")
+        warnings.warn(message, stacklevel=6)
+
+    def _train(
+        self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
+    ) -> None:
+        n_batches = math.ceil(len(train) / self.batch_size)
+        n_steps = n_batches * self.max_epochs
+        with self._progress(n_steps, "fit") as bar:
+            callbacks = [
+                learning_rate_callback(self.lr_schedule, self.warmup, n_steps),
+                ProgressBar(bar),
+            ]
+            if self.early_stopping:
+                callbacks.append(BestWeights(self.n_iter_no_change))
+            split = predefined_split(held_out) if len(held_out) else None
+            net = self._make_net(module, device, callbacks, split)
+            net.fit(train)
+        net.release_training_memory()
+        self._finish(net)
+
+    def _make_net(self, module: nn.Module, device, callbacks=(), split=None) -> Net:
+        loss = nn.BCEWithLogitsLoss if self._multilabel else nn.CrossEntropyLoss
+        params = {
+            "criterion": loss,
+            "optimizer": torch.optim.AdamW,
+            "optimizer__weight_decay": self.weight_decay,
+            "lr": self.lr,
+            "max_epochs": self.max_epochs,
+            "batch_size": self.batch_size,
+            "iterator_valid__batch_size": max(PREDICT_BATCH, self.batch_size),
+            "train_split": split,
+            "device": str(device),
+            "autocast": autocast_type(self.precision, device),
+        }
+        params |= self._optimizer_options() | dict(self.net_params or {})
+        params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
+        return make_net(module, self._collate(module.backbone), params)
+
+    def _optimizer_options(self) -> dict:
+        """Return further skorch parameters of a method's recipe."""
+        return {}
+
+    def _finish(self, net: Net) -> None:
+        self.net_ = net
+        self.n_iter_ = len(net.history)
+        self.history_ = history_frame(net)
+        parameters = list(net.module_.parameters())
+        self.n_parameters_ = sum(p.numel() for p in parameters)
+        trained = [p for p in parameters if p.requires_grad]
+        self.n_trainable_parameters_ = sum(p.numel() for p in trained)
+
+    # Data ---------------------------------------------------------------------------
+
+    def _dataset(
+        self,
+        backbone: Backbone,
+        rows: Rows,
+        targets: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        on_bad_image: str = "raise",
+    ) -> MultimodalDataset:
+        collate = self._collate(backbone)
+        cache = IMAGES if self.cache == "memory" else None
+        return MultimodalDataset(
+            rows,
+            collate.transform,
+            collate.tokenizer,
+            targets=targets,
+            weights=weights,
+            cache=cache,
+            on_bad_image=on_bad_image,
+        )
+
+    def _collate(self, backbone: Backbone) -> Collate:
+        config, tokenizer = backbone.image_config, backbone.tokenizer
+        transform = ImageTransform.from_config(config) if config is not None else None
+        if tokenizer is not None:
+            tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
+        return Collate(transform, tokenizer)
+
+    @contextmanager
+    def _progress(self, total: int, what: str) -> Iterator[tqdm]:
+        name = f"{type(self).__name__}.{what}"
+        with tqdm(total=total, desc=name, disable=not self.verbose) as bar:
+            yield bar
+
+    @contextmanager
+    def _unchanged_on_failure(self) -> Iterator[None]:
+        """Leave the estimator as it was when the block raises, Ctrl-C included."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    # Prediction ---------------------------------------------------------------------
+
+    def _evaluate(self, X, features: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Return outputs (n, k) and which rows had no modality to compute them from."""
+        check_is_fitted(self)
+        rows = self._check_X(X, reset=False)
+        data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
+        filled = np.flatnonzero(rows.present.any(axis=1))
+        order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
+        outputs, bad = {}, {}
+        with self._progress(len(order), "predict") as bar:
+            for batch, _ in self.net_.get_iterator(Subset(data, order), training=False):
+                bad |= dict(batch.pop("bad", ()))
+                bar.update(len(batch["row"]))
+                if bad and self.on_bad_image == "raise":
+                    outputs = {}  # only the list of bad cells is wanted now
+                    continue
+                values = self.net_.evaluate(batch, features).numpy()
+                outputs |= zip(batch["row"].tolist(), values, strict=True)
+        if bad:
+            self._report_bad_images([(rows.index[i], bad[i]) for i in sorted(bad)])
+        return self._assemble(rows, outputs, bad)
+
+    def _assemble(self, rows: Rows, outputs: dict, bad: dict):
+        has_image, has_text = rows.present.T.copy()
+        has_image[list(bad)] = False
+        empty = ~(has_image | has_text)
+        if empty.any():
+            warnings.warn(
+                f"{empty.sum()} of {len(rows)} rows have neither image nor text: their "
+                "prediction is the class prior of the training rows.",
+                stacklevel=5,
+            )
+        width = len(next(iter(outputs.values()), self.class_prior_))
+        result = np.zeros((len(rows), width), dtype=np.float64)
+        for row, values in outputs.items():
+            result[row] = values
+        result[empty] = 0.0
+        return result, empty
+
+    def _log_odds(self, X) -> np.ndarray:
+        """Logits (n, C); for a row without any modality, those of the prior."""
+        logits, empty = self._evaluate(X)
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(self.class_prior_)
+            if self._multilabel:
+                log_prior -= np.log1p(-self.class_prior_)
+        logits[empty] = np.clip(log_prior, -1e3, 1e3)
+        return logits
+
+    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+        """Return logits, (n, n_classes), or (n,) for two classes.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``.
+        """
+        logits = self._log_odds(X)
+        if not self._multilabel and logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        """Return probabilities (n, n_classes), in the order of ``classes_``.
+
+        Multiclass rows sum to one; multilabel entries are independent. A row without
+        any modality gets ``class_prior_``.
+        """
+        logits = self._log_odds(X)
+        return expit(logits) if self._multilabel else softmax(logits, axis=1)
+
+    def predict(self, X: pd.DataFrame) -> np.ndarray:
+        """Return labels (n,) as they were given to ``fit``, or indicators (n, L).
+
+        A label of a multilabel target is set where its probability exceeds 0.5.
+        """
+        logits = self._log_odds(X)
+        if self._multilabel:
+            return (logits > 0).astype(np.int64)
+        return self.classes_[logits.argmax(axis=1)]
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        """Return the fused features that the head classifies, (n, d).
+
+        Zeros for a row without any modality.
+        """
+        return self._evaluate(X, features=True)[0]
+
+    # scikit-learn -------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def __getstate__(self) -> dict:
+        """Return parameters, labels and the trained tensors, but no frozen weight."""
+        state = dict(super().__getstate__())
+        net = state.pop("net_", None)
+        state["_robustmm_version"] = __version__
+        if net is not None:
+            module = net.module_
+            state["_fingerprint"] = module.backbone.fingerprint
+            state["_tensors"] = dump_tensors(module)
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        state = dict(state)
+        tensors = state.pop("_tensors", None)
+        fingerprint = state.pop("_fingerprint", None)
+        state.pop("_robustmm_version", None)
+        super().__setstate__(state)
+        if tensors is not None:
+            self._restore(tensors, fingerprint)
+
+    def _restore(self, tensors: dict[str, np.ndarray], fingerprint: str) -> None:
+        device = resolve_device(self.device, fall_back=True)
+        backbone = self._load_backbone(device)
+        if backbone.fingerprint != fingerprint:
+            raise ValueError(
+                f"The backbone {backbone.sources} differs from the one this "
+                f"{type(self).__name__} was fitted on (fingerprint "
+                f"{backbone.fingerprint[:12]}, expected {fingerprint[:12]}): put the "
+                "original files back, or fit again."
+            )
+        with seeded(0, device):
+            module = self._build_module(backbone, len(self.classes_)).to(device)
+        load_tensors(module, tensors)
+        self.net_ = self._make_net(module, device)
+        restore_history(self.net_, self.history_)

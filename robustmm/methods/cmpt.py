@@ -1,0 +1,392 @@
+"""CMPT: cross-modal proxy tokens on two unimodal encoders.
+
+Reza, Patil, Solh and Asif, "Robust Multimodal Learning via Cross-Modal Proxy Tokens",
+Transactions on Machine Learning Research, 2025.
+
+Each frozen encoder gets one more token, which learns to be what the other modality's
+class token would have been; where that modality is missing, the proxy stands in for it.
+Unlike the prompt methods on ViLT, the encoders never exchange tokens, so the encoder of
+a missing modality is not run at all and no dummy input exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .._checks import check_choice, check_number
+from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear
+from ..backbones import Backbone, load_backbone
+from ..base import MultimodalClassifier
+
+MODALITIES = ("image", "text")
+ADAPTERS = {"lora": LoRALinear, "dora": DoRALinear, "vera": VeRALinear}
+# "After the query, key, value and output layers in every attention block" (sec. 3.5).
+ADAPTED = ("query", "key", "value", "out")
+
+
+class CMPTModule(nn.Module):
+    r"""Two adapted encoders, a proxy token in each, gate, sum and linear head.
+
+    With :math:`\hat c_m` the class token and :math:`\hat p_m` the proxy token that
+    encoder :math:`m` returns (equations 1 to 3), the fused feature (equation 5) is
+    :math:`\hat c_1 + \hat c_2` for a complete row, and :math:`\hat c_m + \hat p_m`
+    where only modality :math:`m` is there. While training, the penalty is
+    ``lambda_align`` times the mean over complete rows of
+    :math:`\mathrm{MSE}(\hat p_1, \hat c_2) + \mathrm{MSE}(\hat p_2, \hat c_1)`
+    (equation 4, whose printed denominator we take for a misprint).
+
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T); features (B, d); logits (B, C).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        adapter: str,
+        lambda_align: float,
+        modality_dropout: float,
+        use_proxy: bool,
+        detach_target: bool,
+        align_reduction: str,
+        adapt_text_ffn: bool,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.lambda_align = lambda_align if use_proxy else 0.0
+        self.modality_dropout = modality_dropout
+        self.detach_target = detach_target
+        self.align_scale = 0.5 if align_reduction == "mean" else 1.0
+        width = backbone["image"].width
+        self.proxies = None
+        if use_proxy:
+            self.proxies = nn.ParameterDict(
+                {m: nn.Parameter(0.02 * torch.randn(1, width)) for m in MODALITIES}
+            )
+        adapt = _adapter_factory(adapter, rank, alpha, dropout)
+        for modality in MODALITIES:
+            stream = backbone[modality]
+            more = ("down",) if adapt_text_ffn and modality == "text" else ()
+            for layer in range(stream.n_layers):
+                for name in ADAPTED + more:
+                    stream.wrap(layer, name, adapt(stream.linear(layer, name)))
+        self.head = nn.Linear(width, n_outputs)
+
+    def forward(
+        self, present: Tensor, **batch: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits, with the alignment penalty while training."""
+        classes, proxies = self._encode(present, batch)
+        if not self.training:
+            return self.head(self._fuse(classes, proxies, present))
+        logits = self.head(self._fuse(classes, proxies, self._drop(present)))
+        return logits, self.lambda_align * self._misalignment(classes, proxies, present)
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the fused tokens of equation 5, (B, d)."""
+        return self._fuse(*self._encode(present, batch), present)
+
+    def _encode(self, present: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
+        """Class and proxy tokens (B, 2, d); zeros where the modality is missing."""
+        encoded = [
+            self._encode_one(modality, present[:, column], batch)
+            for column, modality in enumerate(MODALITIES)
+        ]
+        classes, proxies = zip(*encoded, strict=True)
+        return torch.stack(classes, dim=1), torch.stack(proxies, dim=1)
+
+    def _encode_one(self, modality: str, here: Tensor, batch: dict):
+        stream = self.backbone[modality]
+        empty = here.new_zeros(len(here), stream.width, dtype=self.head.weight.dtype)
+        rows = here.nonzero()[:, 0]
+        if len(rows) == 0:
+            return empty, empty
+        tokens = stream.embed(**{name: value[rows] for name, value in batch.items()})
+        if self.proxies is None:
+            pooled = stream.pool(stream.run(tokens))
+            return empty.index_copy(0, rows, pooled.to(empty.dtype)), empty
+        # Attention has no order, so the proxy may stand last; in a causal text encoder
+        # it has to, or it would see nothing.
+        tokens = tokens.insert("proxy", self.proxies[modality])
+        tokens = stream.run(tokens, keep=("proxy",))
+        proxy = stream.norm(tokens["proxy"][:, 0])
+        pooled = stream.pool(tokens)
+        return tuple(
+            empty.index_copy(0, rows, t.to(empty.dtype)) for t in (pooled, proxy)
+        )
+
+    def _fuse(self, classes: Tensor, proxies: Tensor, present: Tensor) -> Tensor:
+        """Equation 5: the gate and the sum."""
+        here = present.unsqueeze(-1).to(classes.dtype)  # (B, 2, 1)
+        other_missing = 1.0 - here.flip(1)
+        return (here * (classes + other_missing * proxies)).sum(dim=1)
+
+    def _drop(self, present: Tensor) -> Tensor:
+        """Hide one modality of complete rows at random; never a row's only one."""
+        if self.modality_dropout == 0:
+            return present
+        draw = torch.rand(len(present), device=present.device)
+        first = draw < self.modality_dropout / 2
+        second = ~first & (draw < self.modality_dropout)
+        hidden = torch.stack([first, second], dim=1)
+        return present & ~(hidden & present.all(dim=1, keepdim=True))
+
+    def _misalignment(
+        self, classes: Tensor, proxies: Tensor, present: Tensor
+    ) -> Tensor:
+        """Equation 4 over the rows that are complete in the data."""
+        complete = present.all(dim=1)
+        if self.proxies is None or not complete.any():
+            return classes.new_zeros(())
+        target = classes[complete].flip(1)
+        target = target.detach() if self.detach_target else target
+        error = F.mse_loss(proxies[complete], target, reduction="none")
+        return self.align_scale * error.mean(dim=(0, 2)).sum()
+
+
+def _adapter_factory(
+    kind: str, rank: int, alpha: float, dropout: float
+) -> Callable[[nn.Linear], nn.Module]:
+    """Return the function that puts an adapter around a frozen linear."""
+    if kind != "vera":
+        return partial(ADAPTERS[kind], rank=rank, alpha=alpha, dropout=dropout)
+    bases: dict[tuple[int, int], VeRABasis] = {}
+
+    def adapt(linear: nn.Linear) -> VeRALinear:
+        shape = (linear.in_features, linear.out_features)
+        if shape not in bases:
+            bases[shape] = VeRABasis(*shape, rank)
+        return VeRALinear(linear, bases[shape], dropout)
+
+    return adapt
+
+
+class CMPTClassifier(MultimodalClassifier):
+    """Cross-modal proxy tokens: each encoder learns to stand in for the other [1]_.
+
+    Defaults are the paper's image-text recipe (section 4.2): AdamW, half of the
+    training at a tenth of the learning rate, then polynomial decay of power 0.9.
+
+    Parameters
+    ----------
+    image_backbone, text_backbone : str or path-like
+        Hub id, local folder or embedded name of the two encoders, of equal width: any
+        image encoder (CLIP, ViT, DeiT, DINOv2, SigLIP) and any text encoder (BERT,
+        RoBERTa, DistilBERT, CLIP).
+    rank : int
+        Rank of the low-rank adapters.
+    alpha : float
+        Their update is scaled by ``alpha / rank``; VeRA has no such scale.
+    dropout : float
+        Dropout before each adapter.
+    adapter : {"lora", "dora", "vera"}
+        Kind of adapter on query, key, value and output of every attention block.
+    lambda_align : float
+        Weight of the alignment loss.
+    align_reduction : {"sum", "mean"}
+        Whether the two directions of the alignment are added or averaged.
+    modality_dropout : float or "auto"
+        Probability that a complete row loses one of its modalities in a training step,
+        each equally often. ``"auto"`` is 2/3 if all training rows are complete, the
+        paper's case for it, and 0 otherwise.
+    use_proxy : bool
+        False leaves the proxies out: a missing modality then adds nothing.
+    detach_target : bool
+        Whether the class tokens are constants in the alignment loss.
+    adapt_text_ffn : bool
+        Whether the output layer of the text encoder's feed-forward blocks is adapted
+        too. The paper's text does not say so, but its parameter counts at rank 1
+        (table 3) are reached only with it.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None}
+        Whether decoded images are kept.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, if the two encoders differ in width: the tokens are added, and the
+        method has no projection.
+
+    References
+    ----------
+    .. [1] Reza, Patil, Solh and Asif, "Robust Multimodal Learning via Cross-Modal
+       Proxy Tokens", Transactions on Machine Learning Research, 2025, equations 1-7.
+
+    Examples
+    --------
+    >>> from robustmm import CMPTClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.5, scenario="both", random_state=0)
+    >>> clf = CMPTClassifier(
+    ...     "robustmm/tiny-clip", "robustmm/tiny-bert", max_epochs=1, random_state=0
+    ... )
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        image_backbone="openai/clip-vit-base-patch16",
+        text_backbone="bert-base-uncased",
+        *,
+        rank=1,
+        alpha=1,
+        dropout=0.1,
+        adapter="lora",
+        lambda_align=0.2,
+        align_reduction="sum",
+        modality_dropout="auto",
+        use_proxy=True,
+        detach_target=False,
+        adapt_text_ffn=False,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=10,
+        batch_size=8,
+        lr=1e-3,
+        weight_decay=0.02,
+        lr_schedule="held_polynomial",
+        warmup=0.5,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.image_backbone = image_backbone
+        self.text_backbone = text_backbone
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.adapter = adapter
+        self.lambda_align = lambda_align
+        self.align_reduction = align_reduction
+        self.modality_dropout = modality_dropout
+        self.use_proxy = use_proxy
+        self.detach_target = detach_target
+        self.adapt_text_ffn = adapt_text_ffn
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("rank", self.rank, Integral, 1)
+        check_number("alpha", self.alpha, Real, 0, open="low")
+        check_number("dropout", self.dropout, Real, 0, 1)
+        check_number("lambda_align", self.lambda_align, Real, 0)
+        check_choice("adapter", self.adapter, ADAPTERS)
+        check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
+        if self.modality_dropout != "auto":
+            check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        length = self.max_text_length
+        image = load_backbone(self.image_backbone, streams=("image",), device=device)
+        text = load_backbone(
+            self.text_backbone, streams=("text",), device=device, max_text_length=length
+        )
+        widths = image["image"].width, text["text"].width
+        if widths[0] != widths[1]:
+            raise ValueError(
+                "CMPT adds the tokens of its encoders, so they must be equally wide, "
+                f"got {widths[0]} for {self.image_backbone!r} and {widths[1]} for "
+                f"{self.text_backbone!r}."
+            )
+        return Backbone.join(image=image, text=text)
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> CMPTModule:
+        report, dropped = self.missing_report_, self.modality_dropout
+        incomplete = report["text_missing"] + report["image_missing"]
+        automatic = 0.0 if incomplete else 2 / 3
+        return CMPTModule(
+            backbone,
+            n_outputs,
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            adapter=self.adapter,
+            lambda_align=self.lambda_align,
+            modality_dropout=automatic if dropped == "auto" else dropped,
+            use_proxy=self.use_proxy,
+            detach_target=self.detach_target,
+            align_reduction=self.align_reduction,
+            adapt_text_ffn=self.adapt_text_ffn,
+        )
