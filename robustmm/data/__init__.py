@@ -1,1 +1,17 @@
 """From a DataFrame with holes to tensors."""
+
+from .cache import IMAGES as IMAGES
+from .cache import ByteCache as ByteCache
+from .cache import image_key as image_key
+from .dataset import Collate as Collate
+from .dataset import MultimodalDataset as MultimodalDataset
+from .dataset import find_bad_images as find_bad_images
+from .decode import BadImage as BadImage
+from .decode import decode_image as decode_image
+from .frame import MODALITIES as MODALITIES
+from .frame import PATTERNS as PATTERNS
+from .frame import Rows as Rows
+from .frame import format_rows as format_rows
+from .frame import read_rows as read_rows
+from .preprocess import ImageTransform as ImageTransform
+from .preprocess import TextTokenizer as TextTokenizer

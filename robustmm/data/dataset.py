@@ -1,0 +1,298 @@
+"""Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ImageFile
+from torch.utils.data import Dataset
+from tqdm.auto import tqdm
+
+from .cache import ByteCache, image_key
+from .decode import BadImage, bad_image_reasons, check_size
+from .frame import Rows, format_rows
+from .preprocess import ImageTransform, TextTokenizer
+
+
+class MultimodalDataset(Dataset):
+    """Rows as a torch dataset; an image is decoded when its row is asked for.
+
+    Parameters
+    ----------
+    rows : Rows
+    transform : ImageTransform or None
+        None leaves images closed, for a model without an image stream.
+    tokenizer : TextTokenizer or None
+    targets : ndarray of int64, shape (n,), or of float32, shape (n, L), or None
+    weights : ndarray of float32, shape (n,), or None
+        Sample weights; ones where None.
+    cache : ByteCache or None
+        Holds transformed images by content.
+    on_bad_image : {"raise", "record"}
+        An image that cannot be read raises a ValueError that names the row's label, or
+        counts as missing, with the reason in ``item["bad"]``.
+
+    Raises
+    ------
+    ValueError
+        If `on_bad_image` is neither, or `targets` or `weights` have another length.
+
+    Examples
+    --------
+    >>> rows = Rows([np.zeros((9, 9, 3), dtype=np.uint8), None], ["cat", "dog"], [0, 1])
+    >>> dataset = MultimodalDataset(rows, ImageTransform(size=(4, 4)), None)
+    >>> item, target = dataset[0]
+    >>> item["image"].shape, item["present"], target
+    ((4, 4, 3), (True, True), 0)
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        transform: ImageTransform | None,
+        tokenizer: TextTokenizer | None,
+        targets: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+        cache: ByteCache | None = None,
+        on_bad_image: str = "raise",
+    ) -> None:
+        if on_bad_image not in ("raise", "record"):
+            raise ValueError(
+                f"on_bad_image must be 'raise' or 'record', got {on_bad_image!r}."
+            )
+        for name, values in (("targets", targets), ("weights", weights)):
+            if values is not None and len(values) != len(rows):
+                raise ValueError(
+                    f"{name} must have {len(rows)} entries, got {len(values)}."
+                )
+        self.rows = rows
+        self.transform = transform
+        self.tokenizer = tokenizer
+        self.targets = targets
+        self.weights = weights
+        self.cache = cache
+        self.on_bad_image = on_bad_image
+        self._keys: dict[int, bytes] = {}
+        if transform is not None:
+            _settle(rows.images)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def text_lengths(self) -> np.ndarray:
+        """Each row's number of characters, 0 without a text: int, shape (n,)."""
+        return np.array([len(text or "") for text in self.rows.texts], dtype=np.int64)
+
+    def __getitem__(self, i: int) -> tuple[dict[str, Any], Any]:
+        """Return (item, target) of row `i`.
+
+        The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3) or None), ``ids``
+        (list of int, empty without a tokenizer), ``weight`` (float), ``present``
+        (image, text: bools) and ``bad`` (why the image could not be read, or None). The
+        target is 0 where there are none.
+
+        Raises
+        ------
+        ValueError
+            If the image cannot be read and `on_bad_image` is "raise".
+        """
+        image, bad = self._image(i)
+        if bad is not None and self.on_bad_image == "raise":
+            label = self.rows.index[i]
+            raise ValueError(
+                format_rows([(label, bad)], "image cell cannot be read") + "."
+            )
+        text = self.rows.texts[i]
+        item = {
+            "row": i,
+            "image": image,
+            "ids": [] if self.tokenizer is None else self.tokenizer(text),
+            "weight": 1.0 if self.weights is None else float(self.weights[i]),
+            "present": (
+                self.rows.images[i] is not None and bad is None,
+                text is not None,
+            ),
+            "bad": bad,
+        }
+        return item, 0 if self.targets is None else self.targets[i]
+
+    def _image(self, i: int) -> tuple[np.ndarray | None, str | None]:
+        """Row i's picture, or None and the reason if there should be one."""
+        cell = self.rows.images[i]
+        if cell is None or self.transform is None:
+            return None, None
+        try:
+            return self._transformed(i, cell), None
+        except BadImage as error:
+            return None, str(error)
+
+    def _transformed(self, i: int, cell: Any) -> np.ndarray:
+        if self.cache is None or self.cache.max_bytes == 0:
+            return self.transform(cell, self.rows.image_root)
+        key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
+        if not isinstance(cell, str):
+            # Hashing pixels costs about as much as resizing them; files may change.
+            self._keys[i] = key
+        image = self.cache.get(key)
+        if image is None:
+            image = self.transform(cell, self.rows.image_root)
+            self.cache.put(key, image)
+        return image
+
+
+class Collate:
+    """Make one batch of dataset items; an instance can be pickled.
+
+    Parameters
+    ----------
+    transform : ImageTransform or None
+        None gives batches without pixels.
+    tokenizer : TextTokenizer or None
+        None gives batches without text.
+    with_weights : bool
+        Whether the batch holds ``sample_weight``.
+    """
+
+    def __init__(
+        self,
+        transform: ImageTransform | None,
+        tokenizer: TextTokenizer | None,
+        with_weights: bool = True,
+    ) -> None:
+        self.transform = transform
+        self.tokenizer = tokenizer
+        self.with_weights = with_weights
+
+    def __call__(
+        self, items: list[tuple[dict[str, Any], Any]]
+    ) -> tuple[dict[str, Any], torch.Tensor]:
+        """Return (batch, targets).
+
+        Returns
+        -------
+        batch : dict
+            ``present`` (B, 2) bool, columns image and text; ``row`` (B,) long;
+            ``sample_weight`` (B,) float32. With a tokenizer ``input_ids`` and
+            ``attention_mask`` (B, T) long, padded to the longest text; a missing text
+            is that of ``""``. With a transform ``pixel_values`` (B, 3, H, W) float32; a
+            missing image is white; where sizes differ, images are padded with zeros at
+            the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
+            ``bad``, a list of (row, reason), only if an image could not be read.
+        targets : tensor of long, shape (B,), or float32, shape (B, L)
+        """
+        rows = [item for item, _ in items]
+        batch: dict[str, Any] = {
+            "present": torch.tensor([row["present"] for row in rows]),
+            "row": torch.tensor([row["row"] for row in rows]),
+        }
+        if self.with_weights:
+            weights = [row["weight"] for row in rows]
+            batch["sample_weight"] = torch.tensor(weights, dtype=torch.float32)
+        if self.tokenizer is not None:
+            batch |= pad_ids([row["ids"] for row in rows], self.tokenizer.pad_id)
+        if self.transform is not None:
+            batch |= self._pixels([row["image"] for row in rows])
+        bad = [(row["row"], row["bad"]) for row in rows if row["bad"] is not None]
+        if bad:
+            batch["bad"] = bad
+        return batch, torch.from_numpy(np.stack([target for _, target in items]))
+
+    def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
+        filled = [self.transform.blank() if im is None else im for im in images]
+        if len({image.shape for image in filled}) == 1:
+            # np.stack copies: cached images are read-only, which torch warns of.
+            stacked = torch.from_numpy(np.stack(filled))
+            return {"pixel_values": self.transform.normalize(stacked)}
+        height, width, _ = np.max([image.shape for image in filled], axis=0)
+        values = torch.zeros(len(filled), 3, height, width)
+        mask = torch.zeros(len(filled), height, width, dtype=torch.long)
+        for i, image in enumerate(filled):
+            tall, wide, _ = image.shape
+            pixels = torch.from_numpy(np.array(image))[None]
+            values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
+            mask[i, :tall, :wide] = 1
+        return {"pixel_values": values, "pixel_mask": mask}
+
+
+def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:
+    """Pad token ids to the longest text: input_ids and attention_mask, (B, T) long.
+
+    Examples
+    --------
+    >>> pad_ids([[2, 7, 3], [2, 3]], pad_id=0)["attention_mask"].tolist()
+    [[1, 1, 1], [1, 1, 0]]
+    """
+    longest = max(map(len, texts))
+    ids = torch.full((len(texts), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, text in enumerate(texts):
+        ids[i, : len(text)] = torch.tensor(text, dtype=torch.long)
+        mask[i, : len(text)] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def find_bad_images(
+    dataset: MultimodalDataset, num_workers: int = 0, progress: bool = False
+) -> dict[int, str]:
+    """Decode every image once, which also fills the dataset's cache.
+
+    Parameters
+    ----------
+    dataset : MultimodalDataset
+    num_workers : int
+        Threads that decode, 0 for none: Pillow works outside Python's lock, and threads
+        share the cache.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    dict
+        From the row's position to the reason, for each image that cannot be read.
+
+    Examples
+    --------
+    >>> rows = Rows([b"", None], ["cat", "dog"], ["a", "b"])
+    >>> find_bad_images(MultimodalDataset(rows, ImageTransform(size=(4, 4)), None))
+    {0: 'it is empty (zero bytes)'}
+    """
+    positions = np.flatnonzero(dataset.rows.present[:, 0]).tolist()
+    if dataset.transform is None or not positions:
+        return {}
+
+    def check(position: int) -> str | None:
+        return dataset._image(position)[1]
+
+    reasons = _in_order(check, positions, num_workers)
+    bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)
+    return {
+        position: reason
+        for position, reason in zip(positions, bar, strict=True)
+        if reason is not None
+    }
+
+
+def _in_order(
+    function: Callable[[int], Any], values: list[int], num_workers: int
+) -> Iterable[Any]:
+    if num_workers < 1:
+        yield from map(function, values)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        yield from pool.map(function, values)
+
+
+def _settle(images: list) -> None:
+    # Forked workers share the file position of a picture that Image.open has not read
+    # yet, and would read each other's bytes. A damaged one is reported when decoded.
+    for cell in images:
+        if isinstance(cell, ImageFile.ImageFile):
+            try:
+                with bad_image_reasons():
+                    check_size(cell)
+                    cell.load()
+            except BadImage:
+                continue

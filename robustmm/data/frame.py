@@ -1,0 +1,211 @@
+"""The input contract: a table with an image and a text column, any cell missing."""
+
+import os
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+MODALITIES = ("image", "text")
+PATTERNS = ("complete", "text_missing", "image_missing", "both_missing")
+
+_IMAGE_TYPES = (
+    str,
+    os.PathLike,
+    Image.Image,
+    bytes,
+    bytearray,
+    memoryview,
+    np.ndarray,
+)
+_IMAGE_RULE = (
+    "are not a path, a PIL image, bytes or a uint8 array (None, NaN, pd.NA or NaT "
+    "where the image is missing)"
+)
+_TEXT_RULE = "are not a str (None, NaN, pd.NA, NaT or a blank str where it is missing)"
+_MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Image+text rows as plain lists, with None where a modality is missing.
+
+    Parameters
+    ----------
+    images : list of length n
+        Image cells: a path, a PIL image, bytes or a uint8 array; None where missing.
+    texts : list of length n
+        A str each; None where missing.
+    index : list of length n
+        The rows' labels, for messages.
+    image_root : Path or None
+        The folder that relative image paths start from.
+
+    Examples
+    --------
+    >>> rows = Rows(["a.png", None], ["a cat", "a dog"], [0, 1])
+    >>> rows.present.tolist()
+    [[True, True], [False, True]]
+    >>> rows.patterns.tolist()
+    ['complete', 'image_missing']
+    """
+
+    images: list
+    texts: list
+    index: list
+    image_root: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def present(self) -> np.ndarray:
+        """Which modality each row has: bool, shape (n, 2), columns as `MODALITIES`."""
+        here = np.empty((len(self), 2), dtype=bool)
+        here[:, 0] = [cell is not None for cell in self.images]
+        here[:, 1] = [cell is not None for cell in self.texts]
+        return here
+
+    @property
+    def patterns(self) -> np.ndarray:
+        """Each row's missing pattern, one of `PATTERNS`: str, shape (n,)."""
+        image, text = (~self.present).T
+        return np.array(PATTERNS)[2 * image + text]
+
+    def take(self, positions: Iterable[int]) -> "Rows":
+        """Return the rows at integer `positions`, in that order."""
+        positions = [int(position) for position in positions]
+        images, texts, index = (
+            [values[position] for position in positions]
+            for values in (self.images, self.texts, self.index)
+        )
+        return Rows(images, texts, index, self.image_root)
+
+
+def read_rows(
+    X: pd.DataFrame | np.ndarray,
+    image_column: str = "image",
+    text_column: str = "text",
+    image_root: str | Path | None = None,
+) -> Rows:
+    """Read a table into `Rows`; no image is opened.
+
+    Parameters
+    ----------
+    X : DataFrame or ndarray of shape (n, 2)
+        A DataFrame is read by column name. An array is read by position: images, then
+        texts. A missing cell is None, NaN, pd.NA or NaT, and for text a blank string.
+    image_column, text_column : str
+        The two columns' names. Other columns are ignored.
+    image_root : path or None
+        The folder that relative image paths start from.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    TypeError
+        If `X` is neither a DataFrame nor an array.
+    ValueError
+        If a column is absent or its name is used twice, if an array has not two
+        columns, or if cells have a type that no image or text can have. The message
+        names up to ten of the rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> df = pd.DataFrame({"image": ["cat.png", None], "text": ["  ", "a dog"]})
+    >>> read_rows(df).patterns.tolist()
+    ['text_missing', 'image_missing']
+    """
+    images, texts, index = _columns(X, image_column, text_column)
+    images = [None if is_null(cell) else cell for cell in images]
+    texts = [None if is_null(cell) else cell for cell in texts]
+    _check_types(images, _IMAGE_TYPES, index, f"image cells {_IMAGE_RULE}")
+    _check_types(texts, (str,), index, f"text cells {_TEXT_RULE}")
+    texts = [text if text and text.strip() else None for text in texts]
+    root = None if image_root is None else Path(image_root)
+    return Rows(images, texts, index, root)
+
+
+def is_null(cell: Any) -> bool:
+    """Whether `cell` is None, NaN, pd.NA or NaT; arrays and images never are."""
+    # pd.isna answers per element on lists and arrays, so only scalars may reach it.
+    return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
+
+
+def column_position(X: pd.DataFrame, column: str) -> int:
+    """Return where the one column called `column` stands in `X`.
+
+    Raises
+    ------
+    ValueError
+        If no column or more than one has that name.
+    """
+    names = list(X.columns)
+    if column not in names:
+        raise ValueError(f"X must have a column {column!r}, its columns are {names}.")
+    if names.count(column) > 1:
+        raise ValueError(
+            f"Column names must be unique, X has {names.count(column)} columns named "
+            f"{column!r}."
+        )
+    return names.index(column)
+
+
+def format_rows(
+    problems: Mapping[Any, str] | Sequence[tuple[Any, str]], what: str
+) -> str:
+    """Say what is wrong with which rows: at most ten of them, and a count.
+
+    Parameters
+    ----------
+    problems : mapping from index label to reason, or sequence of (label, reason)
+        The pairs are for tables in which a label stands more than once.
+    what : str
+        What all have in common, such as ``"image cells cannot be read"``.
+
+    Examples
+    --------
+    >>> format_rows({"a": "no such file", 7: "is a directory"}, "bad images")
+    "2 bad images: row 'a': no such file; row 7: is a directory"
+    """
+    pairs = list(problems.items() if isinstance(problems, Mapping) else problems)
+    named = "; ".join(f"row {label!r}: {why}" for label, why in pairs[:_MOST_NAMED])
+    more = len(pairs) - _MOST_NAMED
+    return f"{len(pairs)} {what}: {named}" + (f" (and {more} more)" if more > 0 else "")
+
+
+def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, list]:
+    if isinstance(X, pd.DataFrame):
+        places = column_position(X, image_column), column_position(X, text_column)
+        images, texts = (X.iloc[:, place].tolist() for place in places)
+        return images, texts, X.index.tolist()
+    if not isinstance(X, np.ndarray):
+        raise TypeError(
+            "X must be a pandas DataFrame or a 2-column object array, "
+            f"got {type(X).__name__}."
+        )
+    if X.ndim != 2 or X.shape[1] != 2:
+        raise ValueError(
+            "An array X must have 2 columns, image and text, in that order, "
+            f"got shape {X.shape}."
+        )
+    return list(X[:, 0]), list(X[:, 1]), list(range(len(X)))
+
+
+def _check_types(cells: list, types: tuple, index: list, what: str) -> None:
+    wrong = [
+        (label, f"{type(cell).__name__} {reprlib.repr(cell)}")
+        for label, cell in zip(index, cells, strict=True)
+        if cell is not None and not isinstance(cell, types)
+    ]
+    if wrong:
+        raise ValueError(format_rows(wrong, what) + ".")

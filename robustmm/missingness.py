@@ -1,0 +1,175 @@
+"""Blank cells of a complete table on purpose, with exact counts.
+
+The protocol is that of missing-aware prompts (Lee et al., CVPR 2023): one fixed draw
+per table, shared by every epoch and every method that is compared.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .data.frame import column_position, read_rows
+
+SCENARIOS = ("text", "image", "both")
+
+
+def missing_table(
+    n: int,
+    rate: float,
+    scenario: str,
+    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    groups: Sequence | None = None,
+) -> np.ndarray:
+    """Draw which rows lose which modality.
+
+    Exactly ``int(n * rate)`` rows are affected, drawn without replacement. In scenario
+    "both", ``int(affected * 0.5)`` of them lose the image and the others the text; no
+    row loses both.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    rate : float in [0, 1]
+        The share of rows that lose a modality.
+    scenario : {"text", "image", "both"}
+        The modality that is *missing*.
+    random_state : int, Generator, RandomState or None
+        Seed. An int gives the same table every time.
+    groups : sequence of length n, or None
+        Rows of one group share a code, such as the plots of one movie. The counts are
+        then exact over groups, not over rows.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+        0 complete, 1 text missing, 2 image missing.
+
+    Raises
+    ------
+    ValueError
+        If `rate`, `scenario`, `n` or the length of `groups` is wrong.
+
+    References
+    ----------
+    Lee, Tsai, Chiu, Lee. Multimodal Prompting with Missing Modalities for Visual
+    Recognition. CVPR 2023.
+
+    Examples
+    --------
+    >>> table = missing_table(10, 0.7, "both", random_state=0)
+    >>> np.bincount(table).tolist()
+    [3, 4, 3]
+    """
+    _check(n, rate, scenario)
+    if groups is not None:
+        members = _group_numbers(n, groups)
+        n_groups = int(members.max(initial=-1)) + 1
+        return missing_table(n_groups, rate, scenario, random_state)[members]
+    affected = _generator(random_state).permutation(n)[: int(n * rate)]
+    n_image = {"text": 0, "image": len(affected), "both": int(len(affected) * 0.5)}
+    table = np.zeros(n, dtype=np.int64)
+    table[affected] = 1
+    table[affected[: n_image[scenario]]] = 2
+    return table
+
+
+def drop_modalities(
+    X: pd.DataFrame,
+    rate: float,
+    scenario: str,
+    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    groups: Sequence | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    return_table: bool = False,
+) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
+    """Return a copy of `X` in which some rows have lost their image or their text.
+
+    The rows are drawn by `missing_table`. A row never loses its last modality: where
+    the other cell is already missing, the row is left as it is. A drawn cell that is
+    already missing stays missing. `X` itself is not changed.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n, n_columns)
+        Must hold the two columns; the others are copied.
+    rate : float in [0, 1]
+        The share of rows that lose a modality.
+    scenario : {"text", "image", "both"}
+        The modality that is *missing*.
+    random_state : int, Generator, RandomState or None
+        Seed. An int gives the same cells every time.
+    groups : sequence of length n, or None
+        Rows of one group lose the same modality; see `missing_table`.
+    image_column, text_column : str
+        Names of the two columns.
+    return_table : bool
+        Also return what was done.
+
+    Returns
+    -------
+    DataFrame of shape (n, n_columns)
+        Dtypes are those of `X`. A blanked cell is its column's null: None in an object
+        column, NaN or pd.NA in a string column.
+    table : ndarray of int, shape (n,)
+        Only with `return_table`: 1 where the text was drawn, 2 where the image was, 0
+        elsewhere and where the row was left as it is.
+
+    Raises
+    ------
+    ValueError
+        If `rate`, `scenario` or the length of `groups` is wrong or a column is absent.
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"image": ["a.png", "b.png"], "text": ["a cat", "a dog"]})
+    >>> drop_modalities(df, 1.0, "text").isna().sum().to_dict()
+    {'image': 0, 'text': 2}
+    """
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    table = missing_table(len(X), rate, scenario, random_state, groups)
+    has_image, has_text = read_rows(X, image_column, text_column).present.T
+    table[(table == 1) & ~has_image] = 0
+    table[(table == 2) & ~has_text] = 0
+    result = X.copy()
+    for column, code in ((text_column, 1), (image_column, 2)):
+        place = column_position(X, column)
+        result.isetitem(place, _blank(X.iloc[:, place], table == code))
+    return (result, table) if return_table else result
+
+
+def _blank(column: pd.Series, where: np.ndarray) -> pd.Series:
+    # Series.mask would write NaN for None into object columns.
+    values = column.array.copy()
+    values[where] = None
+    return pd.Series(values, index=column.index, name=column.name, dtype=column.dtype)
+
+
+def _check(n: Any, rate: Any, scenario: Any) -> None:
+    if n != int(n) or n < 0:
+        raise ValueError(f"n must be a non-negative integer, got {n!r}.")
+    if isinstance(rate, str) or not 0 <= rate <= 1:
+        raise ValueError(f"rate must be in [0, 1], got {rate!r}.")
+    if scenario not in SCENARIOS:
+        raise ValueError(f"scenario must be one of {SCENARIOS}, got {scenario!r}.")
+
+
+def _group_numbers(n: int, groups: Sequence) -> np.ndarray:
+    if len(groups) != n:
+        raise ValueError(f"groups must have {n} entries, one a row, got {len(groups)}.")
+    numbers, _ = pd.factorize(np.asarray(groups))
+    if (numbers < 0).any():
+        raise ValueError(
+            f"groups must have no missing entry, got {int((numbers < 0).sum())}."
+        )
+    return numbers
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31 - 1))
+    return np.random.default_rng(random_state)
