@@ -9,7 +9,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def _seed_everything():
-    np.random.seed(0)  # noqa: NPY002 - the legacy generator is what sklearn falls back on
+    np.random.seed(0)
     torch.manual_seed(0)
 
 

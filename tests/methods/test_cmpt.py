@@ -1,0 +1,269 @@
+"""CMPT: equations, counts, and that a missing stream is not run."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from contract import frame_with_holes, small
+from sklearn.model_selection import GridSearchCV
+from torch.nn import functional as F
+
+from robustmm import CMPTClassifier, load_backbone
+from robustmm.backbones import Backbone
+from robustmm.methods.cmpt import CMPTModule
+
+DEFAULTS = {
+    "rank": 1,
+    "alpha": 1,
+    "dropout": 0.0,
+    "adapter": "lora",
+    "lambda_align": 0.2,
+    "modality_dropout": 0.0,
+    "use_proxy": True,
+    "detach_target": False,
+    "align_reduction": "sum",
+    "adapt_text_ffn": False,
+}
+
+
+def build(n_outputs=3, **options):
+    backbone = Backbone.join(
+        image=load_backbone("robustmm/tiny-clip", streams=("image",)),
+        text=load_backbone("robustmm/tiny-bert", streams=("text",)),
+    )
+    return CMPTModule(backbone, n_outputs, **DEFAULTS | options)
+
+
+def batch_of(present, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    n = len(present)
+    size = load_backbone("robustmm/tiny-clip").image_config["size"]
+    ids = torch.randint(5, 60, (n, 7), generator=generator)
+    return {
+        "pixel_values": torch.randn(
+            n, 3, size["height"], size["width"], generator=generator
+        ),
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "present": torch.tensor(present),
+    }
+
+
+PRESENT = [[True, True], [False, True], [True, False], [True, True]]
+
+
+def perturb(module, seed=1):
+    """Leave the initial point, where adapters do nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(0.05 * noise)
+    return module.eval()
+
+
+def test_fused_token_is_equation_5():
+    module = perturb(build())
+    batch = batch_of(PRESENT)
+    everything = torch.ones_like(batch["present"])
+    data = {k: v for k, v in batch.items() if k != "present"}
+    (c_image, c_text), (p_image, p_text) = (
+        t.unbind(1) for t in module._encode(everything, data)
+    )
+    expected = torch.stack(
+        [
+            c_image[0] + c_text[0],
+            c_text[1] + p_text[1],
+            c_image[2] + p_image[2],
+            c_image[3] + c_text[3],
+        ]
+    )
+    torch.testing.assert_close(module.features(**batch), expected, atol=1e-5, rtol=0)
+
+
+def test_penalty_is_equation_4_over_complete_rows():
+    module = perturb(build()).train()
+    batch = batch_of(PRESENT)
+    data = {k: v for k, v in batch.items() if k != "present"}
+    classes, proxies = module._encode(batch["present"], data)
+    rows = [0, 3]
+    expected = F.mse_loss(proxies[rows, 0], classes[rows, 1]) + F.mse_loss(
+        proxies[rows, 1], classes[rows, 0]
+    )
+    _, penalty = module(**batch)
+    torch.testing.assert_close(penalty, 0.2 * expected)
+    module.align_scale = 0.5
+    torch.testing.assert_close(module(**batch)[1], 0.1 * expected)
+
+
+def test_no_complete_row_no_penalty():
+    module = build().train()
+    assert module(**batch_of([[True, False], [False, True]]))[1] == 0
+
+
+def test_detached_target_gets_no_gradient():
+    for detach in (False, True):
+        module = perturb(build(detach_target=detach, lambda_align=1.0)).train()
+        batch = batch_of([[True, True]])
+        data = {k: v for k, v in batch.items() if k != "present"}
+        classes, proxies = module._encode(batch["present"], data)
+        classes.retain_grad()
+        module._misalignment(classes, proxies, batch["present"]).backward()
+        assert (classes.grad is None) == detach
+
+
+def test_missing_stream_is_not_run():
+    module = build().eval()
+    lengths = {"image": [], "text": []}
+    for name in lengths:
+        stream = module.backbone[name]
+        step = stream.step
+
+        def counted(i, tokens, *args, _name=name, _step=step, **kwargs):
+            if i == 0:
+                lengths[_name].append(len(tokens.values))
+            return _step(i, tokens, *args, **kwargs)
+
+        stream.step = counted
+    module(**batch_of(PRESENT))
+    module(**batch_of([[False, True]] * 3))
+    module(**batch_of([[True, False]] * 2))
+    assert lengths == {"image": [3, 2], "text": [3, 3]}
+
+
+def test_missing_input_and_batch_mates_change_nothing():
+    module = perturb(build())
+    batch = batch_of(PRESENT)
+    logits = module(**batch)
+    other = batch_of(PRESENT, seed=9)
+    mixed = dict(batch)
+    mixed["pixel_values"] = batch["pixel_values"].clone()
+    mixed["pixel_values"][1] = other["pixel_values"][1]
+    torch.testing.assert_close(module(**mixed), logits)
+    alone = module(**{k: v[1:2] for k, v in batch.items()})
+    torch.testing.assert_close(alone, logits[1:2], atol=1e-5, rtol=0)
+
+
+def test_modality_dropout_hides_one_modality_of_complete_rows():
+    module = build(modality_dropout=2 / 3)
+    present = torch.tensor([[True, True]] * 3000 + [[True, False]] * 1000)
+    dropped = module._drop(present)
+    assert dropped.any(dim=1).all()
+    assert torch.equal(dropped[3000:], present[3000:])
+    complete = dropped[:3000].all(dim=1).float().mean()
+    image_gone = (~dropped[:3000, 0]).float().mean()
+    assert abs(complete - 1 / 3) < 0.04
+    assert abs(image_gone - 1 / 3) < 0.04
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora", "vera"])
+def test_adapters_start_as_the_frozen_encoders(adapter):
+    module = build(adapter=adapter).eval()
+    plain = load_backbone("robustmm/tiny-bert")["text"]
+    batch = batch_of([[False, True]])
+    ids = {k: batch[k] for k in ("input_ids", "attention_mask")}
+    stream = module.backbone["text"]
+    adapted = stream.pool(stream.run(stream.embed(**ids)))
+    torch.testing.assert_close(
+        adapted, plain.pool(plain.run(plain.embed(**ids))), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"adapter": "vera"},
+        {"adapter": "dora"},
+        {"use_proxy": False},
+        {"adapt_text_ffn": True},
+        {"detach_target": True},
+    ],
+    ids=str,
+)
+def test_ablations_train_and_pickle(option):
+    X, y = frame_with_holes()
+    fitted = small(CMPTClassifier, lr=1e-2, **option).fit(X, y)
+    assert np.isfinite(fitted.history_["train_loss"]).all()
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(copy.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_automatic_modality_dropout_follows_the_data():
+    X, y = frame_with_holes()
+    complete = X.dropna()
+    labels = y[X.notna().all(axis=1)]
+    fitted = small(CMPTClassifier).fit(complete, labels)
+    assert fitted.net_.module_.modality_dropout == pytest.approx(2 / 3)
+    assert small(CMPTClassifier).fit(X, y).net_.module_.modality_dropout == 0
+
+
+def test_loss_falls():
+    X, y = frame_with_holes(48)
+    history = small(CMPTClassifier, max_epochs=8, lr=5e-3).fit(X, y).history_
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+
+
+def test_grid_over_rank_with_string_labels():
+    X, y = frame_with_holes(24)
+    search = GridSearchCV(small(CMPTClassifier), {"rank": [1, 2]}, cv=3).fit(X, y)
+    assert search.best_params_["rank"] in (1, 2)
+    assert set(search.predict(X)) <= set(y)
+
+
+def test_different_widths_are_refused(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    X, y = frame_with_holes(8)
+    config = BertConfig(
+        vocab_size=2000,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    BertModel(config).save_pretrained(tmp_path)
+    load_backbone("robustmm/tiny-bert").tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="equally wide, got"):
+        small(CMPTClassifier, text_backbone=str(tmp_path)).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory):
+    """CLIP-B/16 and BERT-base with random weights, saved as local folders."""
+    from transformers import BertConfig, BertModel, CLIPVisionConfig, CLIPVisionModel
+
+    tokenizer = load_backbone("robustmm/tiny-bert").tokenizer
+    folders = [tmp_path_factory.mktemp(name) for name in ("clip", "bert")]
+    vision = CLIPVisionConfig(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        patch_size=16,
+    )
+    for folder, model in zip(
+        folders, (CLIPVisionModel(vision), BertModel(BertConfig())), strict=True
+    ):
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return [str(folder) for folder in folders]
+
+
+def test_full_size_counts_and_pickle(full_size):
+    X, y = frame_with_holes(6)
+    image, text = full_size
+    fitted = CMPTClassifier(
+        image, text, max_epochs=1, batch_size=6, random_state=0, device="cpu"
+    ).fit(X, y)
+    module = fitted.net_.module_
+    low_rank = [
+        p.numel()
+        for name, p in module.named_parameters()
+        if name.endswith((".down", ".up"))
+    ]
+    assert sum(low_rank) == 147_456
+    head_and_proxies = 2 * 768 + 2 * 769
+    assert fitted.n_trainable_parameters_ == 147_456 + head_and_proxies
+    assert len(pickle.dumps(fitted)) < 3_000_000
