@@ -1,5 +1,6 @@
 """Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -133,7 +134,7 @@ class MultimodalDataset(Dataset):
         if self.cache is None or self.cache.max_bytes == 0:
             return self.transform(cell, self.rows.image_root)
         key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
-        if not isinstance(cell, str):
+        if not isinstance(cell, str | os.PathLike):
             # Hashing pixels costs about as much as resizing them; files may change.
             self._keys[i] = key
         image = self.cache.get(key)

@@ -24,10 +24,12 @@ _IMAGE_TYPES = (
     np.ndarray,
 )
 _IMAGE_RULE = (
-    "are not a path, a PIL image, bytes or a uint8 array (None, NaN, pd.NA or NaT "
-    "where the image is missing)"
+    "An image cell must be a path, a PIL image, bytes or a uint8 array, or missing: "
+    "None, NaN, pd.NA or NaT"
 )
-_TEXT_RULE = "are not a str (None, NaN, pd.NA, NaT or a blank str where it is missing)"
+_TEXT_RULE = (
+    "A text cell must be a str, or missing: None, NaN, pd.NA, NaT or a blank str"
+)
 _MOST_NAMED = 10
 
 
@@ -128,8 +130,8 @@ def read_rows(
     images, texts, index = _columns(X, image_column, text_column)
     images = [None if is_null(cell) else cell for cell in images]
     texts = [None if is_null(cell) else cell for cell in texts]
-    _check_types(images, _IMAGE_TYPES, index, f"image cells {_IMAGE_RULE}")
-    _check_types(texts, (str,), index, f"text cells {_TEXT_RULE}")
+    _check_types(images, _IMAGE_TYPES, index, _IMAGE_RULE)
+    _check_types(texts, (str,), index, _TEXT_RULE)
     texts = [text if text and text.strip() else None for text in texts]
     root = None if image_root is None else Path(image_root)
     return Rows(images, texts, index, root)
@@ -201,11 +203,11 @@ def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, l
     return list(X[:, 0]), list(X[:, 1]), list(range(len(X)))
 
 
-def _check_types(cells: list, types: tuple, index: list, what: str) -> None:
+def _check_types(cells: list, types: tuple, index: list, rule: str) -> None:
     wrong = [
         (label, f"{type(cell).__name__} {reprlib.repr(cell)}")
         for label, cell in zip(index, cells, strict=True)
         if cell is not None and not isinstance(cell, types)
     ]
     if wrong:
-        raise ValueError(format_rows(wrong, what) + ".")
+        raise ValueError(f"{rule}; got {format_rows(wrong, 'other')}.")

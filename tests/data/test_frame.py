@@ -1,0 +1,236 @@
+"""Every null and every cell type of every kind of column becomes the same rows."""
+
+import importlib.util
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from robustmm.data.frame import PATTERNS, Rows, format_rows, is_null, read_rows
+
+PICTURE = Image.new("RGB", (4, 3), "red")
+
+
+def _encoded() -> bytes:
+    stream = io.BytesIO()
+    PICTURE.save(stream, "PNG")
+    return stream.getvalue()
+
+
+NULLS = {
+    "None": None,
+    "nan": float("nan"),
+    "numpy nan": np.float64("nan"),
+    "float32 nan": np.float32("nan"),
+    "NA": pd.NA,
+    "NaT": pd.NaT,
+    "datetime64 NaT": np.datetime64("NaT"),
+}
+CELLS = {
+    "str": "a.png",
+    "numpy str": np.str_("a.png"),
+    "Path": Path("a.png"),
+    "PIL": PICTURE,
+    "bytes": _encoded(),
+    "bytearray": bytearray(_encoded()),
+    "memoryview": memoryview(_encoded()),
+    "gray array": np.zeros((4, 3), dtype=np.uint8),
+    "colour array": np.zeros((4, 3, 3), dtype=np.uint8),
+}
+STRING_DTYPES = ["object", "str", "string", "category"]
+if importlib.util.find_spec("pyarrow"):
+    STRING_DTYPES += ["string[pyarrow]"]
+
+
+def object_column(*cells, index=None):
+    column = np.empty(len(cells), dtype=object)
+    for i, cell in enumerate(cells):
+        column[i] = cell
+    return pd.Series(column, index=index, dtype=object)
+
+
+def frame(images, texts, index=None):
+    columns = {"image": object_column(*images), "text": object_column(*texts)}
+    result = pd.DataFrame(columns)
+    return result if index is None else result.set_axis(index)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("null", NULLS.values(), ids=NULLS)
+def test_every_null_beside_every_image_type(null, cell):
+    rows = read_rows(frame([cell, null, cell], ["a", "b", null]))
+    assert rows.images[0] is cell
+    assert rows.images[1] is None
+    assert rows.texts == ["a", "b", None]
+    assert rows.present.tolist() == [[True, True], [False, True], [True, False]]
+
+
+@pytest.mark.parametrize("null", [*NULLS.values(), "", " ", "\n\t", "\u3000\xa0"])
+def test_null_and_blank_texts_are_missing(null):
+    assert read_rows(frame(["a.png"], [null])).texts == [None]
+
+
+@pytest.mark.parametrize("text", ["nan", "None", "NA", "0", ".", " a "])
+def test_words_that_look_like_nulls_are_texts(text):
+    assert read_rows(frame(["a.png"], [text])).texts == [text]
+
+
+@pytest.mark.parametrize("cell", ["", b"", np.empty((0, 3), dtype=np.uint8), "nan"])
+def test_empty_images_are_not_missing(cell):
+    assert read_rows(frame([cell], ["a"])).present[0, 0]
+
+
+@pytest.mark.parametrize("cell", [[None], [], np.array(np.nan), {}, "", b""])
+def test_only_scalars_are_null(cell):
+    assert not is_null(cell)
+
+
+def test_patterns():
+    rows = read_rows(frame(["a", "b", None, None], ["x", None, "y", " "]))
+    assert rows.patterns.tolist() == list(PATTERNS)
+    assert rows.present.dtype == bool
+
+
+@pytest.mark.parametrize("dtype", STRING_DTYPES)
+def test_string_dtypes(dtype):
+    df = pd.DataFrame({"image": ["a.png", None], "text": [None, "a dog"]})
+    rows = read_rows(df.astype(dtype))
+    assert rows.images == ["a.png", None]
+    assert rows.texts == [None, "a dog"]
+    assert type(rows.images[0]) is str
+
+
+@pytest.mark.parametrize("dtype", ["object", "float64", "datetime64[ns]", "str"])
+def test_a_column_without_any_value_is_legal(dtype):
+    empty = pd.Series([None, None]).astype(dtype)
+    df = pd.DataFrame({"image": empty, "text": ["a", "b"]})
+    assert read_rows(df).patterns.tolist() == ["image_missing"] * 2
+    df = pd.DataFrame({"image": ["a", "b"], "text": empty})
+    assert read_rows(df).patterns.tolist() == ["text_missing"] * 2
+
+
+@pytest.mark.parametrize(
+    ("index", "labels"),
+    [
+        (pd.Index(["a", "a", "b"]), ["a", "a", "b"]),
+        (
+            pd.MultiIndex.from_tuples([(0, "x"), (0, "y"), (1, "x")]),
+            [(0, "x"), (0, "y"), (1, "x")],
+        ),
+        (pd.Index([7, 5, 3]), [7, 5, 3]),
+    ],
+)
+def test_indices(index, labels):
+    rows = read_rows(frame(["a", "b", None], ["x", None, "z"], index))
+    assert rows.index == labels
+    assert rows.images == ["a", "b", None]
+
+
+def test_other_columns_and_orders_and_names():
+    df = pd.DataFrame({"plot": ["x"], "year": [1999], "poster": ["p.jpg"]})
+    rows = read_rows(df, "poster", "plot", image_root="posters")
+    assert (rows.images, rows.texts) == (["p.jpg"], ["x"])
+    assert rows.image_root == Path("posters")
+
+
+def test_one_column_may_be_both():
+    df = pd.DataFrame({"a": ["p.jpg"]})
+    assert read_rows(df, "a", "a").present.all()
+
+
+def test_an_empty_frame_has_no_rows():
+    rows = read_rows(pd.DataFrame({"image": [], "text": []}))
+    assert len(rows) == 0
+    assert rows.present.shape == (0, 2)
+    assert rows.patterns.tolist() == []
+
+
+def test_array_by_position():
+    X = np.empty((2, 2), dtype=object)
+    X[0] = [PICTURE, "a cat"]
+    X[1] = [None, float("nan")]
+    rows = read_rows(X)
+    assert rows.images == [PICTURE, None]
+    assert rows.texts == ["a cat", None]
+    assert rows.index == [0, 1]
+
+
+def test_the_table_is_not_changed():
+    df = frame([PICTURE, None], ["", "b"])
+    before = df.copy()
+    read_rows(df)
+    pd.testing.assert_frame_equal(df, before)
+
+
+def test_take():
+    rows = Rows(["a", None, "c"], [None, "y", "z"], ["i", "j", "k"], Path("root"))
+    taken = rows.take(np.array([2, 0]))
+    assert (taken.images, taken.texts) == (["c", "a"], ["z", None])
+    assert (taken.index, taken.image_root) == (["k", "i"], Path("root"))
+
+
+def test_absent_column_is_named():
+    df = pd.DataFrame({"picture": ["a"], "text": ["b"]})
+    with pytest.raises(ValueError, match=r"column 'image'.*\['picture', 'text'\]"):
+        read_rows(df)
+
+
+def test_duplicate_column_is_named():
+    df = pd.DataFrame([["a", "b", "c"]], columns=["image", "text", "text"])
+    with pytest.raises(ValueError, match="unique, X has 2 columns named 'text'"):
+        read_rows(df)
+
+
+@pytest.mark.parametrize("X", [[["a", "b"]], {"image": ["a"]}, pd.Series(["a"]), None])
+def test_other_tables_are_refused(X):
+    with pytest.raises(TypeError, match=f"DataFrame.*got {type(X).__name__}"):
+        read_rows(X)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 3), (4, 2, 1)])
+def test_arrays_of_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"2 columns.*got shape \(4"):
+        read_rows(np.empty(shape, dtype=object))
+
+
+@pytest.mark.parametrize("cell", [3, 1.5, ["a.png"], {"bytes": b""}, True, object()])
+def test_unsupported_image_types_are_listed(cell):
+    df = frame(["a.png", cell, None], ["x", "y", "z"], ["r0", "r1", "r2"])
+    with pytest.raises(
+        ValueError, match=r"image cell must .*got 1 other: row 'r1'"
+    ) as error:
+        read_rows(df)
+    assert type(cell).__name__ in str(error.value)
+    assert "r0" not in str(error.value)
+
+
+@pytest.mark.parametrize("cell", [3, 1.5, ["a"], b"bytes", True, PICTURE])
+def test_unsupported_text_types_are_listed(cell):
+    df = frame(["a.png", None], ["x", cell], ["r0", "r1"])
+    with pytest.raises(
+        ValueError, match=r"text cell must .*got 1 other: row 'r1'"
+    ) as error:
+        read_rows(df)
+    assert type(cell).__name__ in str(error.value)
+
+
+def test_numbers_in_an_array_are_refused():
+    with pytest.raises(ValueError, match=r"image cell .* got 12 other.*\(and 2 more\)"):
+        read_rows(np.zeros((12, 2)))
+
+
+def test_format_rows_names_ten():
+    exactly = format_rows(dict.fromkeys(range(10), "bad"), "cells")
+    assert exactly.startswith("10 cells: row 0: bad; ")
+    assert "more" not in exactly
+    message = format_rows(dict.fromkeys(range(12), "bad"), "cells")
+    assert "row 9" in message
+    assert "row 10" not in message
+    assert message.endswith("(and 2 more)")
+
+
+def test_format_rows_keeps_duplicate_labels():
+    assert format_rows([("a", "x"), ("a", "y")], "cells").count("row 'a'") == 2

@@ -1,0 +1,197 @@
+"""The missing table has the protocol's exact counts; the blanked copy shows it."""
+
+import importlib.util
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from robustmm.missingness import SCENARIOS, drop_modalities, missing_table
+
+STRING_DTYPES = ["object", "str", "string", "category"]
+if importlib.util.find_spec("pyarrow"):
+    STRING_DTYPES += ["string[pyarrow]"]
+
+
+def frame(n=20, dtype="object"):
+    images = [f"{i}.png" for i in range(n)]
+    texts = [f"text {i}" for i in range(n)]
+    columns = {"image": images, "text": texts}
+    df = pd.DataFrame(
+        {name: pd.Series(cells, dtype=dtype) for name, cells in columns.items()}
+    )
+    return df.assign(year=range(n))
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 10, 101])
+@pytest.mark.parametrize("rate", [0, 0.1, 0.5, 0.7, 1])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_counts(n, rate, scenario):
+    affected = int(n * rate)
+    image = {"text": 0, "image": affected, "both": int(affected * 0.5)}[scenario]
+    table = missing_table(n, rate, scenario, random_state=3)
+    assert table.shape == (n,)
+    assert table.dtype.kind == "i"
+    counts = np.bincount(table, minlength=3).tolist()
+    assert counts == [n - affected, affected - image, image]
+
+
+def test_the_mm_imdb_training_table():
+    table = missing_table(15552, 0.7, "both", random_state=0)
+    assert np.bincount(table).tolist() == [4666, 5443, 5443]
+
+
+def test_a_seed_repeats_and_another_differs():
+    first = missing_table(200, 0.7, "both", random_state=1)
+    np.testing.assert_array_equal(first, missing_table(200, 0.7, "both", 1))
+    assert (first != missing_table(200, 0.7, "both", 2)).any()
+    assert (missing_table(200, 0.7, "both") != missing_table(200, 0.7, "both")).any()
+
+
+@pytest.mark.parametrize("make", [np.random.RandomState, np.random.default_rng])
+def test_generators_advance_and_repeat(make):
+    generator = make(5)
+    first, second = (missing_table(200, 0.5, "both", generator) for _ in range(2))
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, missing_table(200, 0.5, "both", make(5)))
+
+
+def test_global_generator_is_untouched():
+    before = np.random.get_state()[1].copy()
+    missing_table(50, 0.5, "both", random_state=0)
+    missing_table(50, 0.5, "both")
+    after = np.random.get_state()[1]
+    np.testing.assert_array_equal(before, after)
+
+
+def test_rows_of_each_code_are_spread():
+    table = missing_table(3000, 0.7, "both", random_state=0)
+    for code in range(3):
+        assert 1300 < np.flatnonzero(table == code).mean() < 1700
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series])
+def test_groups_share_a_code_and_counts_are_over_groups(kind):
+    names = [f"movie {i}" for i in range(10) for _ in range(1 + i % 3)]
+    groups = kind(list(np.random.default_rng(0).permutation(names)))
+    table = missing_table(len(names), 0.7, "both", 0, groups)
+    codes = pd.DataFrame({"group": list(groups), "code": table}).groupby("group").code
+    assert (codes.nunique() == 1).all()
+    assert np.bincount(codes.first()).tolist() == [3, 4, 3]
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.01, 70, float("nan"), "0.7"])
+def test_rate_out_of_range(rate):
+    with pytest.raises(ValueError, match=r"rate must be in \[0, 1\], got"):
+        missing_table(10, rate, "text")
+
+
+@pytest.mark.parametrize("scenario", ["img", "Text", None, 1])
+def test_unknown_scenario_lists_the_choices(scenario):
+    with pytest.raises(ValueError, match=f"'text', 'image', 'both'.*got {scenario!r}"):
+        missing_table(10, 0.5, scenario)
+
+
+@pytest.mark.parametrize("n", [-1, 1.5])
+def test_bad_n(n):
+    with pytest.raises(ValueError, match="n must be a non-negative integer, got"):
+        missing_table(n, 0.5, "text")
+
+
+def test_bad_groups():
+    with pytest.raises(ValueError, match=r"groups must have 3 entries, .* got 2"):
+        missing_table(3, 0.5, "text", groups=["a", "b"])
+    with pytest.raises(ValueError, match="groups must have no missing entry, got 1"):
+        missing_table(3, 0.5, "text", groups=["a", None, "b"])
+
+
+@pytest.mark.parametrize("dtype", STRING_DTYPES)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_blanked_cells_are_those_of_the_table(dtype, scenario):
+    df = frame(dtype=dtype)
+    before = df.copy(deep=True)
+    result, table = drop_modalities(df, 0.7, scenario, 4, return_table=True)
+    np.testing.assert_array_equal(table, missing_table(20, 0.7, scenario, 4))
+    np.testing.assert_array_equal(result["text"].isna(), table == 1)
+    np.testing.assert_array_equal(result["image"].isna(), table == 2)
+    pd.testing.assert_frame_equal(df, before)
+    assert result.dtypes.tolist() == df.dtypes.tolist()
+    for column in ("image", "text"):
+        kept = result[column].notna()
+        assert result.loc[kept, column].tolist() == df.loc[kept, column].tolist()
+    pd.testing.assert_series_equal(result["year"], df["year"])
+
+
+def test_object_columns_get_none():
+    result = drop_modalities(frame(), 1.0, "text", 0)
+    assert result["text"].tolist() == [None] * 20
+
+
+def test_image_cells_of_every_type_are_kept_as_they_are():
+    pictures = [
+        Image.new("RGB", (2, 2)),
+        np.zeros((2, 2), dtype=np.uint8),
+        b"bytes",
+        "a.png",
+    ]
+    column = np.empty(4, dtype=object)
+    column[:] = pictures
+    df = pd.DataFrame({"image": column, "text": list("abcd")})
+    result, table = drop_modalities(df, 0.5, "image", 0, return_table=True)
+    for cell, original, code in zip(result["image"], pictures, table, strict=True):
+        assert cell is (None if code == 2 else original)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        ["a"] * 20,
+        pd.MultiIndex.from_product([range(4), list("vwxyz")]),
+        range(40, 20, -1),
+    ],
+)
+def test_any_index_is_kept(index):
+    df = frame().set_axis(index)
+    result, table = drop_modalities(df, 0.5, "both", 0, return_table=True)
+    assert result.index.equals(df.index)
+    np.testing.assert_array_equal(result["text"].isna(), table == 1)
+
+
+def test_a_row_keeps_its_last_modality():
+    df = frame()
+    df.loc[:9, "image"] = None
+    df.loc[15:, "text"] = " "
+    result, table = drop_modalities(df, 1.0, "text", 0, return_table=True)
+    assert result.loc[:9, "text"].notna().all()
+    assert result.loc[10:, "text"].isna().all()
+    assert table.tolist() == [0] * 10 + [1] * 10
+    result, table = drop_modalities(df, 1.0, "image", 0, return_table=True)
+    assert result.loc[:14, "image"].isna().all()
+    assert result.loc[15:, "image"].notna().all()
+    assert table.tolist() == [2] * 15 + [0] * 5
+
+
+def test_a_column_without_values_stays():
+    df = pd.DataFrame({"image": [None] * 4, "text": list("abcd")})
+    pd.testing.assert_frame_equal(drop_modalities(df, 1.0, "both", 0), df)
+    df = pd.DataFrame({"image": [np.nan] * 4, "text": list("abcd")})
+    pd.testing.assert_frame_equal(drop_modalities(df, 1.0, "image", 0), df)
+
+
+def test_groups_and_named_columns():
+    df = frame().rename(columns={"image": "poster", "text": "plot"})
+    groups = np.repeat(range(10), 2)
+    result = drop_modalities(
+        df, 0.5, "text", 0, groups, image_column="poster", text_column="plot"
+    )
+    assert result["plot"].isna().to_numpy().reshape(10, 2).sum(1).tolist().count(2) == 5
+
+
+def test_errors_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="rate must be"):
+        drop_modalities(frame(), 2, "text")
+    with pytest.raises(ValueError, match="column 'poster'"):
+        drop_modalities(frame(), 0.5, "text", image_column="poster")
+    with pytest.raises(TypeError, match="DataFrame, got list"):
+        drop_modalities([["a", "b"]], 0.5, "text")
