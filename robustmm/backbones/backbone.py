@@ -1,0 +1,146 @@
+"""A frozen model: its streams, and what is needed to prepare their inputs."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from .base import Stream
+
+
+class Identity:
+    """The fingerprint of one frozen stream, computed when first asked for.
+
+    One object is shared by all copies of the stream, so it is computed once.
+    """
+
+    def __init__(self, stream: Stream):
+        self._stream = stream
+        self._value: str | None = None
+
+    def __deepcopy__(self, memo: dict) -> Identity:
+        return self
+
+    @property
+    def value(self) -> str:
+        """SHA-256 over the configuration and the float32 weights, in hexadecimal."""
+        if self._value is None:
+            self._value = _fingerprint(self._stream)
+        return self._value
+
+
+def _fingerprint(stream: Stream) -> str:
+    total = hashlib.sha256(json.dumps(stream.facts(), sort_keys=True).encode())
+    in_layers = set()
+    for name, tensor in stream.layer_parts():
+        in_layers.add(id(tensor))
+        total.update(name.encode() + _digest(tensor))
+    # Tensors outside the layers count without their names, which change between
+    # releases of transformers.
+    others = [p for p in stream.parameters() if id(p) not in in_layers]
+    for digest in sorted(map(_digest, others)):
+        total.update(digest)
+    return total.hexdigest()
+
+
+def _digest(tensor: Tensor) -> bytes:
+    values = tensor.detach().to("cpu", torch.float32).contiguous()
+    state = hashlib.sha256(str(tuple(values.shape)).encode())
+    state.update(memoryview(values.view(-1).numpy()))
+    return state.digest()
+
+
+class Backbone(nn.Module):
+    """One or two frozen streams with their tokenizer and image settings.
+
+    Get one from :func:`load_backbone`. Its frozen parameters are the same objects in
+    all copies, in ``copy.deepcopy`` as well.
+
+    Attributes
+    ----------
+    streams : ModuleDict
+        By name: ``"joint"``, or ``"image"`` and/or ``"text"``; ``backbone["image"]``
+        is short for ``backbone.streams["image"]``.
+    sources : dict of str to str
+        Where each stream was loaded from, as given.
+    image_config : dict or None
+        What the checkpoint's ``preprocessor_config.json`` says about images.
+    tokenizer : transformers tokenizer or None
+    max_text_length : int or None
+        Longest text in tokens, special tokens included.
+    """
+
+    def __init__(
+        self,
+        streams: Mapping[str, Stream],
+        *,
+        sources: Mapping[str, str],
+        identities: Mapping[str, Identity],
+        image_config: dict | None = None,
+        tokenizer=None,
+        max_text_length: int | None = None,
+    ):
+        super().__init__()
+        self.streams = nn.ModuleDict(streams)
+        self.sources = dict(sources)
+        self.image_config = image_config
+        self.tokenizer = tokenizer
+        self.max_text_length = max_text_length
+        self._identities = dict(identities)
+
+    def __getitem__(self, name: str) -> Stream:
+        if name not in self.streams:
+            raise ValueError(
+                f"A stream must be one of {list(self.streams)}, got {name!r}."
+            )
+        return self.streams[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.streams
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over configuration and frozen float32 weights, in hexadecimal.
+
+        It does not depend on the path, the device or ``max_text_length``.
+        """
+        parts = {name: self._identities[name].value for name in sorted(self.streams)}
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def is_shared(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor belongs to the frozen model, shared by all copies."""
+        return any(stream.is_shared(tensor) for stream in self.streams.values())
+
+    def copy(self) -> Backbone:
+        """Return a module tree of its own around the same frozen parameters."""
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict) -> Backbone:
+        memo[id(self.tokenizer)] = self.tokenizer
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
+    @classmethod
+    def join(cls, *, image: Backbone, text: Backbone) -> Backbone:
+        """Combine the image stream of one backbone and the text stream of another.
+
+        The streams are taken over, not copied.
+        """
+        return cls(
+            {"image": image["image"], "text": text["text"]},
+            sources={"image": image.sources["image"], "text": text.sources["text"]},
+            identities={
+                "image": image._identities["image"],
+                "text": text._identities["text"],
+            },
+            image_config=image.image_config,
+            tokenizer=text.tokenizer,
+            max_text_length=text.max_text_length,
+        )

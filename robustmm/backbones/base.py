@@ -1,0 +1,378 @@
+"""Frozen transformers as streams of named tokens.
+
+The layers are Hugging Face's own modules. A :class:`Layout` says where things are in
+one architecture's layer, and :meth:`Stream.step` is the one block that runs them all,
+so attention is always ``scaled_dot_product_attention`` and any linear can be wrapped.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .tokens import POOLED, Tokens, layout
+
+JOINT = ("query", "key", "value")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a transformer layer are, as paths inside it.
+
+    ``norms`` stand before attention and feed-forward where ``pre_norm``, else after
+    the two residual sums. ``scales`` multiply the two updates (DINOv2). ``gate`` is the
+    second linear of a gated feed-forward, activated instead of ``up``.
+    """
+
+    name: str
+    linears: dict[str, str]
+    activation: str
+    norms: tuple[str, str]
+    pre_norm: bool = True
+    scales: tuple[str, str] | None = None
+    gate: str | None = None
+
+    def paths(self) -> list[str]:
+        """All parts that hold parameters, in a fixed order."""
+        gate = () if self.gate is None else (self.gate,)
+        return [*self.linears.values(), *self.norms, *(self.scales or ()), *gate]
+
+
+class Stream(nn.Module):
+    """One frozen transformer that turns a batch into tokens, layers and a pooled row.
+
+    Subclasses say how a batch is embedded; the rest follows from ``layout``. All
+    parameters are frozen and shared with other copies: to train one, replace its
+    module by a deep copy first. The modules stay in evaluation mode; only wrapped
+    adapters follow :meth:`train`.
+
+    Attributes
+    ----------
+    modality : {"joint", "image", "text"}
+    width, n_layers, n_heads : int
+    causal : bool
+        Whether a token sees only itself and the tokens before it.
+    linears : dict of str to str
+        ``query``, ``key``, ``value``, ``out``, ``up``, ``down``: our names of the
+        linears of a layer, and their paths in the Hugging Face layer.
+    pooler : Module or None
+        The checkpoint's dense layer and activation, (B, d) -> (B, d), to be applied to
+        :meth:`pool`; None where the checkpoint has none.
+    projection : Linear or None
+        CLIP's projection into the space that images and texts share.
+    """
+
+    modality: str
+    segments: tuple[str, ...]
+    causal = False
+
+    def __init__(
+        self,
+        config,
+        embeddings: nn.Module,
+        layers: nn.ModuleList,
+        layout: Layout,
+        final_norm: nn.Module | None = None,
+        pooler: nn.Module | None = None,
+        projection: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.layout = layout
+        self.linears = layout.linears
+        self.width = config.hidden_size
+        self.n_layers = len(layers)
+        self.n_heads = config.num_attention_heads
+        self.embeddings = embeddings
+        self.layers = layers
+        self.final_norm = final_norm
+        self.pooler = pooler
+        self.projection = projection
+        self.joint_adapters = nn.ModuleDict()
+        self._wrapped: list[tuple[int, str]] = []
+        self._facts = {
+            "activation": getattr(config, "hidden_act", None),
+            "eps": getattr(config, "layer_norm_eps", None),
+        }
+        self.freeze()
+
+    # What a subclass says ------------------------------------------------------------
+
+    @abstractmethod
+    def embed(self, **batch: Tensor) -> Tokens:
+        """Turn a batch into the tokens that enter the model."""
+
+    def enter(self, tokens: Tokens) -> Tokens:
+        """Do what the model does between embedding and its first layer."""
+        return tokens
+
+    def norm(self, values: Tensor) -> Tensor:
+        """Apply the final norm, if the model has one, to rows of any shape."""
+        return values if self.final_norm is None else self.final_norm(values)
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """Return the pooled row after the final norm, (B, d), from :meth:`run`."""
+        if POOLED in tokens:
+            return self.norm(tokens[POOLED][:, 0])
+        rows = self._pooled_row(tokens)[:, None]
+        return self.norm(_take(tokens.values, rows)[:, 0])
+
+    def facts(self) -> dict:
+        """Return what changes the outputs but is in no tensor, for the fingerprint."""
+        shape = {"layout": self.layout.name, "n_heads": self.n_heads}
+        return {
+            "modality": self.modality,
+            "causal": self.causal,
+            **shape,
+            **self._facts,
+        }
+
+    # Running -------------------------------------------------------------------------
+
+    def run(
+        self,
+        tokens: Tokens,
+        before_layer: Callable[[int, Tokens], Tokens] | None = None,
+        start: int = 0,
+        keep: Sequence[str] | str = (),
+        stop: int | None = None,
+    ) -> Tokens:
+        """Run the layers ``start`` to ``stop``.
+
+        The last layer of the model computes only what is read afterwards: the result
+        has a segment ``"pooled"`` of one row and the segments in ``keep``. Streams
+        that pool all rows keep these instead, under their own names.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            What :meth:`embed` returned, with or without inserted segments; or, with
+            ``start``, what entered that layer.
+        before_layer : callable (i, tokens) -> tokens, optional
+            Called before every layer.
+        start, stop : int
+            Layers to run. ``stop=None`` means to the end; an earlier ``stop`` returns
+            all rows, ready for ``start``.
+        keep : sequence of str, or "all"
+            Segments to compute in the last layer besides the pooled row.
+        """
+        stop = self.n_layers if stop is None else stop
+        if not 0 <= start <= stop <= self.n_layers:
+            raise ValueError(
+                "Layers must satisfy 0 <= start <= stop <= "
+                f"{self.n_layers}, got start={start}, stop={stop}."
+            )
+        tokens = self.enter(tokens) if start == 0 else tokens
+        for i in range(start, stop):
+            if before_layer is not None:
+                tokens = before_layer(i, tokens)
+            reduced = i == self.n_layers - 1 and keep != "all"
+            tokens = (
+                self._last_step(i, tokens, keep) if reduced else self.step(i, tokens)
+            )
+        return tokens
+
+    def step(self, i: int, tokens: Tokens, rows: Tensor | None = None) -> Tokens:
+        """Run one layer, for all rows or for some of them.
+
+        With ``rows``, (B, R) positions, keys and values still come from all tokens,
+        and the result has one segment, ``"rows"``.
+        """
+        values, pre_norm = tokens.values, self.layout.pre_norm
+        norm1, norm2 = (self._part(i, path) for path in self.layout.norms)
+        update = self._attend(i, norm1(values) if pre_norm else values, tokens, rows)
+        values = values if rows is None else _take(values, rows)
+        if pre_norm:
+            values = values + self._scaled(i, 0, update)
+            values = values + self._scaled(i, 1, self._feed_forward(i, norm2(values)))
+        else:
+            values = norm1(values + update)
+            values = norm2(values + self._feed_forward(i, values))
+        if rows is None:
+            return Tokens(values, tokens.mask, tokens.spans, tokens.anchor)
+        mask = None if tokens.mask is None else tokens.mask.gather(1, rows)
+        return Tokens(values, mask, {"rows": (0, rows.shape[1])}, tokens.anchor)
+
+    def _last_step(self, i: int, tokens: Tokens, keep: Sequence[str] | str) -> Tokens:
+        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        parts = []
+        if tokens.anchor is None:
+            keep = tuple(dict.fromkeys((*self.segments, *keep)))
+        else:
+            parts.append((POOLED, self._pooled_row(tokens)[:, None]))
+        for name in keep:
+            place = torch.arange(*tokens.span(name), device=tokens.values.device)
+            parts.append((name, place.expand(len(tokens), -1)))
+        rows = torch.cat([part for _, part in parts], dim=1)  # (B, R)
+        spans = layout((name, part.shape[1]) for name, part in parts)
+        reduced = self.step(i, tokens, rows)
+        return Tokens(reduced.values, reduced.mask, spans, tokens.anchor)
+
+    def _pooled_row(self, tokens: Tokens) -> Tensor:
+        return tokens.span(self.segments[0])[0] + tokens.anchor
+
+    def _attend(self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor:
+        query, key, value = self._project(i, x, rows)
+        n_prefix = 0
+        if tokens.prefix is not None:
+            key, value = (
+                torch.cat([more.expand(len(x), -1, -1), own], dim=1)
+                for more, own in zip(tokens.prefix, (key, value), strict=True)
+            )
+            n_prefix = tokens.prefix[0].shape[1]
+        query, key, value = (
+            t.unflatten(-1, (self.n_heads, -1)).transpose(
+                1, 2
+            )  # (B, heads, ., d / heads)
+            for t in (query, key, value)
+        )
+        mask = self._attention_mask(tokens, rows, n_prefix)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.linear(i, "out")(mixed.transpose(1, 2).flatten(2))
+
+    def _project(self, i: int, x: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
+        if str(i) in self.joint_adapters:
+            query, key, value = self.joint_adapters[str(i)](x)
+            return (query if rows is None else _take(query, rows)), key, value
+        asking = x if rows is None else _take(x, rows)
+        inputs = zip(JOINT, (asking, x, x), strict=True)
+        return tuple(self.linear(i, name)(rows_of) for name, rows_of in inputs)
+
+    def _attention_mask(
+        self, tokens: Tokens, rows: Tensor | None, n_prefix: int
+    ) -> Tensor | None:
+        """Say who sees whom, broadcastable to (B, heads, R, n_prefix + L)."""
+        mask = None if tokens.mask is None else tokens.mask[:, None, None, :]
+        if self.causal:
+            place = torch.arange(tokens.length, device=tokens.values.device)
+            asking = place[None] if rows is None else rows
+            past = (place <= asking[..., None])[:, None]  # (1 or B, 1, R, L)
+            mask = past if mask is None else past & mask
+        if mask is not None and n_prefix:
+            mask = F.pad(mask, (n_prefix, 0), value=True)
+        return mask
+
+    def _feed_forward(self, i: int, x: Tensor) -> Tensor:
+        activation, gate = self.layout.activation, self.layout.gate
+        up = self.linear(i, "up")(x)
+        if gate is None:
+            return self.linear(i, "down")(self._part(i, activation)(up))
+        return self.linear(i, "down")(
+            self._part(i, activation)(self._part(i, gate)(x)) * up
+        )
+
+    def _scaled(self, i: int, which: int, update: Tensor) -> Tensor:
+        scales = self.layout.scales
+        return update if scales is None else self._part(i, scales[which])(update)
+
+    def _part(self, i: int, path: str) -> nn.Module:
+        return reduce(getattr, path.split("."), self.layers[i])
+
+    # Adapting ------------------------------------------------------------------------
+
+    def linear(self, i: int, name: str) -> nn.Module:
+        """Return the module that is now in the place of a linear of layer ``i``."""
+        self._check_place(i, name)
+        return self._part(i, self.linears[name])
+
+    def wrap(self, i: int, name: str | tuple[str, ...], adapter: nn.Module) -> None:
+        """Put ``adapter``, which contains the frozen linear, in that linear's place.
+
+        Parameters
+        ----------
+        i : int
+            The layer.
+        name : str, or ("query", "key", "value")
+            One of ``linears``; or the three together, for an adapter that maps the
+            input of attention to a tuple (query, key, value).
+        adapter : Module
+        """
+        joint = isinstance(name, tuple)
+        for part in JOINT if joint and name == JOINT else (name,):
+            self._check_place(i, part)
+        wrapped = {part for layer, part in self._wrapped if layer == i}
+        if joint and wrapped & set(JOINT):
+            raise ValueError(
+                f"A joint adapter would bypass the adapters of {sorted(wrapped)} in "
+                f"layer {i}: wrap either the three together or each alone."
+            )
+        if name in JOINT and str(i) in self.joint_adapters:
+            raise ValueError(
+                f"The adapter of {name!r} would be bypassed by the joint adapter of "
+                f"layer {i}: wrap either the three together or each alone."
+            )
+        if joint:
+            self.joint_adapters[str(i)] = adapter
+        else:
+            parent, _, leaf = self.linears[name].rpartition(".")
+            setattr(self._part(i, parent) if parent else self.layers[i], leaf, adapter)
+            self._wrapped.append((i, name))
+        adapter.train(self.training)
+
+    def adapters(self) -> Iterator[nn.Module]:
+        """Iterate over the wrapped modules, each once."""
+        single = (self.linear(i, name) for i, name in self._wrapped)
+        seen = dict.fromkeys([*single, *self.joint_adapters.values()])
+        return iter(seen)
+
+    def _check_place(self, i: int, name: str) -> None:
+        if name not in self.linears:
+            choices = [*self.linears, JOINT]
+            raise ValueError(f"A linear must be one of {choices}, got {name!r}.")
+        if not 0 <= i < self.n_layers:
+            raise ValueError(f"A layer must be in [0, {self.n_layers}), got {i}.")
+
+    # Being frozen and shared ---------------------------------------------------------
+
+    def freeze(self) -> None:
+        """Freeze and mark as shared what the stream holds now."""
+        self.eval().requires_grad_(False)
+        self._shared = list(self.parameters())
+
+    def is_shared(self, tensor: Tensor) -> bool:
+        """Tell whether a tensor belongs to the frozen model, shared by all copies."""
+        return any(tensor is shared for shared in self._shared)
+
+    def train(self, mode: bool = True) -> Stream:
+        """Set the mode of the adapters; the frozen modules stay in evaluation mode."""
+        super().train(False)
+        for adapter in self.adapters():
+            adapter.train(mode)
+        self.training = mode
+        return self
+
+    def __deepcopy__(self, memo: dict) -> Stream:
+        memo.update({id(tensor): tensor for tensor in self._shared})
+        twin = self.__class__.__new__(self.__class__)
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
+        return twin
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Stream:
+        # Module.to rewrites the data of its Parameter objects, and these belong to
+        # every other copy too: convert objects of our own instead.
+        own = {id(p): nn.Parameter(p.detach(), False) for p in self._shared}
+        for module in self.modules():
+            for name, parameter in module._parameters.items():
+                if id(parameter) in own:
+                    module._parameters[name] = own[id(parameter)]
+        self._shared = list(own.values())
+        return super()._apply(fn, recurse)
+
+    def layer_parts(self) -> Iterator[tuple[str, Tensor]]:
+        """Iterate over the tensors of the layers under names of our own, in order."""
+        for i in range(self.n_layers):
+            for path in self.layout.paths():
+                for name, tensor in sorted(self._part(i, path).named_parameters()):
+                    yield f"{i}.{path}.{name}", tensor
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    """Pick rows (B, R) of every sequence, (B, L, d) -> (B, R, d)."""
+    return values.gather(1, rows.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

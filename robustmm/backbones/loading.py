@@ -1,0 +1,209 @@
+"""Load a frozen backbone once per process and hand out copies that share it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .backbone import Backbone, Identity
+from .base import Stream
+from .checkpoint import Checkpoint, find_checkpoint
+from .clip import ClipImageStream, ClipTextStream
+from .image import SiglipImageStream, VitStream
+from .text import BertStream, RobertaStream, TextPositions
+from .vilt import ViltStream
+
+# Every supported model type of Hugging Face: its streams, and how to take each one out.
+_ARCHITECTURES: dict[str, dict[str, Callable[[nn.Module], Stream]]] = {
+    "vilt": {"joint": ViltStream},
+    "clip": {"image": ClipImageStream.of_clip, "text": ClipTextStream.of_clip},
+    "siglip": {"image": SiglipImageStream.of_siglip},
+    "bert": {"text": BertStream.of_bert},
+    "roberta": {"text": RobertaStream.of_bert},
+    "distilbert": {"text": BertStream.of_distilbert},
+    "vit": {"image": VitStream.of_vit},
+    "deit": {"image": VitStream.of_vit},
+    "dinov2": {"image": VitStream.of_dinov2},
+    "clip_vision_model": {"image": ClipImageStream},
+    "siglip_vision_model": {"image": SiglipImageStream},
+}
+
+
+@dataclass
+class _Shared:
+    """The frozen streams of one checkpoint on one device, never wrapped."""
+
+    streams: dict[str, Stream]
+    identities: dict[str, Identity]
+
+
+_SHARED: dict[tuple[str, str], _Shared] = {}  # by checkpoint and device
+_LONGER: dict[tuple[str, str, str, int], Stream] = {}  # ... stream and text length
+_LOCK = threading.RLock()
+
+
+def load_backbone(
+    name_or_path: str | Path,
+    *,
+    streams: tuple[str, ...] | None = None,
+    device: str | torch.device = "cpu",
+    max_text_length: int | None = None,
+) -> Backbone:
+    """Return a frozen backbone whose weights are shared inside the process.
+
+    The files are read once per device; every call returns a module tree of its own
+    around the same frozen parameters, so adapters in one do not show in another.
+
+    Parameters
+    ----------
+    name_or_path : str or path-like
+        An embedded name (``"robustmm/tiny-vilt"``, ``"robustmm/tiny-clip"``,
+        ``"robustmm/tiny-bert"``), a local folder made with ``save_pretrained``, or an
+        identifier on the Hugging Face hub, whose local cache is tried first.
+    streams : tuple of str, optional
+        Which streams of the checkpoint to take: ``"joint"``, ``"image"``, ``"text"``.
+        None takes all it has. The rest is not kept in memory.
+    device : str or torch.device
+        Where the weights are put.
+    max_text_length : int, optional
+        Longest text in tokens, special tokens included. None means the checkpoint's
+        own number. Where it is larger than that, the position embeddings are
+        interpolated linearly.
+
+    Returns
+    -------
+    Backbone
+
+    Raises
+    ------
+    OSError
+        If nothing can be found under the name, or files are missing.
+    ValueError
+        If the architecture is not supported or has no such stream.
+
+    Examples
+    --------
+    >>> backbone = load_backbone("robustmm/tiny-clip")
+    >>> list(backbone.streams), backbone.max_text_length > 2
+    (['image', 'text'], True)
+    """
+    length = _check_text_length(max_text_length)
+    place = str(torch.empty(0, device=device).device)
+    with _LOCK, _quiet():
+        checkpoint = find_checkpoint(name_or_path, tuple(_ARCHITECTURES))
+        wanted = _check_streams(checkpoint, streams)
+        tokenizer = None
+        if set(wanted) & {"joint", "text"}:
+            tokenizer = checkpoint.tokenizer()
+        shared = _shared(checkpoint, place, wanted)
+        chosen = {name: shared.streams[name] for name in wanted}
+        for name, stream in chosen.items():
+            if isinstance(stream, TextPositions):
+                length = stream.capacity if length is None else length
+                if length > stream.capacity:
+                    key = (checkpoint.key, place, name, length)
+                    chosen[name] = _longer(key, stream)
+        image_config = None
+        if set(wanted) & {"joint", "image"}:
+            image_config = checkpoint.image_config()
+    backbone = Backbone(
+        chosen,
+        sources=dict.fromkeys(wanted, str(name_or_path)),
+        identities={name: shared.identities[name] for name in wanted},
+        image_config=image_config,
+        tokenizer=tokenizer,
+        max_text_length=None if tokenizer is None else length,
+    )
+    return backbone.copy()
+
+
+def clear_backbone_cache() -> None:
+    """Forget all shared weights; those still used by an estimator stay in memory."""
+    with _LOCK:
+        _SHARED.clear()
+        _LONGER.clear()
+
+
+def _check_text_length(length: int | None) -> int | None:
+    if length is None:
+        return None
+    is_integer = hasattr(length, "__index__") and not isinstance(length, bool)
+    if not is_integer or int(length) < 2:
+        raise ValueError(
+            "max_text_length must be None or an integer of at least 2, the number of "
+            f"special tokens, got {length!r}."
+        )
+    return int(length)
+
+
+def _check_streams(
+    checkpoint: Checkpoint, streams: tuple[str, ...] | str | None
+) -> tuple[str, ...]:
+    offered = tuple(_ARCHITECTURES[checkpoint.architecture])
+    if streams is None:
+        return offered
+    streams = (streams,) if isinstance(streams, str) else tuple(streams)
+    if not streams or not set(streams) <= set(offered):
+        raise ValueError(
+            f"streams must be one or more of {offered}, which is what a checkpoint of "
+            f"architecture {checkpoint.architecture!r} offers, got {streams!r} for "
+            f"{checkpoint.name!r}."
+        )
+    return tuple(name for name in offered if name in streams)
+
+
+def _shared(checkpoint: Checkpoint, place: str, wanted: tuple[str, ...]) -> _Shared:
+    """Return the shared streams of a checkpoint, reading what is not there yet."""
+    shared = _SHARED.setdefault((checkpoint.key, place), _Shared({}, {}))
+    missing = [name for name in wanted if name not in shared.streams]
+    if missing:
+        model = checkpoint.model()
+        for name in missing:
+            stream = _ARCHITECTURES[checkpoint.architecture][name](model)
+            shared.streams[name] = _on_its_own(stream).to(place)
+            shared.identities[name] = Identity(shared.streams[name])
+    return shared
+
+
+def _on_its_own(stream: Stream) -> Stream:
+    # Tensors of the file's own type are views of the mapped file: they would change,
+    # or crash the process, if it were overwritten.
+    for parameter in stream.parameters():
+        parameter.data = parameter.data.clone()
+    return stream
+
+
+def _longer(key: tuple[str, str, str, int], stream: Stream) -> Stream:
+    """Return a copy of a stream with positions for longer texts, made once."""
+    if key not in _LONGER:
+        longer = copy.deepcopy(stream)
+        longer.extend_positions(key[-1])
+        longer.freeze()
+        _LONGER[key] = longer
+    return _LONGER[key]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence progress bars, reports and warnings of loading."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,225 @@
+"""A batch of token sequences whose segments have names instead of offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+POOLED = "pooled"
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """Token sequences of a batch, split into named segments.
+
+    Nothing is changed in place: every method returns new tokens.
+
+    Parameters
+    ----------
+    values : Tensor of shape (B, L, d)
+        All segments, one after the other.
+    mask : Tensor of shape (B, L), bool, or None
+        True where a token may be attended to. None means everywhere.
+    spans : mapping of str to (int, int)
+        Start and end of each segment, in order and without gaps.
+    anchor : Tensor of shape (B,), int64, or None
+        Row of the pooled token inside the segment its stream pools: 0 for class
+        tokens, the end-of-text position for CLIP texts. None where pooling needs all
+        rows of the segment.
+    prefix : pair of Tensor of shape (B or 1, l, d), or None
+        Extra rows of keys and values for the next step alone.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tokens = Tokens(torch.zeros(2, 5, 8), None, {"text": (0, 3), "image": (3, 5)})
+    >>> tokens = tokens.insert("prompt", torch.ones(4, 8), before="image")
+    >>> tokens.names, tokens.length, tokens["prompt"].shape
+    (('text', 'prompt', 'image'), 9, torch.Size([2, 4, 8]))
+    """
+
+    values: Tensor
+    mask: Tensor | None
+    spans: Mapping[str, tuple[int, int]]
+    anchor: Tensor | None = None
+    prefix: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.spans
+
+    def __getitem__(self, name: str) -> Tensor:
+        start, stop = self.span(name)
+        return self.values[:, start:stop]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The segments, in order."""
+        return tuple(self.spans)
+
+    @property
+    def length(self) -> int:
+        """Number of rows of every sequence, L."""
+        return self.values.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Number of features of a token, d."""
+        return self.values.shape[2]
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Return where the segment starts and ends."""
+        if name not in self.spans:
+            raise ValueError(
+                f"A segment must be one of {list(self.spans)}, got {name!r}."
+            )
+        return self.spans[name]
+
+    def mask_of(self, name: str) -> Tensor:
+        """Return which tokens of a segment may be attended to, (B, l)."""
+        start, stop = self.span(name)
+        if self.mask is None:
+            return self.values.new_ones(len(self), stop - start, dtype=torch.bool)
+        return self.mask[:, start:stop]
+
+    def insert(
+        self,
+        name: str,
+        value: Tensor,
+        mask: Tensor | None = None,
+        before: str | None = None,
+    ) -> Tokens:
+        """Add a segment before another one, or at the end.
+
+        Parameters
+        ----------
+        name : str
+            A name that is not taken.
+        value : Tensor of shape (l, d) or (B, l, d)
+            The same rows for the whole batch, or rows per sample.
+        mask : Tensor of shape (B, l), bool, or None
+            Which of them may be attended to; None means all.
+        before : str or None
+            The segment that will follow; None puts the new one at the end.
+        """
+        if name in self.spans or name == POOLED:
+            taken = [*self.spans, POOLED]
+            raise ValueError(f"A new segment must not be one of {taken}, got {name!r}.")
+        value = self._as_rows(name, value)
+        at = self.length if before is None else self.span(before)[0]
+        start, stop = self.values[:, :at], self.values[:, at:]
+        sizes = {n: b - a for n, (a, b) in self.spans.items()}
+        order = list(sizes)
+        order.insert(len(order) if before is None else order.index(before), name)
+        sizes[name] = value.shape[1]
+        return replace(
+            self,
+            values=torch.cat([start, value, stop], dim=1),
+            mask=self._mask_with(value.shape[1], mask, at),
+            spans=layout((n, sizes[n]) for n in order),
+        )
+
+    def drop(self, name: str) -> Tokens:
+        """Remove a segment."""
+        start, stop = self.span(name)
+        cut = [slice(None, start), slice(stop, None)]
+        sizes = ((n, b - a) for n, (a, b) in self.spans.items() if n != name)
+        mask = self.mask
+        return replace(
+            self,
+            values=torch.cat([self.values[:, part] for part in cut], dim=1),
+            mask=None if mask is None else torch.cat([mask[:, p] for p in cut], dim=1),
+            spans=layout(sizes),
+        )
+
+    def replace(self, values: Tensor) -> Tokens:
+        """Put other values into the same layout."""
+        if values.shape[:2] != self.values.shape[:2]:
+            raise ValueError(
+                "New values must have the same batch size and length, "
+                f"{tuple(self.values.shape[:2])}, got {tuple(values.shape[:2])}."
+            )
+        return replace(self, values=values)
+
+    def select(self, index: Tensor) -> Tokens:
+        """Take some samples of the batch, by positions or by a bool mask (B,)."""
+        prefix = self.prefix
+        if prefix is not None:
+            prefix = tuple(part[index] if len(part) > 1 else part for part in prefix)
+        return replace(
+            self,
+            values=self.values[index],
+            mask=None if self.mask is None else self.mask[index],
+            anchor=None if self.anchor is None else self.anchor[index],
+            prefix=prefix,
+        )
+
+    def with_prefix(self, keys: Tensor, values: Tensor) -> Tokens:
+        """Add rows of keys and values, (B or 1, l, d), for the next step alone.
+
+        They stand next to the projected keys and values, are attended to by every
+        token, and produce no output row.
+        """
+        shapes = tuple(keys.shape), tuple(values.shape)
+        batch_fits = keys.ndim == 3 and keys.shape[0] in (1, len(self))
+        if shapes[0] != shapes[1] or not batch_fits or keys.shape[2] != self.width:
+            raise ValueError(
+                f"Keys and values of a prefix must both have shape ({len(self)} or 1, "
+                f"l, {self.width}), got {shapes[0]} and {shapes[1]}."
+            )
+        return replace(self, prefix=(keys, values))
+
+    def mean(self, name: str) -> Tensor:
+        """Return the mean of the attended tokens of a segment, (B, d).
+
+        Zeros where none is attended.
+        """
+        weight = self.mask_of(name).unsqueeze(-1).to(self.values.dtype)
+        return (self[name] * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+
+    def max(self, name: str) -> Tensor:
+        """Return the maximum of the attended tokens of a segment, (B, d).
+
+        Zeros where none is attended.
+        """
+        attended = self.mask_of(name).unsqueeze(-1)
+        highest = self[name].masked_fill(~attended, float("-inf")).amax(dim=1)
+        return highest.masked_fill(~attended.any(dim=1), 0.0)
+
+    def _as_rows(self, name: str, value: Tensor) -> Tensor:
+        if value.ndim == 2:
+            value = value.expand(len(self), -1, -1)
+        expected = (len(self), self.width)
+        if value.ndim != 3 or (value.shape[0], value.shape[2]) != expected:
+            raise ValueError(
+                f"Segment {name!r} must have shape (l, {self.width}) or "
+                f"({len(self)}, l, {self.width}), got {tuple(value.shape)}."
+            )
+        return value
+
+    def _mask_with(self, size: int, mask: Tensor | None, at: int) -> Tensor | None:
+        if self.mask is None and mask is None:
+            return None
+        ones = self.values.new_ones(len(self), self.length + size, dtype=torch.bool)
+        old = ones[:, : self.length] if self.mask is None else self.mask
+        new = ones[:, :size] if mask is None else mask.to(torch.bool)
+        if new.shape != (len(self), size):
+            raise ValueError(
+                f"The mask of a segment must have shape {(len(self), size)}, "
+                f"got {tuple(new.shape)}."
+            )
+        return torch.cat([old[:, :at], new, old[:, at:]], dim=1)
+
+
+def layout(sizes) -> dict[str, tuple[int, int]]:
+    """Return the spans of segments, given (name, size) pairs in order."""
+    spans, start = {}, 0
+    for name, size in sizes:
+        spans[name] = (start, start + size)
+        start += size
+    return spans

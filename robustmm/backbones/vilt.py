@@ -1,0 +1,135 @@
+"""ViLT: one transformer over the words of a text and the patches of an image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .base import Layout, Stream
+from .image import as_grid, resize_grid
+from .text import TextPositions, dense_pooler, embed_words, first_row, unless_full
+from .tokens import Tokens
+
+VILT = Layout(
+    "vilt",
+    {
+        "query": "attention.attention.query",
+        "key": "attention.attention.key",
+        "value": "attention.attention.value",
+        "out": "attention.output.dense",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    },
+    activation="intermediate.intermediate_act_fn",
+    norms=("layernorm_before", "layernorm_after"),
+)
+
+
+class ViltStream(TextPositions, Stream):
+    """ViLT; pools the class token of the text.
+
+    Unlike in Hugging Face's ``ViltModel``, patches stay in raster order and none is
+    left out at random, so results are reproducible.
+    """
+
+    modality = "joint"
+    segments = ("text", "image")
+    position_owner = "embeddings.text_embeddings"
+
+    def __init__(self, model: nn.Module):
+        super().__init__(
+            model.config,
+            model.embeddings,
+            model.encoder.layer,
+            VILT,
+            final_norm=model.layernorm,
+            pooler=dense_pooler(model),
+        )
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor,
+        attention_mask: Tensor | None = None,
+        pixel_mask: Tensor | None = None,
+        **_: Tensor,
+    ) -> Tokens:
+        """Embed texts (B, T) and images (B, 3, H, W).
+
+        ``pixel_mask`` (B, H, W) is 1 inside the image, which starts at the top left,
+        where images of different sizes were padded to a batch.
+        """
+        self._check_length(input_ids)
+        kinds = self.embeddings.token_type_embeddings.weight
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        text = embed_words(self.embeddings.text_embeddings, input_ids, place) + kinds[0]
+        image, image_mask = self._embed_image(pixel_values, pixel_mask)
+        mask = _join_masks(text, attention_mask, image, image_mask)
+        values = torch.cat([text, image + kinds[1]], dim=1)
+        size, total = text.shape[1], values.shape[1]
+        spans = {"text": (0, size), "image": (size, total)}
+        return Tokens(values, unless_full(mask), spans, first_row(input_ids))
+
+    def _embed_image(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        patches = self.embeddings.patch_embeddings.projection(pixel_values)
+        table = self.embeddings.position_embeddings[0]
+        grid, mask = as_grid(table[1:]), None
+        if pixel_mask is None:
+            size = patches.shape[2:]
+            places = resize_grid(grid, size, "bilinear", align_corners=True)
+        else:
+            mask = self._patch_mask(patches, pixel_mask)  # (B, h, w)
+            places = _resize_each(grid, mask)
+            mask = F.pad(mask.flatten(1), (1, 0), value=True)
+        first = self.embeddings.cls_token[0] + table[:1]
+        patches = (patches + places).flatten(2).transpose(1, 2)
+        start = first.expand(len(patches), -1, -1)
+        return torch.cat([start, patches], dim=1), mask
+
+    def _patch_mask(self, patches: Tensor, pixel_mask: Tensor) -> Tensor:
+        """Say which patches begin inside the image, (B, h, w)."""
+        down, right = self.embeddings.patch_embeddings.projection.stride
+        height, width = patches.shape[2:]
+        return pixel_mask[:, ::down, ::right][:, :height, :width].bool()
+
+
+def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
+    """Interpolate positions (1, d, h, w) to the size of each image, (B, d, H, W)."""
+    axes = []
+    for sizes in (mask[:, :, 0].sum(dim=1), mask[:, 0, :].sum(dim=1)):
+        longest = mask.shape[1 + len(axes)]
+        steps = (
+            torch.arange(longest, device=mask.device)
+            / (sizes - 1).clamp(min=1)[:, None]
+        )
+        axes.append(2 * steps - 1)  # (B, H) and (B, W); beyond 1 outside the image
+    down, right = axes
+    shape = mask.shape
+    points = [right[:, None, :].expand(shape), down[:, :, None].expand(shape)]
+    return F.grid_sample(
+        grid.expand(len(mask), -1, -1, -1),
+        torch.stack(points, dim=-1).to(grid.dtype),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=True,
+    )
+
+
+def _join_masks(
+    text: Tensor, text_mask: Tensor | None, image: Tensor, image_mask: Tensor | None
+) -> Tensor | None:
+    if text_mask is None and image_mask is None:
+        return None
+    pairs = ((text, text_mask), (image, image_mask))
+    return torch.cat(
+        [
+            values.new_ones(values.shape[:2], dtype=torch.bool)
+            if mask is None
+            else mask.bool()
+            for values, mask in pairs
+        ],
+        dim=1,
+    )
