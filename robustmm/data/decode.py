@@ -2,7 +2,6 @@
 
 import os
 import re
-import reprlib
 import stat
 import struct
 from collections.abc import Callable, Iterator
@@ -293,5 +292,4 @@ def _to_8_bits(values: np.ndarray) -> Image.Image:
 
 
 def _short(text: str) -> str:
-    shortener = reprlib.Repr(maxstring=160)
-    return shortener.repr(text)
+    return repr(text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}")
