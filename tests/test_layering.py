@@ -1,0 +1,165 @@
+"""Who may import whom, read from the source files."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "robustmm"
+FILES = sorted(ROOT.rglob("*.py"))
+
+LEVEL_0 = {"_version", "_checks", "missingness", "datasets", "data.frame"}
+LEVEL_1 = {"data", "backbones", "adapters"}
+BELOW_LEAVES = LEVEL_0 | LEVEL_1 | {"private", "base", "methods"}
+# What each unit may import. "private" stands for the underscored files below base.py,
+# "package" for robustmm/__init__.py, which nobody imports.
+ALLOWED = {
+    **dict.fromkeys(LEVEL_0, LEVEL_0),
+    **{unit: LEVEL_0 | {unit} for unit in LEVEL_1},
+    "private": LEVEL_0 | LEVEL_1 | {"private"},
+    "base": LEVEL_0 | LEVEL_1 | {"private"},
+    "methods": LEVEL_0 | {"base", "adapters", "backbones"},
+    "evaluation": BELOW_LEAVES,
+    "display": BELOW_LEAVES | {"evaluation"},
+    "persistence": BELOW_LEAVES,
+    "testing": BELOW_LEAVES,
+}
+ALLOWED["package"] = set(ALLOWED)
+PLAIN = sys.stdlib_module_names | {"numpy", "pandas", "PIL"}
+TOO_HIGH_FOR_LEVEL_1 = {"skorch", "sklearn"}
+
+
+def unit_of(path: tuple[str, ...]) -> str:
+    """Return the unit that the dotted name below ``robustmm`` belongs to."""
+    if path[:2] == ("data", "frame"):
+        return "data.frame"
+    head = path[0] if path else ""
+    if head in ALLOWED:
+        return head
+    if _is_private(head):
+        return "private"
+    return "package"  # a name that __init__.py exports
+
+
+def imports(source: str, path: tuple[str, ...], is_package: bool = False):
+    """Yield each import as (dotted origin, name); the name of ``import x`` is None."""
+    folder = path if is_package else path[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield tuple(alias.name.split(".")), None
+        elif isinstance(node, ast.ImportFrom):
+            origin = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                above = folder[: len(folder) - node.level + 1]
+                origin = ("robustmm", *above, *origin)
+            for alias in node.names:
+                yield origin, alias.name
+
+
+def violations(source: str, path: tuple[str, ...], is_package: bool = False):
+    """Return a sentence for each import that the architecture forbids."""
+    unit = unit_of(path) if path else "package"
+    found = []
+    for origin, name in imports(source, path, is_package):
+        if origin[0] != "robustmm":
+            if not _may_import_outside(unit, origin[0]):
+                found.append(f"{unit} imports {origin[0]}")
+            continue
+        target = unit_of((*origin[1:], name or "")[:2])
+        if target not in ALLOWED[unit]:
+            found.append(f"{unit} imports {target}")
+        if name and _is_private(name) and len(origin) > 1:
+            found.append(f"{unit} imports the private {name}")
+    return found
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _may_import_outside(unit: str, library: str) -> bool:
+    if unit in LEVEL_0:
+        return library in PLAIN
+    return not (unit in LEVEL_1 and library in TOO_HIGH_FOR_LEVEL_1)
+
+
+def _dotted(file: Path) -> tuple[str, ...]:
+    path = file.relative_to(ROOT).with_suffix("").parts
+    return path[:-1] if path[-1] == "__init__" else path
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_follow_the_levels(file):
+    is_package = file.name == "__init__.py"
+    assert violations(file.read_text(), _dotted(file), is_package) == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_file_has_a_place_in_the_architecture(file):
+    path = _dotted(file)
+    assert path == () or unit_of(path) != "package"
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("missingness", "import torch"),
+        ("missingness", "from .data import Rows"),
+        ("datasets", "from sklearn.utils import check_random_state"),
+        ("data.frame", "from .preprocess import decode_image"),
+        ("data.frame", "from . import preprocess"),
+        ("data.dataset", "from ..backbones import Backbone"),
+        ("data.dataset", "from skorch.dataset import Dataset"),
+        ("backbones.vilt", "from ..data import frame, ImageTransform"),
+        ("backbones.vilt", "import robustmm.adapters.lora"),
+        ("adapters.lora", "from ..backbones.tokens import Tokens"),
+        ("adapters.lora", "from ..base import MultimodalClassifier"),
+        ("_net", "from .base import MultimodalClassifier"),
+        ("base", "from .methods.cmpt import CMPTClassifier"),
+        ("base", "from . import CMPTClassifier"),
+        ("base", "import robustmm"),
+        ("base", "def f():\n    from .persistence import save"),
+        ("methods.mail", "from .cmpt import CMPTModule"),
+        ("methods.mail", "from . import cmpt"),
+        ("methods.mail", "from robustmm.methods.cmpt import CMPTModule"),
+        ("methods.mail", "from .._net import Net"),
+        ("methods.mail", "from ..data import Rows"),
+        ("methods.mail", "from ..adapters.lora import _scale"),
+        ("methods.mail", "from ..evaluation import score_table"),
+        ("evaluation", "from .display import MissingRateCurveDisplay"),
+        ("persistence", "from .testing import check_estimator"),
+    ],
+)
+def test_a_violation_is_found(path, source):
+    assert violations(source, tuple(path.split(".")))
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("missingness", "from .data.frame import read_rows\nimport pandas as pd"),
+        ("data.dataset", "from .frame import Rows\nfrom . import preprocess"),
+        ("data.dataset", "from .._checks import check_choice\nimport torch"),
+        ("_net", "from ._device import resolve_device"),
+        ("base", "from ._net import Net\nfrom .data import Rows"),
+        ("base", "from ._version import __version__"),
+        ("methods.mail", "from ..base import MultimodalClassifier\nimport torch"),
+        ("methods.mail", "from ..adapters import LoRALinear"),
+        ("methods.mail", "from .._checks import check_number"),
+        ("display", "from .evaluation import score_table"),
+        ("testing", "from .methods.cmpt import CMPTClassifier"),
+    ],
+)
+def test_a_proper_import_is_let_through(path, source):
+    assert violations(source, tuple(path.split("."))) == []
+
+
+def test_the_namespace_imports_from_everywhere():
+    source = "from .evaluation import f as f\nfrom .methods.cmpt import C as C"
+    assert violations(source, (), is_package=True) == []
+
+
+def test_a_file_without_a_place_is_found():
+    assert unit_of(("utils",)) == "package"

@@ -1,0 +1,104 @@
+"""Every public name is documented, and every method has its test and its page."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import robustmm
+from robustmm import datasets
+
+PROJECT = Path(__file__).parents[1]
+METHODS = sorted((PROJECT / "robustmm" / "methods").glob("[!_]*.py"))
+
+
+def public_objects() -> dict:
+    """Return what the package exports, and what ``robustmm.datasets`` defines."""
+    found = {
+        name: thing
+        for name, thing in vars(robustmm).items()
+        if not name.startswith("_") and not inspect.ismodule(thing)
+    }
+    for name, thing in vars(datasets).items():
+        own = getattr(thing, "__module__", None) == datasets.__name__
+        if own and not name.startswith("_"):
+            found[f"datasets.{name}"] = thing
+    return found
+
+
+PUBLIC = public_objects()
+CLASSIFIERS = {
+    name: thing
+    for name, thing in PUBLIC.items()
+    if inspect.isclass(thing) and issubclass(thing, robustmm.MultimodalClassifier)
+}
+
+
+def documented(docstring: str, section: str) -> set[str]:
+    """Return the names that a numpydoc section lists."""
+    pattern = rf"^{section}\n-{{{len(section)}}}\n(.*?)(?=^\S[^\n]*\n-{{3,}}$|\Z)"
+    match = re.search(pattern, docstring, re.MULTILINE | re.DOTALL)
+    lines = match.group(1).splitlines() if match else []
+    heads = [line.split(" : ")[0] for line in lines if re.match(r"\S", line)]
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+
+
+def accepted(thing) -> set[str]:
+    """Return the names of the parameters of a class or function."""
+    return set(inspect.signature(thing).parameters)
+
+
+def test_there_is_something_to_check():
+    assert {"CMPTClassifier", "load_backbone", "datasets.make_scenes"} <= set(PUBLIC)
+    assert set(CLASSIFIERS) > {"MultimodalClassifier"}
+    assert METHODS
+
+
+def test_the_section_reader_reads_names_and_stops_at_the_next_section():
+    text = "One.\n\nParameters\n----------\na, b : int\n    Two.\n*c\n    Of c.\n\n"
+    text += "Returns\n-------\nd : int\n    Three.\n"
+    assert documented(text, "Parameters") == {"a", "b", "c"}
+    assert documented(text, "Returns") == {"d"}
+    assert documented(text, "Raises") == set()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_reference_lists_the_name(name):
+    reference = (PROJECT / "docs" / "api.rst").read_text()
+    assert re.search(rf"^   {re.escape(name)}$", reference, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_parameters_are_documented_and_nothing_else_is(name):
+    thing = PUBLIC[name]
+    assert documented(inspect.getdoc(thing), "Parameters") == accepted(thing)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_the_docstring_starts_with_one_sentence(name):
+    summary, *rest = inspect.getdoc(PUBLIC[name]).splitlines()
+    assert re.sub(r"\s*\[\d+\]_", "", summary).endswith(".")
+    assert not rest or rest[0] == ""
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_documents_its_fitted_attributes(name):
+    attributes = documented(inspect.getdoc(CLASSIFIERS[name]), "Attributes")
+    assert {"classes_", "net_"} <= attributes
+    assert all(attribute.endswith("_") for attribute in attributes)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_public_methods_of_a_classifier_have_docstrings(name):
+    own = [m for m in vars(CLASSIFIERS[name]) if not m.startswith("_")]
+    methods = [getattr(CLASSIFIERS[name], m) for m in own]
+    assert all(inspect.getdoc(m) for m in methods if callable(m))
+
+
+@pytest.mark.parametrize("file", METHODS, ids=lambda f: f.stem)
+def test_a_method_has_a_test_file_and_a_page(file):
+    assert (PROJECT / "tests" / "methods" / f"test_{file.stem}.py").is_file()
+    assert (PROJECT / "docs" / "methods" / f"{file.stem}.rst").is_file()
+    index = (PROJECT / "docs" / "methods" / "index.rst").read_text()
+    assert re.search(rf"^   {file.stem}$", index, re.MULTILINE)
