@@ -28,14 +28,19 @@ class Identity:
 
     @property
     def value(self) -> str:
-        """SHA-256 over the configuration and the float32 weights, in hexadecimal."""
+        """A 256-bit hash of configuration and float32 weights, in hexadecimal."""
         if self._value is None:
             self._value = _fingerprint(self._stream)
         return self._value
 
 
+def _hash(data: bytes):
+    # Twice as fast as SHA-256 on a processor without instructions for that.
+    return hashlib.blake2b(data, digest_size=32)
+
+
 def _fingerprint(stream: Stream) -> str:
-    total = hashlib.sha256(json.dumps(stream.facts(), sort_keys=True).encode())
+    total = _hash(json.dumps(stream.facts(), sort_keys=True).encode())
     in_layers = set()
     for name, tensor in stream.layer_parts():
         in_layers.add(id(tensor))
@@ -50,7 +55,7 @@ def _fingerprint(stream: Stream) -> str:
 
 def _digest(tensor: Tensor) -> bytes:
     values = tensor.detach().to("cpu", torch.float32).contiguous()
-    state = hashlib.sha256(str(tuple(values.shape)).encode())
+    state = _hash(str(tuple(values.shape)).encode())
     state.update(memoryview(values.view(-1).numpy()))
     return state.digest()
 
@@ -105,12 +110,12 @@ class Backbone(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over configuration and frozen float32 weights, in hexadecimal.
+        """A 256-bit hash of configuration and frozen float32 weights, in hexadecimal.
 
         It does not depend on the path, the device or ``max_text_length``.
         """
         parts = {name: self._identities[name].value for name in sorted(self.streams)}
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        return _hash(json.dumps(parts).encode()).hexdigest()
 
     def is_shared(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""

@@ -7,45 +7,22 @@ so attention is always ``scaled_dot_product_attention`` and any linear can be wr
 
 from __future__ import annotations
 
-import copy
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .tokens import POOLED, Tokens, layout
+from .frozen import FrozenModule
+from .layout import Layout
+from .tokens import POOLED, Tokens, spans_of
 
 JOINT = ("query", "key", "value")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where the parts of a transformer layer are, as paths inside it.
-
-    ``norms`` stand before attention and feed-forward where ``pre_norm``, else after
-    the two residual sums. ``scales`` multiply the two updates (DINOv2). ``gate`` is the
-    second linear of a gated feed-forward, activated instead of ``up``.
-    """
-
-    name: str
-    linears: dict[str, str]
-    activation: str
-    norms: tuple[str, str]
-    pre_norm: bool = True
-    scales: tuple[str, str] | None = None
-    gate: str | None = None
-
-    def paths(self) -> list[str]:
-        """All parts that hold parameters, in a fixed order."""
-        gate = () if self.gate is None else (self.gate,)
-        return [*self.linears.values(), *self.norms, *(self.scales or ()), *gate]
-
-
-class Stream(nn.Module):
+class Stream(FrozenModule, ABC):
     """One frozen transformer that turns a batch into tokens, layers and a pooled row.
 
     Subclasses say how a batch is embedded; the rest follows from ``layout``. All
@@ -97,7 +74,8 @@ class Stream(nn.Module):
         self.joint_adapters = nn.ModuleDict()
         self._wrapped: list[tuple[int, str]] = []
         self._facts = {
-            "activation": getattr(config, "hidden_act", None),
+            "activation": getattr(config, "hidden_act", None)
+            or getattr(config, "activation", None),
             "eps": getattr(config, "layer_norm_eps", None),
         }
         self.freeze()
@@ -210,7 +188,7 @@ class Stream(nn.Module):
             place = torch.arange(*tokens.span(name), device=tokens.values.device)
             parts.append((name, place.expand(len(tokens), -1)))
         rows = torch.cat([part for _, part in parts], dim=1)  # (B, R)
-        spans = layout((name, part.shape[1]) for name, part in parts)
+        spans = spans_of((name, part.shape[1]) for name, part in parts)
         reduced = self.step(i, tokens, rows)
         return Tokens(reduced.values, reduced.mask, spans, tokens.anchor)
 
@@ -327,43 +305,6 @@ class Stream(nn.Module):
             raise ValueError(f"A linear must be one of {choices}, got {name!r}.")
         if not 0 <= i < self.n_layers:
             raise ValueError(f"A layer must be in [0, {self.n_layers}), got {i}.")
-
-    # Being frozen and shared ---------------------------------------------------------
-
-    def freeze(self) -> None:
-        """Freeze and mark as shared what the stream holds now."""
-        self.eval().requires_grad_(False)
-        self._shared = list(self.parameters())
-
-    def is_shared(self, tensor: Tensor) -> bool:
-        """Tell whether a tensor belongs to the frozen model, shared by all copies."""
-        return any(tensor is shared for shared in self._shared)
-
-    def train(self, mode: bool = True) -> Stream:
-        """Set the mode of the adapters; the frozen modules stay in evaluation mode."""
-        super().train(False)
-        for adapter in self.adapters():
-            adapter.train(mode)
-        self.training = mode
-        return self
-
-    def __deepcopy__(self, memo: dict) -> Stream:
-        memo.update({id(tensor): tensor for tensor in self._shared})
-        twin = self.__class__.__new__(self.__class__)
-        memo[id(self)] = twin
-        twin.__dict__ = copy.deepcopy(self.__dict__, memo)
-        return twin
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> Stream:
-        # Module.to rewrites the data of its Parameter objects, and these belong to
-        # every other copy too: convert objects of our own instead.
-        own = {id(p): nn.Parameter(p.detach(), False) for p in self._shared}
-        for module in self.modules():
-            for name, parameter in module._parameters.items():
-                if id(parameter) in own:
-                    module._parameters[name] = own[id(parameter)]
-        self._shared = list(own.values())
-        return super()._apply(fn, recurse)
 
     def layer_parts(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over the tensors of the layers under names of our own, in order."""

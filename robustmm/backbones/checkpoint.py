@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,17 @@ from .image_config import image_config
 
 _PREFIX = "robustmm/"
 _EMBEDDED = Path(__file__).parent / "embedded"
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
+_IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 _TIMEOUT = 5.0  # seconds to wait for the hub before giving up
+
+Offers = Mapping[str, tuple[str, ...]]  # architecture -> names of its streams
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,12 @@ class Checkpoint:
     """A pretrained model whose configuration has been found.
 
     ``name`` is what was asked for, ``location`` what transformers is given: a folder
-    or an identifier on the hub. ``key`` names the files and changes when they do.
+    or an identifier on the hub. ``stamp`` changes when the files do.
     """
 
     name: str
     location: str
-    key: str
+    stamp: str
     config: dict
     local_only: bool
 
@@ -72,10 +82,10 @@ class Checkpoint:
         from transformers import AutoTokenizer
 
         # Without files transformers would quietly make a tokenizer of no words.
-        if not any(self._read(name) is not None for name in _TOKENIZER_FILES):
+        if not _has_any(self.location, _TOKENIZER, self.local_only):
             raise OSError(
                 f"A text encoder must come with its tokenizer, but {self.name!r} has "
-                f"none of {list(_TOKENIZER_FILES)}: save it next to the weights with "
+                f"none of {list(_TOKENIZER)}: save it next to the weights with "
                 "tokenizer.save_pretrained."
             )
         return AutoTokenizer.from_pretrained(
@@ -84,17 +94,18 @@ class Checkpoint:
 
     def image_config(self) -> dict:
         """Read how images are prepared, with the architecture's defaults."""
-        stored = self._read("preprocessor_config.json")
-        if stored is None:
-            stored = (self._read("processor_config.json") or {}).get("image_processor")
-        return image_config(self.config, stored or {})
-
-    def _read(self, filename: str) -> dict | str | None:
-        return read_file(self.location, filename, self.local_only)
+        own, combined = (
+            read_file(self.location, name, self.local_only) for name in _IMAGE_SETTINGS
+        )
+        stored = own or (combined or {}).get("image_processor") or {}
+        return image_config(self.config, stored)
 
 
-def find_checkpoint(name: str | Path, supported: tuple[str, ...]) -> Checkpoint:
-    """Find a model by embedded name, as a folder, or on the hub."""
+def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
+    """Find a model by embedded name, as a folder, or on the hub.
+
+    ``offers`` are the supported architectures with the streams each has.
+    """
     name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str) or not name:
         raise ValueError(
@@ -105,15 +116,15 @@ def find_checkpoint(name: str | Path, supported: tuple[str, ...]) -> Checkpoint:
     if folder is not None:
         location, local_only = str(folder), True
         config = read_file(location, "config.json", local_only)
-        key = f"{location} {_stamp(folder)}"
+        stamp = _stamp(folder)
     else:
-        location = key = name
-        config, local_only = _from_hub(name, supported)
-    if not isinstance(config, dict) or config.get("model_type") not in supported:
-        found = config.get("model_type") if isinstance(config, dict) else None
-        rule = f"A backbone must be of a supported architecture, {list(supported)}"
+        location, stamp = name, ""
+        config, local_only = _from_hub(name, offers)
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in offers:
+        rule = f"A backbone must be of a supported architecture, {list(offers)}"
         raise ValueError(f"{rule}, got {found!r} in the config.json of {name!r}.")
-    return Checkpoint(name, location, key, config, local_only)
+    return Checkpoint(name, location, stamp, config, local_only)
 
 
 def embedded_names() -> list[str]:
@@ -172,38 +183,51 @@ def _stamp(folder: Path) -> str:
     return str([(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
-def _from_hub(name: str, supported: tuple[str, ...]) -> tuple[dict, bool]:
-    """Return the configuration of a model on the hub, and whether its cache is used."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
+def _from_hub(name: str, offers: Offers) -> tuple[dict, bool]:
+    """Return the configuration of a model on the hub, and whether it is all cached."""
     tried = [f"no folder {name!r} from {os.getcwd()!r}"]
     try:
         config = read_file(name, "config.json", local_only=True)
-        if config is not None and _has_weights(name):
+        if config is not None and _is_cached(
+            name, offers.get(config["model_type"], ())
+        ):
             return config, True
         tried.append("not in the local cache of the hub")
-        if HF_HUB_OFFLINE:
-            tried.append("the network was not asked, as HF_HUB_OFFLINE is set")
-        else:
-            # One request that gives up soon, before the many patient ones of loading.
-            HfApi().model_info(name, timeout=_TIMEOUT)
-            config = read_file(name, "config.json", local_only=False)
-            if config is not None:
-                return config, False
-            tried.append("the hub has no config.json under this name")
+        fresh, answer = _ask_hub(name)
     except Exception as error:
-        reason = str(error).strip().splitlines() or [""]
-        tried.append(f"the hub answered {type(error).__name__}: {reason[0]}")
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        fresh, answer = None, f"the hub answered {type(error).__name__}: {first_line}"
+    if fresh is not None:
+        return fresh, False
+    reasons = "; ".join([*tried, answer])
     raise OSError(
-        f"The backbone {name!r} cannot be found: {'; '.join(tried)}. If this machine "
-        "is offline, pass a local folder made with save_pretrained (model and "
-        f"tokenizer) or an embedded name, {embedded_names()}. Supported architectures: "
-        f"{list(supported)}."
+        f"The backbone {name!r} cannot be found: {reasons}. If this machine is "
+        "offline, pass a local folder made with save_pretrained (model and tokenizer) "
+        f"or an embedded name, {embedded_names()}. Supported architectures: "
+        f"{list(offers)}."
     )
 
 
-def _has_weights(name: str) -> bool:
-    stems = ("model.safetensors", "model.safetensors.index.json")
-    stems += ("pytorch_model.bin", "pytorch_model.bin.index.json")
-    return any(read_file(name, stem, local_only=True) is not None for stem in stems)
+def _ask_hub(name: str) -> tuple[dict | None, str]:
+    """Return the configuration the hub has, or why there is none."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return None, "the hub was not asked, as HF_HUB_OFFLINE is set"
+    # One request that gives up soon, before the many patient ones of loading.
+    HfApi().model_info(name, timeout=_TIMEOUT)
+    config = read_file(name, "config.json", local_only=False)
+    return config, "the hub has no config.json under this name"
+
+
+def _is_cached(name: str, streams: tuple[str, ...]) -> bool:
+    """Tell whether the hub's cache has all that the streams of a model need."""
+    groups = [_WEIGHTS]
+    groups += [_TOKENIZER] if {"joint", "text"} & set(streams) else []
+    groups += [_IMAGE_SETTINGS] if {"joint", "image"} & set(streams) else []
+    return all(_has_any(name, group, local_only=True) for group in groups)
+
+
+def _has_any(location: str, filenames: tuple[str, ...], local_only: bool) -> bool:
+    return any(read_file(location, f, local_only) is not None for f in filenames)

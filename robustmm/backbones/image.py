@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Layout, Stream
+from .base import Stream
+from .layout import Layout
 from .text import dense_pooler, first_row
 from .tokens import Tokens
 

@@ -7,7 +7,7 @@ import copy
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,18 +35,22 @@ _ARCHITECTURES: dict[str, dict[str, Callable[[nn.Module], Stream]]] = {
     "clip_vision_model": {"image": ClipImageStream},
     "siglip_vision_model": {"image": SiglipImageStream},
 }
+_OFFERS = {name: tuple(streams) for name, streams in _ARCHITECTURES.items()}
 
 
 @dataclass
 class _Shared:
-    """The frozen streams of one checkpoint on one device, never wrapped."""
+    """What all users of one checkpoint on one device have in common."""
 
-    streams: dict[str, Stream]
-    identities: dict[str, Identity]
+    stamp: str
+    streams: dict[str, Stream] = field(default_factory=dict)  # never wrapped
+    longer: dict[tuple[str, int], Stream] = field(default_factory=dict)
+    identities: dict[str, Identity] = field(default_factory=dict)
+    tokenizer: object = None
+    image_config: dict | None = None
 
 
-_SHARED: dict[tuple[str, str], _Shared] = {}  # by checkpoint and device
-_LONGER: dict[tuple[str, str, str, int], Stream] = {}  # ... stream and text length
+_SHARED: dict[tuple[str, str], _Shared] = {}  # by location and device
 _LOCK = threading.RLock()
 
 
@@ -97,39 +101,32 @@ def load_backbone(
     """
     length = _check_text_length(max_text_length)
     place = str(torch.empty(0, device=device).device)
-    with _LOCK, _quiet():
-        checkpoint = find_checkpoint(name_or_path, tuple(_ARCHITECTURES))
+    with _LOCK, _quiet(), torch.inference_mode(False):
+        checkpoint = find_checkpoint(name_or_path, _OFFERS)
         wanted = _check_streams(checkpoint, streams)
-        tokenizer = None
-        if set(wanted) & {"joint", "text"}:
-            tokenizer = checkpoint.tokenizer()
         shared = _shared(checkpoint, place, wanted)
         chosen = {name: shared.streams[name] for name in wanted}
         for name, stream in chosen.items():
             if isinstance(stream, TextPositions):
                 length = stream.capacity if length is None else length
                 if length > stream.capacity:
-                    key = (checkpoint.key, place, name, length)
-                    chosen[name] = _longer(key, stream)
-        image_config = None
-        if set(wanted) & {"joint", "image"}:
-            image_config = checkpoint.image_config()
-    backbone = Backbone(
+                    chosen[name] = _longer(shared, name, length)
+    with_text = bool({"joint", "text"} & set(wanted))
+    with_image = bool({"joint", "image"} & set(wanted))
+    return Backbone(
         chosen,
         sources=dict.fromkeys(wanted, str(name_or_path)),
         identities={name: shared.identities[name] for name in wanted},
-        image_config=image_config,
-        tokenizer=tokenizer,
-        max_text_length=None if tokenizer is None else length,
-    )
-    return backbone.copy()
+        image_config=shared.image_config if with_image else None,
+        tokenizer=shared.tokenizer if with_text else None,
+        max_text_length=length if with_text else None,
+    ).copy()
 
 
 def clear_backbone_cache() -> None:
     """Forget all shared weights; those still used by an estimator stay in memory."""
     with _LOCK:
         _SHARED.clear()
-        _LONGER.clear()
 
 
 def _check_text_length(length: int | None) -> int | None:
@@ -147,7 +144,7 @@ def _check_text_length(length: int | None) -> int | None:
 def _check_streams(
     checkpoint: Checkpoint, streams: tuple[str, ...] | str | None
 ) -> tuple[str, ...]:
-    offered = tuple(_ARCHITECTURES[checkpoint.architecture])
+    offered = _OFFERS[checkpoint.architecture]
     if streams is None:
         return offered
     streams = (streams,) if isinstance(streams, str) else tuple(streams)
@@ -162,14 +159,21 @@ def _check_streams(
 
 def _shared(checkpoint: Checkpoint, place: str, wanted: tuple[str, ...]) -> _Shared:
     """Return the shared streams of a checkpoint, reading what is not there yet."""
-    shared = _SHARED.setdefault((checkpoint.key, place), _Shared({}, {}))
+    shared = _SHARED.get((checkpoint.location, place))
+    if shared is None or shared.stamp != checkpoint.stamp:
+        shared = _Shared(checkpoint.stamp)
     missing = [name for name in wanted if name not in shared.streams]
+    if {"joint", "text"} & set(missing):
+        shared.tokenizer = checkpoint.tokenizer()
+    if {"joint", "image"} & set(missing):
+        shared.image_config = checkpoint.image_config()
     if missing:
         model = checkpoint.model()
         for name in missing:
             stream = _ARCHITECTURES[checkpoint.architecture][name](model)
             shared.streams[name] = _on_its_own(stream).to(place)
             shared.identities[name] = Identity(shared.streams[name])
+    _SHARED[checkpoint.location, place] = shared
     return shared
 
 
@@ -181,14 +185,14 @@ def _on_its_own(stream: Stream) -> Stream:
     return stream
 
 
-def _longer(key: tuple[str, str, str, int], stream: Stream) -> Stream:
-    """Return a copy of a stream with positions for longer texts, made once."""
-    if key not in _LONGER:
-        longer = copy.deepcopy(stream)
-        longer.extend_positions(key[-1])
-        longer.freeze()
-        _LONGER[key] = longer
-    return _LONGER[key]
+def _longer(shared: _Shared, name: str, length: int) -> Stream:
+    """Return a stream with positions for longer texts, made once."""
+    if (name, length) not in shared.longer:
+        stream = copy.deepcopy(shared.streams[name])
+        stream.extend_positions(length)
+        stream.freeze()
+        shared.longer[name, length] = stream
+    return shared.longer[name, length]
 
 
 @contextlib.contextmanager

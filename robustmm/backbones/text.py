@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Layout, Stream
+from .base import Stream
+from .layout import Layout
 from .tokens import Tokens
 
 BERT = Layout(

@@ -121,7 +121,7 @@ class Tokens:
             self,
             values=torch.cat([start, value, stop], dim=1),
             mask=self._mask_with(value.shape[1], mask, at),
-            spans=layout((n, sizes[n]) for n in order),
+            spans=spans_of((n, sizes[n]) for n in order),
         )
 
     def drop(self, name: str) -> Tokens:
@@ -134,7 +134,7 @@ class Tokens:
             self,
             values=torch.cat([self.values[:, part] for part in cut], dim=1),
             mask=None if mask is None else torch.cat([mask[:, p] for p in cut], dim=1),
-            spans=layout(sizes),
+            spans=spans_of(sizes),
         )
 
     def replace(self, values: Tensor) -> Tokens:
@@ -216,7 +216,7 @@ class Tokens:
         return torch.cat([old[:, :at], new, old[:, at:]], dim=1)
 
 
-def layout(sizes) -> dict[str, tuple[int, int]]:
+def spans_of(sizes) -> dict[str, tuple[int, int]]:
     """Return the spans of segments, given (name, size) pairs in order."""
     spans, start = {}, 0
     for name, size in sizes:
