@@ -308,7 +308,7 @@ def make_scenes(
     -------
     df : pandas.DataFrame of shape (n_samples, 2)
         Column "image" holds PIL images in mode RGB of 64 x 64 pixels, column "text"
-        English captions of 5 to 25 words.
+        English captions of 7 to 25 words.
     y : pandas.Series of shape (n_samples,)
         The class names, named "label", with the index of `df`.
 
