@@ -42,6 +42,8 @@ def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
         "iterator_train__shuffle": True,
         "iterator_train__collate_fn": collate,
         "iterator_valid__collate_fn": collate,
+        # Without one of its own, a loader draws from torch's global generator.
+        "iterator_valid__generator": torch.Generator(),
         "callbacks__print_log": None,
         "verbose": 0,
     }

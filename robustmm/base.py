@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
@@ -310,7 +311,8 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        bad = find_bad_images(probe, progress=bool(self.verbose))
+        n_threads = min(4, os.cpu_count() or 1)
+        bad = find_bad_images(probe, n_threads, progress=bool(self.verbose))
         if bad:
             self._report_bad_images([(rows.index[i], bad[i]) for i in sorted(bad)])
             images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
@@ -335,10 +337,9 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _report_bad_images(self, problems: list[tuple[object, str]]) -> None:
         if self.on_bad_image == "raise":
             message = format_rows(problems, "image cells cannot be read")
-            hint = 'Pass on_bad_image="missing" to treat them as missing'
-            if all("does not exist" in reason for _, reason in problems):
-                hint += ", or the folder that relative paths start from as image_root"
-            raise ValueError(f"{message} {hint}.")
+            raise ValueError(
+                f'{message}. Pass on_bad_image="missing" to treat them as missing.'
+            )
         message = format_rows(problems, "image cells cannot be read, taken as missing")
         warnings.warn(message, stacklevel=6)
 

@@ -129,7 +129,7 @@ def frame_with_holes(n=24, n_classes=2, random_state=0):
     X.iloc[::3, 0] = None
     X.iloc[1::3, 1] = None
     X.index = [f"row{i}" for i in range(n)]
-    return X, np.asarray(y)
+    return X, np.array(y)
 
 
 def as_cell(image, kind, folder):

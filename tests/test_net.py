@@ -1,0 +1,142 @@
+"""The skorch net: losses, schedules, best weights and interrupts."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback, EarlyStopping
+from torch import nn
+from torch.utils.data import Dataset
+
+from robustmm._net import BestWeights, Net, learning_rate_factor
+
+
+class Points(Dataset):
+    def __init__(self, n=12, weight=1.0):
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(n, 3, generator=generator)
+        self.weight = torch.full((n,), float(weight))
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        item = {"x": self.x[i], "sample_weight": self.weight[i], "row": i}
+        return item, int(self.x[i].sum() > 0)
+
+
+class Linear(nn.Module):
+    def __init__(self, penalty=None):
+        super().__init__()
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.head = nn.Linear(3, 2)
+        self.penalty = penalty
+
+    def forward(self, x):
+        logits = self.head(self.frozen(x))
+        if self.penalty is None or not self.training:
+            return logits
+        return logits, torch.tensor(self.penalty)
+
+
+def make(penalty=None, **params):
+    defaults = {
+        "criterion": nn.CrossEntropyLoss,
+        "criterion__reduction": "none",
+        "lr": 0.1,
+        "max_epochs": 3,
+        "batch_size": 4,
+        "train_split": None,
+        "callbacks__print_log": None,
+        "verbose": 0,
+    }
+    return Net(Linear(penalty), **defaults | params)
+
+
+def losses(net):
+    return [row["train_loss"] for row in net.history]
+
+
+def test_loss_is_the_weighted_mean_plus_the_penalty():
+    net = make(lr=0.0).fit(Points())
+    plain = losses(net)[0]
+    heavy = make(lr=0.0)
+    torch.manual_seed(0)
+    heavy.initialize().module_.load_state_dict(net.module_.state_dict())
+    heavy.partial_fit(Points(weight=3.0))
+    assert losses(heavy)[0] == pytest.approx(3 * plain)
+    penalised = make(penalty=0.25, lr=0.0).initialize()
+    penalised.module_.load_state_dict(net.module_.state_dict())
+    penalised.partial_fit(Points())
+    assert losses(penalised)[0] == pytest.approx(plain + 0.25)
+
+
+def test_multilabel_loss_is_the_mean_over_labels():
+    net = make(criterion=nn.BCEWithLogitsLoss).initialize()
+    logits, y = torch.randn(5, 2), torch.randint(0, 2, (5, 2)).float()
+    weight = torch.arange(5.0)
+    expected = (
+        nn.BCEWithLogitsLoss(reduction="none")(logits, y).mean(1) * weight
+    ).mean()
+    got = net.get_loss(logits, y, X={"sample_weight": weight})
+    torch.testing.assert_close(got, expected)
+
+
+def test_only_what_needs_a_gradient_is_optimised():
+    net = make().initialize()
+    trained = net.optimizer_.param_groups[0]["params"]
+    assert {id(p) for p in trained} == {id(p) for p in net.module_.head.parameters()}
+
+
+def test_interrupt_propagates():
+    class Interrupt(Callback):
+        def on_batch_end(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(callbacks=[Interrupt()]).fit(Points())
+
+
+def test_early_stopping_of_skorch_is_no_interrupt():
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=str)
+    net = make(callbacks=[stop], max_epochs=20).fit(Points())
+    assert len(net.history) == 2
+
+
+def test_best_weights_come_back():
+    seen = {}
+
+    class Worse(Callback):
+        """Pretend that every epoch after the first is worse."""
+
+        def on_epoch_end(self, net, **kwargs):
+            epoch = len(net.history)
+            net.history.record("valid_loss", float(epoch))
+            seen[epoch] = net.module_.head.weight.detach().clone()
+
+    net = make(callbacks=[Worse(), BestWeights(2)], max_epochs=9).fit(Points())
+    assert len(net.history) == 3
+    assert torch.equal(net.module_.head.weight, seen[1])
+    assert not torch.equal(seen[1], seen[3])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1, 1, 1]),
+        ("linear", [0.5, 1, 1, 0.5]),
+        ("cosine", [0.5, 1, 1, 0.5]),
+        ("polynomial", [0.5, 1, 1, 0.5**0.9]),
+        ("held_polynomial", [0.1, 0.1, 1, 0.5**0.9]),
+    ],
+)
+def test_schedules(schedule, expected):
+    factor = learning_rate_factor(schedule, warmup=0.5, n_steps=4)
+    np.testing.assert_allclose([factor(step) for step in range(4)], expected)
+
+
+def test_memory_of_the_training_is_released():
+    net = make(optimizer=torch.optim.AdamW).fit(Points())
+    assert net.optimizer_.state
+    net.release_training_memory()
+    assert not net.optimizer_.state
+    assert all(p.grad is None for p in net.module_.parameters())
