@@ -1,0 +1,450 @@
+"""Rows become items and batches, alone, in workers, and with bad images among them."""
+
+import io
+import pickle
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from robustmm.data import (
+    IMAGES,
+    BadImage,
+    ByteCache,
+    Collate,
+    ImageTransform,
+    MultimodalDataset,
+    Rows,
+    TextTokenizer,
+    find_bad_images,
+    read_rows,
+)
+
+TRANSFORM = ImageTransform(size=(8, 8))
+RAGGED = ImageTransform(shortest_edge=8, size_divisor=4)
+
+
+def make_tokenizer():
+    ids = {
+        w: i
+        for i, w in enumerate(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "sat"]
+        )
+    }
+    backend = Tokenizer(models.WordLevel(ids, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]")
+    return TextTokenizer(fast, 6)
+
+
+TOKENIZER = make_tokenizer()
+
+
+def picture(value, size=(8, 8)):
+    return np.full((*size, 3), value, dtype=np.uint8)
+
+
+def make_rows(images, texts=None, index=None):
+    texts = ["a cat"] * len(images) if texts is None else texts
+    return Rows(list(images), list(texts), index or list(range(len(images))))
+
+
+def batch_of(dataset, positions=None, **options):
+    positions = range(len(dataset)) if positions is None else positions
+    collate = Collate(dataset.transform, dataset.tokenizer, **options)
+    return collate([dataset[i] for i in positions])
+
+
+# ------------------------------------------------------------------------------ items
+
+
+def test_items():
+    rows = make_rows([picture(9), None], ["a cat", None])
+    weights = np.array([0.5, 2], dtype=np.float32)
+    dataset = MultimodalDataset(rows, TRANSFORM, TOKENIZER, np.array([3, 4]), weights)
+    assert len(dataset) == 2
+    item, target = dataset[0]
+    np.testing.assert_array_equal(item.pop("image"), picture(9))
+    assert item == {
+        "row": 0,
+        "ids": [2, 4, 5, 3],
+        "weight": 0.5,
+        "present": (True, True),
+        "bad": None,
+    }
+    assert target == 3
+    item, target = dataset[1]
+    assert item == {
+        "row": 1,
+        "image": None,
+        "ids": [2, 3],
+        "weight": 2.0,
+        "present": (False, False),
+        "bad": None,
+    }
+    assert target == 4
+
+
+def test_defaults():
+    item, target = MultimodalDataset(make_rows([None]), None, None)[0]
+    assert (item["image"], item["ids"], item["weight"], target) == (None, [], 1.0, 0)
+
+
+def test_without_a_transform_no_image_is_opened():
+    dataset = MultimodalDataset(make_rows(["none.png"]), None, TOKENIZER)
+    item, _ = dataset[0]
+    assert item["present"] == (True, True)
+    assert item["image"] is item["bad"] is None
+
+
+def test_text_lengths_open_no_image():
+    rows = make_rows([b"", "none.png", None], ["four", None, "sixsix"])
+    lengths = MultimodalDataset(rows, TRANSFORM, TOKENIZER).text_lengths
+    assert lengths.tolist() == [4, 0, 6]
+    assert lengths.dtype == np.int64
+
+
+def test_image_root(tmp_path):
+    Image.fromarray(picture(40)).save(tmp_path / "a.png")
+    df = pd.DataFrame({"image": ["a.png"], "text": ["a cat"]})
+    rows = read_rows(df, image_root=tmp_path)
+    for cache in (None, ByteCache(10**6)):
+        item, _ = MultimodalDataset(rows, TRANSFORM, TOKENIZER, cache=cache)[0]
+        np.testing.assert_array_equal(item["image"], picture(40))
+
+
+@pytest.mark.parametrize("name", ["targets", "weights"])
+def test_lengths_must_agree(name):
+    with pytest.raises(ValueError, match=f"{name} must have 2 entries, got 3"):
+        MultimodalDataset(make_rows([None, None]), None, None, **{name: np.ones(3)})
+
+
+def test_on_bad_image_is_checked():
+    with pytest.raises(ValueError, match="'raise' or 'record', got 'missing'"):
+        MultimodalDataset(make_rows([None]), None, None, on_bad_image="missing")
+
+
+# ------------------------------------------------------------------------- bad images
+
+
+def test_a_bad_image_names_its_label():
+    rows = make_rows([picture(1), b"nothing"], index=["fine", ("movie", 7)])
+    dataset = MultimodalDataset(rows, TRANSFORM, TOKENIZER)
+    assert dataset[0][0]["image"] is not None
+    with pytest.raises(ValueError, match=r"row \('movie', 7\): not an image") as error:
+        dataset[1]
+    assert not isinstance(error.value, BadImage)
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_a_recorded_bad_image_counts_as_missing(cache):
+    rows = make_rows([picture(1), b"", "no/such.png"], ["a", "cat", None])
+    dataset = MultimodalDataset(
+        rows, TRANSFORM, TOKENIZER, cache=cache, on_bad_image="record"
+    )
+    batch, _ = batch_of(dataset)
+    assert batch["present"].tolist() == [[True, True], [False, True], [False, False]]
+    (first, why), (second, where) = batch["bad"]
+    assert (first, second) == (1, 2)
+    assert "zero bytes" in why
+    assert "no such file" in where
+    assert (batch["pixel_values"][1:] == 1).all()
+    assert (batch["pixel_values"][0] != 1).all()
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+@pytest.mark.parametrize("on_bad_image", ["raise", "record"])
+def test_find_bad_images(num_workers, on_bad_image, capsys):
+    cells = [picture(0), None, b"", picture(3), "http://example.org/a.png", picture(5)]
+    cache = ByteCache(10**6)
+    dataset = MultimodalDataset(
+        make_rows(cells), TRANSFORM, None, cache=cache, on_bad_image=on_bad_image
+    )
+    bad = find_bad_images(dataset, num_workers)
+    assert list(bad) == [2, 4]
+    assert "zero bytes" in bad[2]
+    assert "URLs" in bad[4]
+    assert len(cache) == 3
+    assert capsys.readouterr() == ("", "")
+
+
+def test_find_bad_images_uses_threads():
+    class Watched(MultimodalDataset):
+        def _image(self, i):
+            threads.add(threading.get_ident())
+            return super()._image(i)
+
+    for num_workers in (0, 2):
+        threads = set()
+        find_bad_images(
+            Watched(make_rows([picture(0)] * 9), TRANSFORM, None), num_workers
+        )
+        assert (threading.get_ident() in threads) == (num_workers == 0)
+
+
+def test_find_bad_images_shows_progress_when_asked(capsys):
+    dataset = MultimodalDataset(make_rows([picture(0)]), TRANSFORM, None)
+    assert find_bad_images(dataset, progress=True) == {}
+    assert "images" in capsys.readouterr().err
+
+
+def test_find_bad_images_without_images():
+    assert find_bad_images(MultimodalDataset(make_rows([None]), TRANSFORM, None)) == {}
+    assert find_bad_images(MultimodalDataset(make_rows([b""]), None, None)) == {}
+
+
+# ---------------------------------------------------------------------------- batches
+
+
+def test_a_batch():
+    rows = make_rows([picture(0), None, picture(255)], ["a cat sat", "a", None])
+    weights = np.array([1, 2, 3], dtype=np.float32)
+    dataset = MultimodalDataset(rows, TRANSFORM, TOKENIZER, np.arange(3), weights)
+    batch, targets = batch_of(dataset, [2, 0, 1])
+    assert type(batch) is dict
+    assert set(batch) == {
+        "input_ids",
+        "attention_mask",
+        "pixel_values",
+        "present",
+        "sample_weight",
+        "row",
+    }
+    assert batch["input_ids"].tolist() == [
+        [2, 3, 0, 0, 0],
+        [2, 4, 5, 7, 3],
+        [2, 4, 3, 0, 0],
+    ]
+    assert batch["attention_mask"].sum(1).tolist() == [2, 5, 3]
+    assert batch["pixel_values"].shape == (3, 3, 8, 8)
+    assert batch["pixel_values"].amax((1, 2, 3)).tolist() == [1, -1, 1]
+    assert batch["present"].tolist() == [[True, False], [True, True], [False, True]]
+    assert batch["sample_weight"].tolist() == [3, 1, 2]
+    assert batch["row"].tolist() == [2, 0, 1]
+    assert targets.tolist() == [2, 0, 1]
+
+
+def test_dtypes():
+    rows = make_rows([picture(0), None])
+    for targets, dtype in [
+        (None, torch.long),
+        (np.array([0, 1]), torch.long),
+        (np.eye(2, dtype=np.float32), torch.float32),
+    ]:
+        batch, y = batch_of(MultimodalDataset(rows, TRANSFORM, TOKENIZER, targets))
+        assert y.dtype == dtype
+        assert y.shape == ((2, 2) if dtype == torch.float32 else (2,))
+    dtypes = {name: values.dtype for name, values in batch.items()}
+    assert dtypes == {
+        "input_ids": torch.long,
+        "attention_mask": torch.long,
+        "pixel_values": torch.float32,
+        "present": torch.bool,
+        "sample_weight": torch.float32,
+        "row": torch.long,
+    }
+
+
+def test_only_what_is_asked_for():
+    rows = make_rows([picture(0)])
+    texts, _ = batch_of(MultimodalDataset(rows, None, TOKENIZER))
+    assert "pixel_values" not in texts
+    assert "input_ids" in texts
+    images, _ = batch_of(MultimodalDataset(rows, TRANSFORM, None), with_weights=False)
+    assert set(images) == {"pixel_values", "present", "row"}
+
+
+def test_all_texts_missing_is_two_tokens_wide():
+    dataset = MultimodalDataset(make_rows([None] * 2, [None] * 2), None, TOKENIZER)
+    batch, _ = batch_of(dataset)
+    assert batch["input_ids"].tolist() == [[2, 3]] * 2
+    assert batch["attention_mask"].tolist() == [[1, 1]] * 2
+
+
+def test_equal_sizes_have_no_pixel_mask():
+    cells = [picture(0, (12, 8)), picture(9, (24, 16))]
+    batch, _ = batch_of(MultimodalDataset(make_rows(cells), RAGGED, None))
+    assert batch["pixel_values"].shape == (2, 3, 12, 8)
+    assert "pixel_mask" not in batch
+
+
+def test_mixed_sizes_are_padded_after_normalisation():
+    cells = [picture(0, (8, 8)), picture(0, (16, 24)), None]
+    batch, _ = batch_of(MultimodalDataset(make_rows(cells), RAGGED, None))
+    values, mask = batch["pixel_values"], batch["pixel_mask"]
+    assert values.shape == (3, 3, 8, 12)
+    assert mask.dtype == torch.long
+    assert mask.sum((1, 2)).tolist() == [64, 96, 64]
+    assert mask[0, :, :8].all()
+    assert not mask[0, :, 8:].any()
+    assert (values[0, :, :, :8] == -1).all()
+    assert (values[0, :, :, 8:] == 0).all()
+    assert (values[1] == -1).all()
+    assert (values[2, :, :, :8] == 1).all()
+
+
+def test_padding_changes_no_image():
+    random = np.random.default_rng(0)
+    cells = [
+        random.integers(0, 256, (h, w, 3), dtype=np.uint8)
+        for h, w in [(16, 12), (8, 16), (9, 9)]
+    ]
+    dataset = MultimodalDataset(make_rows(cells), RAGGED, None)
+    together = batch_of(dataset)[0]["pixel_values"]
+    for i in range(3):
+        alone = batch_of(dataset, [i])[0]["pixel_values"][0]
+        _, height, width = alone.shape
+        assert torch.equal(together[i, :, :height, :width], alone)
+
+
+# ------------------------------------------------------------------------------ cache
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """The cells that a transform was called on."""
+    seen = []
+    original = ImageTransform.__call__
+
+    def spy(self, cell, image_root=None):
+        seen.append(cell)
+        return original(self, cell, image_root)
+
+    monkeypatch.setattr(ImageTransform, "__call__", spy)
+    return seen
+
+
+def test_each_image_is_decoded_once(decodes, tmp_path):
+    Image.fromarray(picture(7)).save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    cells = [path, picture(1), Image.fromarray(picture(2)), path, picture(1), path]
+    cache = ByteCache(10**6)
+    dataset = MultimodalDataset(make_rows(cells), TRANSFORM, None, cache=cache)
+    first = batch_of(dataset)[0]["pixel_values"]
+    assert len(decodes) == 3
+    assert torch.equal(batch_of(dataset)[0]["pixel_values"], first)
+    again = MultimodalDataset(make_rows(cells[::-1]), TRANSFORM, None, cache=cache)
+    assert torch.equal(batch_of(again)[0]["pixel_values"], first.flip(0))
+    assert len(decodes) == 3
+
+
+def test_pixels_are_hashed_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "robustmm.data.dataset.image_key", lambda *args: calls.append(args) or b"key"
+    )
+    cells, cache = [picture(1)], ByteCache(10**6)
+    dataset = MultimodalDataset(make_rows(cells), TRANSFORM, None, cache=cache)
+    for _ in range(3):
+        dataset[0]
+    assert len(calls) == 1
+
+
+def test_a_changed_file_is_decoded_again(tmp_path):
+    path = tmp_path / "a.png"
+    dataset = MultimodalDataset(
+        make_rows([path]), TRANSFORM, None, cache=ByteCache(10**6)
+    )
+    Image.fromarray(picture(7)).save(path)
+    assert dataset[0][0]["image"][0, 0, 0] == 7
+    Image.fromarray(picture(80, (20, 20))).save(path)
+    assert dataset[0][0]["image"][0, 0, 0] == 80
+
+
+def test_no_cache_decodes_each_time(decodes):
+    for cache in (None, ByteCache(0)):
+        dataset = MultimodalDataset(
+            make_rows([picture(1)]), TRANSFORM, None, cache=cache
+        )
+        decodes.clear()
+        dataset[0], dataset[0]
+        assert len(decodes) == 2
+
+
+# ---------------------------------------------------------------- pickles and workers
+
+
+def test_pickle():
+    rows = make_rows([picture(4), None], ["a cat", None])
+    dataset = MultimodalDataset(rows, TRANSFORM, TOKENIZER, cache=IMAGES)
+    opened, collate = pickle.loads(
+        pickle.dumps((dataset, Collate(TRANSFORM, TOKENIZER)))
+    )
+    assert opened.cache is IMAGES
+    batch, _ = collate([opened[0], opened[1]])
+    expected, _ = batch_of(dataset)
+    assert set(batch) == set(expected)
+    for name, values in expected.items():
+        assert torch.equal(batch[name], values)
+
+
+def png(value):
+    stream = io.BytesIO()
+    Image.fromarray(picture(value)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_workers_give_the_same_batches_without_warnings(tmp_path):
+    for i in range(6):
+        Image.fromarray(picture(10 * i)).save(tmp_path / f"{i}.png")
+    cells = [str(tmp_path / f"{i}.png") for i in range(6)]
+    cells += [None, png(90), bytearray(png(91)), Image.fromarray(picture(92))]
+    texts = ["a cat sat", None, "dog", "a dog sat", "cat"] * 2
+    dataset = MultimodalDataset(
+        make_rows(cells, texts), TRANSFORM, TOKENIZER, cache=ByteCache(10**6)
+    )
+    collate = Collate(TRANSFORM, TOKENIZER)
+    loaders = [
+        DataLoader(dataset, 4, collate_fn=collate, num_workers=workers)
+        for workers in (0, 2)
+    ]
+    for (one, y1), (two, y2) in zip(*loaders, strict=True):
+        assert set(one) == set(two)
+        assert all(torch.equal(one[name], two[name]) for name in one)
+        assert torch.equal(y1, y2)
+
+
+def test_open_pictures_survive_forked_workers(tmp_path):
+    # Until it is read, a picture from Image.open shares one file position with all
+    # forked workers.
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (12, 90, 90, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{i}.png" for i in range(12)]
+    for pixels, path in zip(pictures, paths, strict=True):
+        Image.fromarray(pixels).save(path)
+    shared = [Image.open(path) for path in paths]
+    cells = [shared[i // 4] for i in range(48)]
+    dataset = MultimodalDataset(make_rows(cells), ImageTransform(size=(90, 90)), None)
+    collate = Collate(dataset.transform, None)
+    loader = DataLoader(dataset, 1, collate_fn=collate, num_workers=2)
+    for i, (batch, _) in enumerate(loader):
+        expected = torch.from_numpy(pictures[i // 4])[None]
+        assert torch.equal(batch["pixel_values"], dataset.transform.normalize(expected))
+
+
+def test_damaged_open_pictures_are_reported_late():
+    noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    damaged = Image.open(io.BytesIO(stream.getvalue()[:9000]))
+    dataset = MultimodalDataset(make_rows([None, damaged]), TRANSFORM, None)
+    assert dataset[0][0]["bad"] is None
+    with pytest.raises(ValueError, match=r"row 1: .*truncated"):
+        dataset[1]
+
+
+def test_bad_image_in_a_worker_is_named():
+    rows = make_rows([picture(0), b""], index=["x", "the bad one"])
+    dataset = MultimodalDataset(rows, TRANSFORM, None)
+    loader = DataLoader(dataset, 2, collate_fn=Collate(TRANSFORM, None), num_workers=1)
+    with pytest.raises(ValueError, match="row 'the bad one': it is empty"):
+        next(iter(loader))

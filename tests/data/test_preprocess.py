@@ -1,0 +1,334 @@
+"""Pixels agree with the checkpoint's own processor; texts become ids one at a time."""
+
+import importlib
+import io
+import json
+import logging
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from robustmm.data.preprocess import BadImage, ImageTransform, TextTokenizer
+
+SIZES = [(31, 47), (47, 31), (224, 224), (225, 223), (640, 427), (501, 1003), (97, 96)]
+
+
+def noisy(height, width, seed=0):
+    """Noise on a gradient: sensitive to a wrong filter and to a shift of one pixel."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 200, height * width * 3).reshape(height, width, 3)
+    return Image.fromarray((ramp + random.integers(0, 55, ramp.shape)).astype(np.uint8))
+
+
+def processor_class(name):
+    """Transformers' processor that uses Pillow."""
+    logging.disable(logging.WARNING)  # it may remark that torchvision is absent
+    try:
+        where = (
+            f"transformers.models.{name.lower()}.image_processing_pil_{name.lower()}"
+        )
+        return getattr(importlib.import_module(where), f"{name}ImageProcessorPil")
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def named(name):
+    return ImageTransform.from_config({"image_processor_type": f"{name}ImageProcessor"})
+
+
+def pixels_of(transform, image):
+    return transform.normalize(torch.as_tensor(transform(image))[None])
+
+
+CONFIGS = [
+    ("CLIP", {}),
+    ("CLIP", {"size": {"shortest_edge": 50}, "crop_size": {"height": 40, "width": 70}}),
+    ("CLIP", {"size": {"height": 64, "width": 48}, "do_center_crop": False}),
+    ("CLIP", {"do_center_crop": False, "size": {"shortest_edge": 33}}),
+    ("CLIP", {"size": {"shortest_edge": 64, "longest_edge": 80}}),
+    ("CLIP", {"do_resize": False, "crop_size": {"height": 41, "width": 61}}),
+    ("CLIP", {"do_normalize": False}),
+    ("CLIP", {"do_rescale": False, "do_normalize": False}),
+    ("ViT", {}),
+    ("ViT", {"size": {"height": 30, "width": 17}, "resample": 3}),
+    ("ViT", {"resample": 0}),
+    ("DeiT", {}),
+    ("Siglip", {}),
+    ("Bit", {"size": {"shortest_edge": 256}}),
+    ("Vilt", {}),
+    ("Vilt", {"size": {"shortest_edge": 96}, "size_divisor": 16}),
+]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("name", "config"), CONFIGS)
+def test_equal_to_the_checkpoints_processor(name, config, size):
+    processor, image = processor_class(name)(**config), noisy(*size)
+    transform = ImageTransform.from_config(json.loads(processor.to_json_string()))
+    theirs = processor(image, return_tensors="pt")["pixel_values"]
+    ours = pixels_of(transform, image)
+    assert ours.shape == theirs.shape
+    one_level = transform.rescale / max(transform.std)
+    assert (ours - theirs).abs().max() <= 0.01 * one_level  # the same uint8 pixels
+
+
+def test_this_comparison_can_fail():
+    image = noisy(301, 203)
+    theirs = processor_class("CLIP")(resample=2)(image, return_tensors="pt")
+    difference = pixels_of(named("CLIP"), image) - theirs["pixel_values"]
+    assert difference.abs().max() > 5 / 255
+
+
+@pytest.mark.parametrize("size", [(40, 3000), (3000, 40), (8, 2000)])
+def test_vilt_bounds_elongated_images(size):
+    transform = ImageTransform.from_config({"size": 384, "size_divisor": 32})
+    height, width, _ = transform(noisy(*size)).shape
+    assert min(height, width) == 32
+    assert max(height, width) <= 1333 / 800 * 384
+    assert height % 32 == width % 32 == 0
+
+
+def test_endless_images_are_bad():
+    transform = ImageTransform(shortest_edge=224, crop_size=(224, 224))
+    with pytest.raises(BadImage, match="too elongated to resize, got 20000 x 1 pixels"):
+        transform(np.zeros((1, 20000), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("name", ["CLIP", "ViT", "Vilt"])
+def test_reduced_jpeg_is_close_to_the_full_decode(name):
+    y, x = np.mgrid[:1207, :1603]
+    waves = [127 + 120 * np.sin(x / 90 + i) * np.cos(y / 70 - i) for i in range(3)]
+    image = Image.fromarray(np.stack(waves, -1).astype(np.uint8))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=95)
+    transform = ImageTransform.from_config(
+        {"image_processor_type": f"{name}ImageProcessor"}
+    )
+    reduced = transform(stream.getvalue()).astype(int)
+    full = transform(Image.open(stream)).astype(int)
+    assert reduced.shape == full.shape
+    assert np.abs(reduced - full).max() <= 4
+    assert np.abs(reduced - full).mean() < 0.6
+
+
+# ----------------------------------------------------------------------- from_config
+
+
+def test_old_clip_config():
+    transform = ImageTransform.from_config(
+        {
+            "crop_size": 224,
+            "do_center_crop": True,
+            "do_normalize": True,
+            "do_resize": True,
+            "feature_extractor_type": "CLIPFeatureExtractor",
+            "image_mean": [0.48, 0.46, 0.41],
+            "image_std": [0.27, 0.26, 0.28],
+            "resample": 3,
+            "size": 224,
+        }
+    )
+    assert transform == ImageTransform(
+        shortest_edge=224,
+        crop_size=(224, 224),
+        mean=(0.48, 0.46, 0.41),
+        std=(0.27, 0.26, 0.28),
+        resample=3,
+    )
+
+
+def test_old_vilt_config():
+    config = {"feature_extractor_type": "ViltFeatureExtractor", "size": 384}
+    expected = ImageTransform(shortest_edge=384, size_divisor=32, resample=3)
+    assert ImageTransform.from_config(config) == expected
+    unnamed = {"size": 384, "size_divisor": 32}
+    assert ImageTransform.from_config(unnamed) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (64, (64, 64)),
+        ([32, 48], (32, 48)),
+        ({"height": 32, "width": 48}, (32, 48)),
+    ],
+)
+def test_fixed_sizes(size, expected):
+    config = {"feature_extractor_type": "ViTFeatureExtractor", "size": size}
+    transform = ImageTransform.from_config(config)
+    assert transform.size == expected
+    assert transform(noisy(50, 20)).shape == (*expected, 3)
+
+
+def test_vilt_with_a_fixed_size_is_not_floored():
+    config = {
+        "image_processor_type": "ViltImageProcessor",
+        "size": {"height": 130, "width": 120},
+        "size_divisor": 16,
+    }
+    assert ImageTransform.from_config(config)(noisy(50, 20)).shape == (130, 120, 3)
+
+
+def test_switches():
+    off = ImageTransform.from_config({"do_rescale": False, "do_normalize": False})
+    pixels = torch.randint(0, 256, (1, 4, 4, 3), dtype=torch.uint8)
+    assert torch.equal(off.normalize(pixels), pixels.permute(0, 3, 1, 2).float())
+
+
+@pytest.mark.parametrize(
+    "size", [{"longest_edge": 100}, {"max_height": 3, "max_width": 3}, {"height": 3}]
+)
+def test_unsupported_sizes(size):
+    with pytest.raises(ValueError, match="size must"):
+        ImageTransform.from_config({"size": size})
+
+
+def test_a_config_that_leaves_sizes_alone_is_refused():
+    with pytest.raises(ValueError, match="must resize or crop"):
+        ImageTransform.from_config({"do_resize": False})
+
+
+# ----------------------------------------------------------------- the transform itself
+
+
+@pytest.mark.parametrize(
+    ("transform", "shape"),
+    [
+        (ImageTransform(size=(5, 7)), (5, 7, 3)),
+        (ImageTransform(shortest_edge=9, crop_size=(4, 6)), (4, 6, 3)),
+        (ImageTransform(shortest_edge=100, size_divisor=32), (96, 96, 3)),
+        (ImageTransform(shortest_edge=9), (9, 9, 3)),
+    ],
+)
+def test_blank_is_white(transform, shape):
+    blank = transform.blank()
+    assert (blank.shape, blank.dtype) == (shape, np.uint8)
+    assert (blank == 255).all()
+
+
+def test_white_is_one_after_vilts_normalisation():
+    transform = ImageTransform(size=(2, 2))
+    values = transform.normalize(torch.as_tensor(transform.blank())[None])
+    assert torch.equal(values, torch.ones(1, 3, 2, 2))
+
+
+def test_normalize_keeps_channels_apart():
+    transform = ImageTransform(size=(1, 2), mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
+    pixels = torch.tensor([[[[255, 255, 255], [0, 0, 0]]]], dtype=torch.uint8)
+    values = transform.normalize(pixels)
+    assert values.dtype == torch.float32
+    assert values.shape == (1, 3, 1, 2)
+    assert values.is_contiguous()
+    assert values[0, :, 0].tolist() == [[1, 0], [1, -1], [0, -4]]
+
+
+def test_keys_differ_where_pixels_differ():
+    transforms = [
+        ImageTransform(size=(8, 8)),
+        ImageTransform(size=(8, 9)),
+        ImageTransform(size=(8, 8), resample=3),
+        ImageTransform(crop_size=(8, 8)),
+        ImageTransform(size=(8, 8), crop_size=(8, 8)),
+        ImageTransform(shortest_edge=8),
+        ImageTransform(shortest_edge=8, longest_edge=16),
+        ImageTransform(shortest_edge=8, size_divisor=4),
+    ]
+    assert len({transform.key for transform in transforms}) == len(transforms)
+    assert ImageTransform(size=(8, 8), mean=(0.0,) * 3).key == transforms[0].key
+    assert pickle.loads(pickle.dumps(transforms[0])) == transforms[0]
+
+
+# ----------------------------------------------------------------------------- texts
+
+
+def fast_tokenizer(special=True, **options):
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "a",
+        "cat",
+        "dog",
+        "\ufffd",
+        "\U0001f600",
+    ]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    if special:
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", **options
+    )
+
+
+def test_ids_with_special_tokens():
+    tokenize = TextTokenizer(fast_tokenizer(), 10)
+    assert tokenize("a cat") == [2, 4, 5, 3]
+    assert tokenize.pad_id == 0
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_missing_text_is_two_special_tokens(missing):
+    assert TextTokenizer(fast_tokenizer(), 10)(missing) == [2, 3]
+
+
+def test_long_texts_keep_the_last_special_token():
+    tokenize = TextTokenizer(fast_tokenizer(), 4)
+    assert tokenize("a cat dog a cat dog") == [2, 4, 5, 3]
+    left = TextTokenizer(fast_tokenizer(truncation_side="left"), 4)
+    assert left("a cat dog a cat dog") == [2, 5, 6, 3]
+
+
+def test_equal_to_transformers():
+    tokenizer = fast_tokenizer()
+    tokenize = TextTokenizer(tokenizer, 5)
+    for text in ("", "a", "a bird", "dog dog dog dog dog dog"):
+        assert (
+            tokenize(text) == tokenizer(text, truncation=True, max_length=5).input_ids
+        )
+
+
+def test_the_tokenizers_own_settings_neither_matter_nor_change():
+    tokenizer = fast_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.enable_padding(length=12)
+    backend.enable_truncation(3)
+    tokenize = TextTokenizer(tokenizer, 8)
+    assert tokenize("a cat dog") == [2, 4, 5, 6, 3]
+    assert backend.padding["length"] == 12
+    assert backend.truncation["max_length"] == 3
+
+
+def test_surrogates():
+    tokenize = TextTokenizer(fast_tokenizer(), 10)
+    assert tokenize("a \ud800 cat") == [2, 4, 7, 5, 3]
+    assert tokenize("a \udfff") == [2, 4, 7, 3]
+    assert tokenize("a \ud83d\ude00") == [2, 4, 8, 3]  # a pair spells one character
+    assert tokenize("a \U0001f600") == [2, 4, 8, 3]
+
+
+def test_pickle_and_no_pad_token():
+    tokenizer = fast_tokenizer()
+    tokenizer.pad_token = None
+    tokenize = pickle.loads(pickle.dumps(TextTokenizer(tokenizer, 4)))
+    assert tokenize("a cat dog") == [2, 4, 5, 3]
+    assert (tokenize.pad_id, tokenize.max_length) == (0, 4)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_max_length_must_leave_room(length):
+    with pytest.raises(ValueError, match=f"the 2 special tokens, got {length}"):
+        TextTokenizer(fast_tokenizer(), length)
+
+
+def test_a_tokenizer_without_special_tokens_is_refused():
+    with pytest.raises(ValueError, match="must add special tokens"):
+        TextTokenizer(fast_tokenizer(special=False), 10)
