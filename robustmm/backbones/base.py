@@ -146,7 +146,7 @@ class Stream(FrozenModule, ABC):
                 "Layers must satisfy 0 <= start <= stop <= "
                 f"{self.n_layers}, got start={start}, stop={stop}."
             )
-        tokens = self.enter(tokens) if start == 0 else tokens
+        tokens = self.enter(tokens) if start == 0 < stop else tokens
         for i in range(start, stop):
             if before_layer is not None:
                 tokens = before_layer(i, tokens)

@@ -192,15 +192,14 @@ class Tokens:
         return highest.masked_fill(~attended.any(dim=1), 0.0)
 
     def _as_rows(self, name: str, value: Tensor) -> Tensor:
-        if value.ndim == 2:
-            value = value.expand(len(self), -1, -1)
-        expected = (len(self), self.width)
-        if value.ndim != 3 or (value.shape[0], value.shape[2]) != expected:
+        shape = tuple(value.shape)
+        per_sample = value.ndim == 3 and shape[0] == len(self)
+        if not (value.ndim == 2 or per_sample) or shape[-1] != self.width:
             raise ValueError(
                 f"Segment {name!r} must have shape (l, {self.width}) or "
-                f"({len(self)}, l, {self.width}), got {tuple(value.shape)}."
+                f"({len(self)}, l, {self.width}), got {shape}."
             )
-        return value
+        return value.expand(len(self), -1, -1)
 
     def _mask_with(self, size: int, mask: Tensor | None, at: int) -> Tensor | None:
         if self.mask is None and mask is None:
