@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
-import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -37,6 +35,12 @@ from ._device import (
     seeded,
 )
 from ._net import SCHEDULES, BestWeights, Net, ProgressBar, learning_rate_callback
+from ._screening import (
+    missing_report,
+    report_bad_images,
+    warn_of_empty_rows,
+    without_images,
+)
 from ._targets import Targets, encode_targets
 from ._training import (
     dump_tensors,
@@ -50,14 +54,12 @@ from ._version import __version__
 from .backbones import Backbone, load_backbone
 from .data import (
     IMAGES,
-    PATTERNS,
     Collate,
     ImageTransform,
     MultimodalDataset,
     Rows,
     TextTokenizer,
     find_bad_images,
-    format_rows,
     read_rows,
 )
 
@@ -65,6 +67,8 @@ logger = logging.getLogger("robustmm")
 
 # Rows per forward pass of a prediction, whatever the training used.
 PREDICT_BATCH = 64
+# Threads that decode all images once before the training.
+N_THREADS = min(4, os.cpu_count() or 1)
 
 
 class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
@@ -311,37 +315,12 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        n_threads = min(4, os.cpu_count() or 1)
-        bad = find_bad_images(probe, n_threads, progress=bool(self.verbose))
-        if bad:
-            self._report_bad_images([(rows.index[i], bad[i]) for i in sorted(bad)])
-            images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
-            rows = replace(rows, images=images)
-        counts = pd.Series(rows.patterns).value_counts()
-        self.missing_report_ = {name: int(counts.get(name, 0)) for name in PATTERNS}
-        self.missing_report_["bad_images"] = {rows.index[i]: bad[i] for i in bad}
-        n_empty = self.missing_report_["both_missing"]
-        if n_empty == len(rows):
-            raise ValueError(
-                f"At least one row must have an image or a text, got {len(rows)} rows "
-                "in which both cells are missing."
-            )
-        if n_empty:
-            warnings.warn(
-                f"{n_empty} of {len(rows)} rows have neither image nor text: they "
-                "count in the class prior and train nothing else.",
-                stacklevel=5,
-            )
+        bad = find_bad_images(probe, N_THREADS, progress=bool(self.verbose))
+        report_bad_images(rows, bad, self.on_bad_image)
+        rows = without_images(rows, bad)
+        self.missing_report_ = missing_report(rows, bad)
+        warn_of_empty_rows(rows, fitting=True)
         return rows
-
-    def _report_bad_images(self, problems: list[tuple[object, str]]) -> None:
-        if self.on_bad_image == "raise":
-            message = format_rows(problems, "image cells cannot be read")
-            raise ValueError(
-                f'{message}. Pass on_bad_image="missing" to treat them as missing.'
-            )
-        message = format_rows(problems, "image cells cannot be read, taken as missing")
-        warnings.warn(message, stacklevel=6)
 
     def _train(
         self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
@@ -422,9 +401,9 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         return Collate(transform, tokenizer)
 
     @contextmanager
-    def _progress(self, total: int, what: str) -> Iterator[tqdm]:
+    def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
         name = f"{type(self).__name__}.{what}"
-        with tqdm(total=total, desc=name, disable=not self.verbose) as bar:
+        with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
             yield bar
 
     @contextmanager
@@ -447,36 +426,26 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
-        outputs, bad = {}, {}
-        with self._progress(len(order), "predict") as bar:
-            for batch, _ in self.net_.get_iterator(Subset(data, order), training=False):
-                bad |= dict(batch.pop("bad", ()))
-                bar.update(len(batch["row"]))
-                if bad and self.on_bad_image == "raise":
-                    outputs = {}  # only the list of bad cells is wanted now
-                    continue
-                values = self.net_.evaluate(batch, features).numpy()
-                outputs |= zip(batch["row"].tolist(), values, strict=True)
-        if bad:
-            self._report_bad_images([(rows.index[i], bad[i]) for i in sorted(bad)])
-        return self._assemble(rows, outputs, bad)
-
-    def _assemble(self, rows: Rows, outputs: dict, bad: dict):
-        has_image, has_text = rows.present.T.copy()
-        has_image[list(bad)] = False
-        empty = ~(has_image | has_text)
-        if empty.any():
-            warnings.warn(
-                f"{empty.sum()} of {len(rows)} rows have neither image nor text: their "
-                "prediction is the class prior of the training rows.",
-                stacklevel=5,
-            )
-        width = len(next(iter(outputs.values()), self.class_prior_))
-        result = np.zeros((len(rows), width), dtype=np.float64)
-        for row, values in outputs.items():
-            result[row] = values
+        values, bad = self._run(Subset(data, order), features)
+        report_bad_images(rows, bad, self.on_bad_image)
+        rows = without_images(rows, bad)
+        empty = warn_of_empty_rows(rows)
+        result = np.zeros((len(rows), values.shape[1]))
+        result[order] = values
         result[empty] = 0.0
         return result, empty
+
+    def _run(self, data: Subset, features: bool) -> tuple[np.ndarray, dict[int, str]]:
+        """Outputs in the order of ``data``, and reasons for images that are bad."""
+        outputs, bad = [np.zeros((0, len(self.classes_)))], {}
+        batches = self.net_.get_iterator(data, training=False)
+        with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
+            for batch, _ in batches:
+                bad |= dict(batch.pop("bad", ()))
+                bar.update(len(batch["row"]))
+                if not bad or self.on_bad_image == "missing":
+                    outputs.append(self.net_.evaluate(batch, features).numpy())
+        return np.concatenate(outputs[1:] or outputs), bad
 
     def _log_odds(self, X) -> np.ndarray:
         """Logits (n, C); for a row without any modality, those of the prior."""

@@ -1,0 +1,83 @@
+"""Rows that cannot be used as they are: bad images, and rows with nothing in them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import traceback
+import warnings
+from dataclasses import replace
+
+import numpy as np
+
+from .data import PATTERNS, Rows, format_rows
+
+_PACKAGE = os.path.dirname(__file__)
+
+
+def warn(message: str) -> None:
+    """Warn as if from the first line outside this package."""
+    files = [frame.filename for frame in reversed(traceback.extract_stack())]
+    inside = itertools.takewhile(lambda name: name.startswith(_PACKAGE), files)
+    warnings.warn(message, UserWarning, stacklevel=1 + len(list(inside)))
+
+
+def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
+    """Raise one error for all bad images, or warn of them.
+
+    Parameters
+    ----------
+    rows : Rows
+    bad : dict from position to reason
+    action : {"raise", "missing"}
+
+    Raises
+    ------
+    ValueError
+        With ``"raise"``: at most ten rows and reasons, and the count.
+    """
+    if not bad:
+        return
+    problems = [(rows.index[i], bad[i]) for i in sorted(bad)]
+    if action == "raise":
+        message = format_rows(problems, "image cells cannot be read")
+        raise ValueError(
+            f'{message}. Pass on_bad_image="missing" to treat them as missing.'
+        )
+    warn(format_rows(problems, "image cells cannot be read, taken as missing"))
+
+
+def without_images(rows: Rows, bad: dict[int, str]) -> Rows:
+    """Return the rows with the bad images blanked."""
+    images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
+    return replace(rows, images=images) if bad else rows
+
+
+def missing_report(rows: Rows, bad: dict[int, str]) -> dict:
+    """Count rows per pattern and name the bad images by their index label."""
+    patterns = rows.patterns
+    report = {name: int((patterns == name).sum()) for name in PATTERNS}
+    return report | {"bad_images": {rows.index[i]: bad[i] for i in sorted(bad)}}
+
+
+def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
+    """Return which rows have no modality, (n,) bool, after one warning of them.
+
+    Raises
+    ------
+    ValueError
+        While fitting, if no row has one.
+    """
+    empty = ~rows.present.any(axis=1)
+    if fitting and empty.all():
+        raise ValueError(
+            f"At least one row must have an image or a text, got {len(rows)} rows in "
+            "which both cells are missing."
+        )
+    if empty.any():
+        effect = "they count in the class prior and train nothing else"
+        if not fitting:
+            effect = "their prediction is the class prior of the training rows"
+        count = f"{empty.sum()} of {len(rows)} rows have neither image nor text"
+        warn(f"{count}: {effect}.")
+    return empty
