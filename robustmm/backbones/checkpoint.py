@@ -188,11 +188,10 @@ def _from_hub(name: str, offers: Offers) -> tuple[dict, bool]:
     tried = [f"no folder {name!r} from {os.getcwd()!r}"]
     try:
         config = read_file(name, "config.json", local_only=True)
-        if config is not None and _is_cached(
-            name, offers.get(config["model_type"], ())
-        ):
+        lacking = _not_cached(name, config, offers)
+        if not lacking:
             return config, True
-        tried.append("not in the local cache of the hub")
+        tried.append(f"the hub's local cache has none of {lacking[0]}")
         fresh, answer = _ask_hub(name)
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
@@ -221,12 +220,15 @@ def _ask_hub(name: str) -> tuple[dict | None, str]:
     return config, "the hub has no config.json under this name"
 
 
-def _is_cached(name: str, streams: tuple[str, ...]) -> bool:
-    """Tell whether the hub's cache has all that the streams of a model need."""
+def _not_cached(name: str, config: dict | None, offers: Offers) -> list[list[str]]:
+    """Return the groups of alternative files that are not in the hub's cache."""
+    if config is None:
+        return [["config.json"]]
+    streams = set(offers.get(config.get("model_type"), ()))
     groups = [_WEIGHTS]
-    groups += [_TOKENIZER] if {"joint", "text"} & set(streams) else []
-    groups += [_IMAGE_SETTINGS] if {"joint", "image"} & set(streams) else []
-    return all(_has_any(name, group, local_only=True) for group in groups)
+    groups += [_TOKENIZER] if {"joint", "text"} & streams else []
+    groups += [_IMAGE_SETTINGS] if {"joint", "image"} & streams else []
+    return [list(g) for g in groups if not _has_any(name, g, local_only=True)]
 
 
 def _has_any(location: str, filenames: tuple[str, ...], local_only: bool) -> bool:

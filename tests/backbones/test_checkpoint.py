@@ -1,5 +1,6 @@
 """What is said when a backbone cannot be had."""
 
+import shutil
 import time
 
 import huggingface_hub
@@ -12,6 +13,31 @@ from robustmm.backbones import load_backbone
 @pytest.fixture
 def _offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def hub_cache(monkeypatch, tmp_path, folders):
+    """Put the tiny CLIP into a local cache of the hub, as "me/clip"."""
+    repository = tmp_path / "models--me--clip"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    snapshot = shutil.copytree(folders("clip"), repository / "snapshots" / "abc")
+    (snapshot / "preprocessor_config.json").write_text('{"size": 18}')
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    return snapshot
+
+
+@pytest.mark.usefixtures("_offline")
+def test_the_hubs_cache_is_enough(hub_cache, folders):
+    backbone = load_backbone("me/clip")
+    assert backbone.sources == {"image": "me/clip", "text": "me/clip"}
+    assert backbone.image_config["size"] == {"shortest_edge": 18}
+    assert backbone.fingerprint == load_backbone(folders("clip")).fingerprint
+    (hub_cache / "preprocessor_config.json").unlink()
+    with pytest.raises(
+        OSError, match=r"cache has none of \['preprocessor_config\.json'"
+    ):
+        load_backbone("me/clip")
 
 
 @pytest.mark.usefixtures("_offline")
