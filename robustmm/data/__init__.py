@@ -14,4 +14,4 @@ from .frame import Rows as Rows
 from .frame import format_rows as format_rows
 from .frame import read_rows as read_rows
 from .preprocess import ImageTransform as ImageTransform
-from .preprocess import TextTokenizer as TextTokenizer
+from .text import TextTokenizer as TextTokenizer

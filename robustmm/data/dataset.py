@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 from .cache import ByteCache, image_key
 from .decode import BadImage, bad_image_reasons, check_size
 from .frame import Rows, format_rows
-from .preprocess import ImageTransform, TextTokenizer
+from .preprocess import ImageTransform
+from .text import TextTokenizer
 
 
 class MultimodalDataset(Dataset):
@@ -108,7 +109,7 @@ class MultimodalDataset(Dataset):
             )
         text = self.rows.texts[i]
         item = {
-            "row": i,
+            "row": int(i),
             "image": image,
             "ids": [] if self.tokenizer is None else self.tokenizer(text),
             "weight": 1.0 if self.weights is None else float(self.weights[i]),

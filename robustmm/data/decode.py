@@ -212,13 +212,15 @@ def _identify(stream: BinaryIO) -> Image.Image:
         raise BadImage("it is empty (zero bytes)")
     for name in Image.ID:
         reader, accepts = Image.OPEN[name]
-        if name in _NEVER_OPENED or accepts is None or accepts(prefix) is not True:
+        if name in _NEVER_OPENED or accepts is None:
             continue
         # Multi-picture JPEGs: the base reader takes the first and warns of nothing.
         reader = JpegImagePlugin.JpegImageFile if name == "JPEG" else reader
         try:
-            stream.seek(0)
-            return reader(stream, "")
+            # A str would say what is not installed that the format needs.
+            if accepts(prefix) and not isinstance(accepts(prefix), str):
+                stream.seek(0)
+                return reader(stream, "")
         except (SyntaxError, IndexError, TypeError, struct.error):
             continue
     raise BadImage("not an image in a format that Pillow can identify, or damaged")

@@ -33,7 +33,7 @@ _TEXT_RULE = (
 _MOST_NAMED = 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rows:
     """Image+text rows as plain lists, with None where a modality is missing.
 
@@ -64,6 +64,9 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} Rows, image_root={self.image_root}>"
 
     @property
     def present(self) -> np.ndarray:

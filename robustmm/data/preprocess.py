@@ -1,6 +1,8 @@
-"""Turn one image into pixels and one text into ids, as the checkpoint expects them."""
+"""Turn one image into pixels and one text into ids, as the checkpoint expects them.
 
-import copy
+Decoding is in `decode`, the tokenizer in `text`.
+"""
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ import torch
 from .decode import MAX_PIXELS, decode
 from .decode import BadImage as BadImage
 from .decode import decode_image as decode_image
+from .text import TextTokenizer as TextTokenizer
 
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -186,56 +189,6 @@ class ImageTransform:
         return height, width
 
 
-class TextTokenizer:
-    """Encode one text at a time with a Hugging Face fast tokenizer.
-
-    Batches would make the tokenizer start threads, which forked workers inherit half
-    of; the tokenizer given is copied, so that its own settings stay as they are.
-
-    Parameters
-    ----------
-    tokenizer : transformers.PreTrainedTokenizerFast
-    max_length : int
-        Longer texts are cut to so many tokens, special tokens included.
-
-    Attributes
-    ----------
-    pad_id : int
-        The id that fills shorter texts of a batch.
-
-    Raises
-    ------
-    ValueError
-        If `max_length` leaves no room for special tokens, or if the tokenizer adds
-        none, so that a missing text would be an empty sequence.
-    """
-
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
-        self._tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)
-        # The file may have switched on padding to a fixed length.
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        n_special = len(self._tokenizer.encode("").ids)
-        if n_special == 0:
-            raise ValueError(
-                "The tokenizer must add special tokens to a text, "
-                f"{type(tokenizer).__name__} adds none."
-            )
-        if max_length <= n_special:
-            raise ValueError(
-                f"max_length must be more than the {n_special} special tokens, "
-                f"got {max_length!r}."
-            )
-        side = getattr(tokenizer, "truncation_side", "right")
-        self._tokenizer.enable_truncation(int(max_length), direction=side)
-        self.max_length = int(max_length)
-        self.pad_id = int(_either(tokenizer.pad_token_id, 0))
-
-    def __call__(self, text: str | None) -> list[int]:
-        """Return the ids of one text; those of ``""`` if it is missing."""
-        return self._tokenizer.encode(_valid_unicode(text or "")).ids
-
-
 def _family(config: Mapping[str, Any]) -> dict[str, Any]:
     name = config.get("image_processor_type") or config.get("feature_extractor_type")
     name = (name or "").split("ImageProcessor")[0].split("FeatureExtractor")[0]
@@ -319,11 +272,3 @@ def _center_crop(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray
     top, left = (max(0, more) // 2 for more in spare)
     pixels = np.pad(pixels, [*around, (0, 0)]) if any(lacking) else pixels
     return pixels[top : top + size[0], left : left + size[1]].copy()
-
-
-def _valid_unicode(text: str) -> str:
-    # Lone surrogates (from a broken JSON or file name) cannot be encoded as UTF-8; the
-    # round trip also joins surrogate pairs into the character they spell.
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

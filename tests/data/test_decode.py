@@ -348,6 +348,9 @@ def test_truncated_files():
 @pytest.mark.parametrize(
     "data",
     [
+        b"a",
+        b"II",
+        b"BM",
         b"not an image at all",
         b"\x89PNG\r\n\x1a\n",
         b"\xff\xd8\xff\xe0",
@@ -539,16 +542,20 @@ def test_symlinks(tmp_path):
         decode_image(tmp_path / "dangling")
 
 
-def test_files_are_closed(tmp_path):
+def test_files_are_closed(tmp_path, monkeypatch):
+    opened = []
+
+    def recorded(*args):
+        opened.append(open(*args))  # noqa: SIM115 - decode closes it
+        return opened[-1]
+
+    monkeypatch.setattr(decode, "open", recorded, raising=False)
     photo(6, 6).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"nothing")
-    before = len(os.listdir("/proc/self/fd"))
-    images = [decode_image(tmp_path / "a.png") for _ in range(3)]
-    for _ in range(3):
-        with pytest.raises(BadImage):
-            decode_image(tmp_path / "b.png")
-    assert len(images) == 3
-    assert len(os.listdir("/proc/self/fd")) == before
+    decode_image(tmp_path / "a.png")
+    with pytest.raises(BadImage):
+        decode_image(tmp_path / "b.png")
+    assert [file.closed for file in opened] == [True, True]
 
 
 def test_regular_file_is_absolute(tmp_path, monkeypatch):

@@ -1,0 +1,97 @@
+"""Texts become ids one at a time, as transformers would encode them."""
+
+import pickle
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from robustmm.data.text import TextTokenizer
+
+
+def fast_tokenizer(special=True, **options):
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "a",
+        "cat",
+        "dog",
+        "\ufffd",
+        "\U0001f600",
+    ]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    if special:
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", **options
+    )
+
+
+def test_ids_with_special_tokens():
+    tokenize = TextTokenizer(fast_tokenizer(), 10)
+    assert tokenize("a cat") == [2, 4, 5, 3]
+    assert tokenize.pad_id == 0
+
+
+@pytest.mark.parametrize("missing", [None, ""])
+def test_missing_text_is_two_special_tokens(missing):
+    assert TextTokenizer(fast_tokenizer(), 10)(missing) == [2, 3]
+
+
+def test_long_texts_keep_the_last_special_token():
+    tokenize = TextTokenizer(fast_tokenizer(), 4)
+    assert tokenize("a cat dog a cat dog") == [2, 4, 5, 3]
+    left = TextTokenizer(fast_tokenizer(truncation_side="left"), 4)
+    assert left("a cat dog a cat dog") == [2, 5, 6, 3]
+
+
+def test_equal_to_transformers():
+    tokenizer = fast_tokenizer()
+    tokenize = TextTokenizer(tokenizer, 5)
+    for text in ("", "a", "a bird", "dog dog dog dog dog dog"):
+        assert (
+            tokenize(text) == tokenizer(text, truncation=True, max_length=5).input_ids
+        )
+
+
+def test_the_tokenizers_own_settings_neither_matter_nor_change():
+    tokenizer = fast_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.enable_padding(length=12)
+    backend.enable_truncation(3)
+    tokenize = TextTokenizer(tokenizer, 8)
+    assert tokenize("a cat dog") == [2, 4, 5, 6, 3]
+    assert backend.padding["length"] == 12
+    assert backend.truncation["max_length"] == 3
+
+
+def test_surrogates():
+    tokenize = TextTokenizer(fast_tokenizer(), 10)
+    assert tokenize("a \ud800 cat") == [2, 4, 7, 5, 3]
+    assert tokenize("a \udfff") == [2, 4, 7, 3]
+    assert tokenize("a \ud83d\ude00") == [2, 4, 8, 3]  # a pair spells one character
+    assert tokenize("a \U0001f600") == [2, 4, 8, 3]
+
+
+def test_pickle_and_no_pad_token():
+    tokenizer = fast_tokenizer()
+    tokenizer.pad_token = None
+    tokenize = pickle.loads(pickle.dumps(TextTokenizer(tokenizer, 4)))
+    assert tokenize("a cat dog") == [2, 4, 5, 3]
+    assert (tokenize.pad_id, tokenize.max_length) == (0, 4)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_max_length_must_leave_room(length):
+    with pytest.raises(ValueError, match=f"the 2 special tokens, got {length}"):
+        TextTokenizer(fast_tokenizer(), length)
+
+
+def test_a_tokenizer_without_special_tokens_is_refused():
+    with pytest.raises(ValueError, match="must add special tokens"):
+        TextTokenizer(fast_tokenizer(special=False), 10)
