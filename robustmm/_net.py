@@ -45,10 +45,14 @@ class Net(NeuralNet):
         output = self._call(self.module_, x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
 
-    def evaluate(self, batch: dict, features: bool = False) -> Tensor:
-        """Logits (B, C), or features (B, d), of one batch, with no gradient."""
+    def evaluate(self, batch: dict, output: str = "forward") -> Tensor:
+        """What a method of the module returns for one batch, with no gradient.
+
+        ``"forward"`` gives logits (B, C), ``"features"`` what the head reads (B, d).
+        """
         self._set_training(False)
-        call = self.module_.features if features else self.module_
+        module = self.module_
+        call = module if output == "forward" else getattr(module, output)
         with torch.inference_mode():
             return self._call(call, batch).float().cpu()
 

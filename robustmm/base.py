@@ -419,14 +419,17 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     # Prediction ---------------------------------------------------------------------
 
-    def _evaluate(self, X, features: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Return outputs (n, k) and which rows had no modality to compute them from."""
+    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
+        """Return outputs (n, k) and which rows had no modality to compute them from.
+
+        ``output`` names the method of the module that turns a batch into (B, k).
+        """
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
-        values, bad = self._run(Subset(data, order), features)
+        values, bad = self._run(Subset(data, order), output)
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
@@ -435,7 +438,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         result[empty] = 0.0
         return result, empty
 
-    def _run(self, data: Subset, features: bool) -> tuple[np.ndarray, dict[int, str]]:
+    def _run(self, data: Subset, output: str) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         outputs, bad = [np.zeros((0, len(self.classes_)))], {}
         batches = self.net_.get_iterator(data, training=False)
@@ -444,7 +447,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 bad |= dict(batch.pop("bad", ()))
                 bar.update(len(batch["row"]))
                 if not bad or self.on_bad_image == "missing":
-                    outputs.append(self.net_.evaluate(batch, features).numpy())
+                    outputs.append(self.net_.evaluate(batch, output).numpy())
         return np.concatenate(outputs[1:] or outputs), bad
 
     def _log_odds(self, X) -> np.ndarray:
@@ -494,7 +497,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
         Zeros for a row without any modality.
         """
-        return self._evaluate(X, features=True)[0]
+        return self._evaluate(X, "features")[0]
 
     # scikit-learn -------------------------------------------------------------------
 
