@@ -147,7 +147,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     _doc_link_module = "robustmm"
     _doc_link_template = (
-        "https://robustmm.readthedocs.io/api.html#{estimator_module}.{estimator_name}"
+        "https://robustmm.readthedocs.io/generated/robustmm.{estimator_name}.html"
     )
 
     def __init__(
