@@ -97,21 +97,30 @@ def test_endless_images_are_bad():
         transform(np.zeros((1, 20000), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("name", ["CLIP", "ViT", "Vilt"])
-def test_reduced_jpeg_is_close_to_the_full_decode(name):
-    y, x = np.mgrid[:1207, :1603]
-    waves = [127 + 120 * np.sin(x / 90 + i) * np.cos(y / 70 - i) for i in range(3)]
-    image = Image.fromarray(np.stack(waves, -1).astype(np.uint8))
+def waves(height, width, length):
+    y, x = np.mgrid[:height, :width] / length
+    channels = [127 + 60 * np.sin(x + i) + 60 * np.cos(y - i) for i in range(3)]
+    return Image.fromarray(np.stack(channels, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("transform", "image"),
+    [
+        (named("CLIP"), waves(1207, 1603, 80)),
+        (named("ViT"), waves(1207, 1603, 80)),
+        (named("Vilt"), waves(1207, 1603, 80)),
+        # At 1/8 the last row and column are mostly filling, and must be left out.
+        (ImageTransform(size=(50, 75)), waves(801, 1201, 16)),
+    ],
+)
+def test_reduced_jpeg_is_close_to_the_full_decode(transform, image):
     stream = io.BytesIO()
     image.save(stream, "JPEG", quality=95)
-    transform = ImageTransform.from_config(
-        {"image_processor_type": f"{name}ImageProcessor"}
-    )
     reduced = transform(stream.getvalue()).astype(int)
     full = transform(Image.open(stream)).astype(int)
     assert reduced.shape == full.shape
-    assert np.abs(reduced - full).max() <= 4
-    assert np.abs(reduced - full).mean() < 0.6
+    assert np.abs(reduced - full).max() <= 8
+    assert np.abs(reduced - full).mean() < 2
 
 
 # ----------------------------------------------------------------------- from_config
