@@ -4,5 +4,8 @@ from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
 from .base import MultimodalClassifier as MultimodalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
+from .methods.map import MAPClassifier as MAPClassifier
+from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
+from .methods.msp import MSPClassifier as MSPClassifier
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

@@ -27,6 +27,7 @@ SMALL = {
     "shared_layers": 2,
     "prompt_layers": 2,
     "memory_size": 4,
+    "top_k": 2,
     "prompt_length": 2,
     "pool_size": 6,
 }

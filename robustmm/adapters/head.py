@@ -1,0 +1,66 @@
+"""What follows the pooled token of a joint encoder: a trained pooler and a head."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor, nn
+
+
+def trained_pooler(pooler: nn.Module | None, width: int) -> nn.Module:
+    """Return a copy of a checkpoint's pooler to be trained, (B, d) -> (B, d).
+
+    A checkpoint without one gets a new dense layer and tanh.
+
+    Examples
+    --------
+    >>> frozen = nn.Sequential(nn.Linear(8, 8), nn.Tanh()).requires_grad_(False)
+    >>> copied = trained_pooler(frozen, width=8)
+    >>> copied[0].weight.requires_grad, frozen[0].weight.requires_grad
+    (True, False)
+    """
+    if pooler is None:
+        return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+    return copy.deepcopy(pooler).requires_grad_(True)
+
+
+class TwoLayerHead(nn.Module):
+    r"""The head of missing-aware prompts [1]_: linear to 2d, layer norm, GELU, linear.
+
+    Weights start as :math:`N(0, 0.02^2)`, biases as zero.
+
+    Shapes: (B, d) to (B, C).
+
+    References
+    ----------
+    .. [1] Lee et al., "Multimodal Prompting with Missing Modalities for Visual
+       Recognition", CVPR 2023, in the authors' code.
+
+    Examples
+    --------
+    >>> import torch
+    >>> TwoLayerHead(8, 3)(torch.zeros(5, 8)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(self, width: int, n_outputs: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.LayerNorm(2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, n_outputs),
+        )
+        init_linears(self)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map pooled rows (B, d) to logits (B, C)."""
+        return self.layers(pooled)
+
+
+def init_linears(module: nn.Module) -> None:
+    """Give every linear weights from N(0, 0.02^2) and a zero bias, as in BERT."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)

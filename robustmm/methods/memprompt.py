@@ -1,0 +1,424 @@
+"""MemPrompt: prompts read from a memory, and prompts that the modalities share.
+
+Zhao, Xi, Fu and Zhao, "Enhancing Multimodal Model Robustness Under Missing Modalities
+via Memory-Driven Prompt Learning", IJCAI 2025.
+
+In its first layers, a frozen ViLT gets two kinds of prompts for each modality:
+generative ones, read from a learned memory by what the modality looks like at that
+depth, and shared ones, mapped from a common source. MAP and MSP, its neighbours, have
+fixed prompts that depend only on what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_number
+from ..adapters import (
+    PromptMemory,
+    SharedPrompts,
+    TwoLayerHead,
+    layer_indices,
+    pattern_index,
+    trained_pooler,
+)
+from ..backbones import Backbone, Tokens, load_backbone
+from ..base import MultimodalClassifier
+from ..data.frame import PATTERNS
+
+MODALITIES = ("text", "image")
+
+
+class MemPromptModule(nn.Module):
+    r"""A frozen ViLT with generative and shared prompts, pooler and head.
+
+    What enters a prompted layer is :math:`[s_1, g_1, f_1, s_2, g_2, f_2]` (equation 2):
+    before the tokens :math:`f_m` of each modality its shared prompt :math:`s_m`
+    (equation 7) and its generative prompt :math:`g_m` (equations 4 to 6), which is read
+    with the maximum over the tokens of :math:`f_m` that are no padding. Prompts of
+    earlier layers stay (``accumulate``), as in the authors' code.
+
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T); features (B, d); logits (B, C).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        *,
+        prompt_length: int,
+        memory_size: int,
+        top_k: int,
+        generative_layers: int | Sequence[int],
+        shared_layers: int | Sequence[int],
+        location: str,
+        accumulate: bool,
+        shared: str,
+        query_pool: str,
+        renormalize: bool,
+        temperature: float,
+    ):
+        super().__init__()
+        stream = backbone["joint"]
+        depth, width = stream.n_layers, stream.width
+        self.backbone = backbone
+        self.location = location
+        self.accumulate = accumulate
+        self.query_pool = query_pool
+        layers = layer_indices("generative_layers", generative_layers, depth)
+        self.reading_ends = 1 + max(layers, default=-1)
+        self.memories = nn.ModuleDict()
+        for i in layers:
+            for modality in MODALITIES:
+                self.memories[f"{modality}_{i}"] = PromptMemory(
+                    memory_size, prompt_length, width, top_k, renormalize, temperature
+                )
+        self.shared = nn.ModuleDict()
+        for i in layer_indices("shared_layers", shared_layers, depth):
+            self.shared[str(i)] = SharedPrompts(
+                prompt_length, width, by_pattern=shared == "by_pattern"
+            )
+        self.pooler = trained_pooler(stream.pooler, width)
+        self.head = TwoLayerHead(width, n_outputs)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return logits."""
+        return self.head(self.features(**batch))
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the pooled token behind the trained pooler, (B, d)."""
+        stream = self.backbone["joint"]
+        add = partial(self._add_prompts, pattern_index(present))
+        return self.pooler(stream.pool(stream.run(stream.embed(**batch), add)))
+
+    def memory_weights(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return ``present`` and the weights of all memories, (B, 2 + memories * K)."""
+        stream, pattern = self.backbone["joint"], pattern_index(present)
+        weights = [present.float()]
+
+        def look(i: int, tokens: Tokens) -> Tokens:
+            for name, memory in self._memories_of(i):
+                weights.append(memory.weights(self._query(tokens, name)))
+            return self._add_prompts(pattern, i, tokens)
+
+        stream.run(stream.embed(**batch), look, stop=self.reading_ends)
+        return torch.cat(weights, dim=1)
+
+    def _memories_of(self, i: int) -> Iterator[tuple[str, PromptMemory]]:
+        for modality in MODALITIES:
+            if f"{modality}_{i}" in self.memories:
+                yield modality, self.memories[f"{modality}_{i}"]
+
+    def _query(self, tokens: Tokens, modality: str) -> Tensor:
+        """Pool the tokens of a modality, without prompts and padding, to (B, d)."""
+        if self.query_pool == "cls":
+            return tokens[modality][:, 0]
+        return (
+            tokens.max(modality) if self.query_pool == "max" else tokens.mean(modality)
+        )
+
+    def _add_prompts(self, pattern: Tensor, i: int, tokens: Tokens) -> Tokens:
+        prompts = {}
+        if str(i) in self.shared:
+            for modality, prompt in self.shared[str(i)](pattern).items():
+                prompts["shared", modality] = prompt
+        for modality, memory in self._memories_of(i):
+            prompts["generative", modality] = memory(self._query(tokens, modality))
+        for (kind, modality), prompt in prompts.items():
+            tokens = self._insert(tokens, f"{kind}_{modality}", prompt, modality, i)
+        return tokens
+
+    def _insert(
+        self, tokens: Tokens, name: str, prompt: Tensor, modality: str, i: int
+    ) -> Tokens:
+        if self.accumulate:
+            name = f"{name}_{i}"
+        elif name in tokens:
+            tokens = tokens.drop(name)
+        before = modality if self.location == "distributed" else tokens.names[0]
+        return tokens.insert(name, prompt, before=before)
+
+
+class MemPromptClassifier(MultimodalClassifier):
+    """Memory-driven prompts: read from a memory by what a row does have [1]_.
+
+    Defaults are the authors' recipe for MM-IMDb and Food-101: AdamW with warm-up and
+    linear decay, steps of 256 rows. Lower ``batch_size`` if the memory does not hold
+    that many. For Hateful Memes they use ``prompt_length=4`` and ``lr=1e-3``.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of a ViLT checkpoint.
+    prompt_length : int
+        Tokens of a prompt, generative or shared.
+    memory_size : int
+        Entries of the memory that each prompted layer has for each modality (table 3).
+    top_k : int
+        Entries that are read for a row, at most ``memory_size``.
+    generative_layers, shared_layers : int or sequence of int
+        The first so many layers, or the layers listed, get generative and shared
+        prompts; 0 means none (table 2, figure 3c).
+    location : {"distributed", "pre_append"}
+        Prompts stand before the tokens of their modality, or all in front (table 4).
+        Attention has no order and prompts no position, so both give the same outputs.
+    accumulate : bool
+        Whether prompts stay for the later layers, or are replaced by those of the next
+        prompted layer.
+    shared : {"by_pattern", "single"}
+        Whether the source of the shared prompts depends on what a row has, as in the
+        authors' code, or is the same for all rows, as printed (equation 7).
+    query_pool : {"max", "mean", "cls"}
+        How the tokens of a modality become the query of its memory. Padding is left
+        out, so that no prediction depends on the other rows of its batch.
+    renormalize : bool
+        Whether the weights of the entries read sum to 1, as in the authors' code, or
+        are those of a softmax over the whole memory, as printed (equation 5).
+    temperature : float
+        Cosines are divided by it before the softmax.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
+        papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay; biases are not decayed.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None}
+        Whether decoded images are kept.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    References
+    ----------
+    .. [1] Zhao, Xi, Fu and Zhao, "Enhancing Multimodal Model Robustness Under Missing
+       Modalities via Memory-Driven Prompt Learning", IJCAI 2025, equations 2-7.
+
+    Examples
+    --------
+    >>> from robustmm import MemPromptClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.7, scenario="both", random_state=0)
+    >>> clf = MemPromptClassifier(
+    ...     "robustmm/tiny-vilt",
+    ...     prompt_length=4,
+    ...     generative_layers=2,
+    ...     shared_layers=2,
+    ...     max_epochs=1,
+    ...     random_state=0,
+    ... )
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="dandelin/vilt-b32-mlm",
+        *,
+        prompt_length=16,
+        memory_size=16,
+        top_k=5,
+        generative_layers=6,
+        shared_layers=6,
+        location="distributed",
+        accumulate=True,
+        shared="by_pattern",
+        query_pool="max",
+        renormalize=True,
+        temperature=1.0,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=20,
+        batch_size=256,
+        lr=5e-3,
+        weight_decay=0.02,
+        lr_schedule="linear",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.prompt_length = prompt_length
+        self.memory_size = memory_size
+        self.top_k = top_k
+        self.generative_layers = generative_layers
+        self.shared_layers = shared_layers
+        self.location = location
+        self.accumulate = accumulate
+        self.shared = shared
+        self.query_pool = query_pool
+        self.renormalize = renormalize
+        self.temperature = temperature
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("prompt_length", self.prompt_length, Integral, 1)
+        check_number("memory_size", self.memory_size, Integral, 2)
+        check_number("top_k", self.top_k, Integral, 1)
+        check_number("temperature", self.temperature, Real, 0, open="low")
+        check_choice("location", self.location, ("distributed", "pre_append"))
+        check_choice("shared", self.shared, ("by_pattern", "single"))
+        check_choice("query_pool", self.query_pool, ("max", "mean", "cls"))
+        if self.top_k > self.memory_size:
+            raise ValueError(
+                f"top_k must be at most memory_size, {self.memory_size}, got "
+                f"{self.top_k}."
+            )
+        if self.top_k == 1 and self.renormalize:
+            raise ValueError(
+                "renormalize must be False with top_k=1: the only weight would always "
+                "be 1, and the keys of the memory would not be trained."
+            )
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        backbone = load_backbone(
+            self.backbone,
+            streams=("joint",),
+            device=device,
+            max_text_length=self.max_text_length,
+        )
+        depth = backbone["joint"].n_layers
+        for name in ("generative_layers", "shared_layers"):
+            # Here, so that no image is decoded in vain.
+            layer_indices(name, getattr(self, name), depth)
+        return backbone
+
+    def _optimizer_options(self) -> dict:
+        return {
+            "optimizer__betas": (0.9, 0.98),
+            "optimizer__param_groups": [("*bias", {"weight_decay": 0.0})],
+        }
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> MemPromptModule:
+        return MemPromptModule(
+            backbone,
+            n_outputs,
+            prompt_length=self.prompt_length,
+            memory_size=self.memory_size,
+            top_k=self.top_k,
+            generative_layers=self.generative_layers,
+            shared_layers=self.shared_layers,
+            location=self.location,
+            accumulate=self.accumulate,
+            shared=self.shared,
+            query_pool=self.query_pool,
+            renormalize=self.renormalize,
+            temperature=self.temperature,
+        )
+
+    def memory_usage(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return which entries of the memories the rows of each pattern read.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``.
+
+        Returns
+        -------
+        DataFrame of shape (n_patterns * n_memories, memory_size)
+            Mean weight of each entry over the rows of a pattern. The index has the
+            levels pattern (``"complete"``, ``"text_missing"``, ``"image_missing"``;
+            those that ``X`` has), layer and modality. With ``renormalize``, each row of
+            the table sums to 1. Rows of ``X`` without any modality do not count.
+
+        Raises
+        ------
+        ValueError
+            If there is no memory, or no row with a modality.
+        """
+        check_is_fitted(self)
+        memories = [name.split("_") for name in self.net_.module_.memories]
+        if not memories:
+            raise ValueError(
+                "memory_usage needs a memory, got generative_layers="
+                f"{self.generative_layers!r}."
+            )
+        values, empty = self._evaluate(X, "memory_weights")
+        if empty.all():
+            raise ValueError("X must have a row with an image or a text, got none.")
+        values = values[~empty]
+        pattern = pattern_index(torch.from_numpy(values[:, :2] > 0)).numpy()
+        weights = values[:, 2:].reshape(len(values), len(memories), -1)
+        found = np.unique(pattern)
+        keys = [(PATTERNS[p], int(i), m) for p in found for m, i in memories]
+        names = ["pattern", "layer", "modality"]
+        return pd.DataFrame(
+            np.concatenate([weights[pattern == p].mean(axis=0) for p in found]),
+            index=pd.MultiIndex.from_tuples(keys, names=names),
+            columns=pd.RangeIndex(weights.shape[2], name="entry"),
+        )

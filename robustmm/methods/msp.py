@@ -1,0 +1,290 @@
+"""MSP: a prompt for each modality, added up for the modalities that are there.
+
+Jang, Wang and Kim, "Towards Robust Multimodal Prompting with Missing Modalities",
+ICASSP 2024.
+
+A frozen ViLT gets prompts in its first layers: one set per modality, kept apart by a
+penalty on their cosine. Unlike MAP's set per pattern, all of them are trained as soon
+as some training rows are complete, so a pattern that training lacks is no stranger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .._checks import check_choice, check_number
+from ..adapters import (
+    TwoLayerHead,
+    add_prompt,
+    layer_indices,
+    normal_prompts,
+    pattern_index,
+    sum_present,
+    trained_pooler,
+)
+from ..backbones import Backbone, Tokens, load_backbone
+from ..base import MultimodalClassifier
+
+PROMPT_TYPES = ("input", "attention")
+
+
+class MSPModule(nn.Module):
+    r"""A frozen ViLT with the sum of the prompts of what is there, pooler and head.
+
+    With :math:`P_m` the prompts of modality :math:`m`, a row gets
+    :math:`\sum_{m\ \text{there}} P_m`, as tokens in front or as keys and values. While
+    training, the penalty is ``ortho_weight`` times :math:`|\cos(P_1, P_2)|`, all rows
+    of all layers taken as one vector.
+
+    Shapes: ``prompts`` (2, layers, l, d), in the order image, text; ``present`` (B, 2)
+    bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and ``attention_mask`` (B, T);
+    features (B, d); logits (B, C).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        *,
+        prompt_type: str,
+        prompt_length: int,
+        prompt_layers: int | Sequence[int],
+        ortho_weight: float,
+        mask_missing_image: bool,
+    ):
+        super().__init__()
+        stream = backbone["joint"]
+        self.backbone = backbone
+        self.prompt_type = prompt_type
+        self.ortho_weight = ortho_weight
+        self.mask_missing_image = mask_missing_image
+        self.layers = layer_indices("prompt_layers", prompt_layers, stream.n_layers)
+        shape = (2, len(self.layers), prompt_length, stream.width)
+        self.prompts = normal_prompts(*shape)
+        self.pooler = trained_pooler(stream.pooler, stream.width)
+        self.head = TwoLayerHead(stream.width, n_outputs)
+
+    def forward(self, **batch: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits, with the orthogonality penalty while training."""
+        logits = self.head(self.features(**batch))
+        if not self.training:
+            return logits
+        image, text = self.prompts.flatten(1)
+        return logits, self.ortho_weight * F.cosine_similarity(image, text, dim=0).abs()
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the pooled token behind the trained pooler, (B, d)."""
+        stream = self.backbone["joint"]
+        tokens = stream.embed(**batch)
+        if self.mask_missing_image:
+            tokens = _hide_missing_image(tokens, present[:, 0])
+        add = partial(self._add_prompt, pattern_index(present))
+        return self.pooler(stream.pool(stream.run(tokens, add)))
+
+    def _add_prompt(self, pattern: Tensor, i: int, tokens: Tokens) -> Tokens:
+        if i not in self.layers:
+            return tokens
+        prompt = sum_present(self.prompts[:, self.layers.index(i)])[pattern]
+        return add_prompt(tokens, f"prompt_{i}", prompt, self.prompt_type)
+
+
+def _hide_missing_image(tokens: Tokens, has_image: Tensor) -> Tokens:
+    """Let no token attend to the dummy of a missing image."""
+    seen = {name: tokens.mask_of(name) for name in tokens.names}
+    seen["image"] = seen["image"] & has_image[:, None]
+    return replace(tokens, mask=torch.cat(list(seen.values()), dim=1))
+
+
+class MSPClassifier(MultimodalClassifier):
+    """Modality-specific prompts: one set per modality, added up for what is there [1]_.
+
+    Half the step from MAP to MemPrompt: no prompt belongs to a single pattern. Defaults
+    are those of the public re-implementation in RAGPT [2]_.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of a ViLT checkpoint.
+    prompt_type : {"attention", "input"}
+        Extra keys and values in a layer, or tokens in front of what enters it.
+    prompt_length : int
+        Rows of a prompt; half of them are keys for ``"attention"``.
+    prompt_layers : int or sequence of int
+        The first so many layers, or the layers listed, get prompts.
+    ortho_weight : float
+        Weight of the penalty that keeps the two sets of prompts orthogonal.
+    mask_missing_image : bool
+        Whether the dummy of a missing image is hidden from attention, as in RAGPT.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
+        papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay; biases are not decayed.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None}
+        Whether decoded images are kept.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    References
+    ----------
+    .. [1] Jang, Wang and Kim, "Towards Robust Multimodal Prompting with Missing
+       Modalities", ICASSP 2024.
+    .. [2] Lang et al., "Retrieval-Augmented Dynamic Prompt Tuning for Incomplete
+       Multimodal Learning", AAAI 2025, in the authors' code.
+
+    Examples
+    --------
+    >>> from robustmm import MSPClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.7, scenario="both", random_state=0)
+    >>> clf = MSPClassifier(
+    ...     "robustmm/tiny-vilt",
+    ...     prompt_length=4,
+    ...     prompt_layers=2,
+    ...     max_epochs=1,
+    ...     random_state=0,
+    ... )
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="dandelin/vilt-b32-mlm",
+        *,
+        prompt_type="attention",
+        prompt_length=16,
+        prompt_layers=6,
+        ortho_weight=1.0,
+        mask_missing_image=False,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=20,
+        batch_size=64,
+        lr=1e-3,
+        weight_decay=0.02,
+        lr_schedule="linear",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.prompt_type = prompt_type
+        self.prompt_length = prompt_length
+        self.prompt_layers = prompt_layers
+        self.ortho_weight = ortho_weight
+        self.mask_missing_image = mask_missing_image
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("prompt_type", self.prompt_type, PROMPT_TYPES)
+        check_number("prompt_length", self.prompt_length, Integral, 1)
+        check_number("ortho_weight", self.ortho_weight, Real, 0)
+        if self.prompt_type == "attention" and self.prompt_length % 2:
+            raise ValueError(
+                "prompt_length must be even for attention prompts, half keys and half "
+                f"values, got {self.prompt_length}."
+            )
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        backbone = load_backbone(
+            self.backbone,
+            streams=("joint",),
+            device=device,
+            max_text_length=self.max_text_length,
+        )
+        # Here, so that no image is decoded in vain.
+        layer_indices("prompt_layers", self.prompt_layers, backbone["joint"].n_layers)
+        return backbone
+
+    def _optimizer_options(self) -> dict:
+        return {
+            "optimizer__betas": (0.9, 0.98),
+            "optimizer__param_groups": [("*bias", {"weight_decay": 0.0})],
+        }
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> MSPModule:
+        return MSPModule(
+            backbone,
+            n_outputs,
+            prompt_type=self.prompt_type,
+            prompt_length=self.prompt_length,
+            prompt_layers=self.prompt_layers,
+            ortho_weight=self.ortho_weight,
+            mask_missing_image=self.mask_missing_image,
+        )
