@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from numbers import Real
 
@@ -30,3 +31,14 @@ def check_choice(name: str, value, choices: Iterable) -> None:
     choices = list(choices)
     if not any(value is choice or value == choice for choice in choices):
         raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
+
+
+def check_folder(name: str, value, choices: Iterable) -> None:
+    """Raise unless ``value`` is one of ``choices`` or an existing folder."""
+    choices = list(choices)
+    if value in choices:
+        return
+    is_path = isinstance(value, str | os.PathLike)
+    if not is_path or not os.path.isdir(value):
+        rule = f"{name} must be one of {choices} or an existing folder"
+        raise ValueError(f"{rule}, got {value!r}.")

@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
-from ._checks import check_choice, check_number
+from ._checks import check_choice, check_folder, check_number
 from ._device import (
     PRECISIONS,
     autocast_type,
@@ -54,12 +54,16 @@ from ._version import __version__
 from .backbones import Backbone, load_backbone
 from .data import (
     IMAGES,
+    STATES,
+    ByteCache,
     Collate,
+    FolderCache,
     ImageTransform,
     MultimodalDataset,
     Rows,
     TextTokenizer,
     find_bad_images,
+    open_cache,
     read_rows,
 )
 
@@ -114,9 +118,11 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
-    cache : {"memory", None}
-        Whether decoded images are kept in the process, up to one GiB for all
-        estimators together, so that epochs, folds and grid candidates share them.
+    cache : {"memory", None} or path-like
+        Whether decoded images are kept, so that epochs, folds and grid candidates share
+        them: in the process, up to one GiB for all estimators together, or in an
+        existing folder, as memory-mapped files of up to 64 GiB, for later processes as
+        well.
     random_state : int, RandomState instance or None
         Seeds initialisation, order of rows, dropout and the held-out part.
     verbose : int
@@ -228,7 +234,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
         check_choice("precision", self.precision, PRECISIONS)
-        check_choice("cache", self.cache, ("memory", None))
+        check_folder("cache", self.cache, ("memory", None))
         if self.max_text_length is not None:
             check_number("max_text_length", self.max_text_length, Integral, 2)
 
@@ -382,14 +388,13 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         on_bad_image: str = "raise",
     ) -> MultimodalDataset:
         collate = self._collate(backbone)
-        cache = IMAGES if self.cache == "memory" else None
         return MultimodalDataset(
             rows,
             collate.transform,
             collate.tokenizer,
             targets=targets,
             weights=weights,
-            cache=cache,
+            cache=open_cache(self.cache, IMAGES),
             on_bad_image=on_bad_image,
         )
 
@@ -404,6 +409,10 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
         name = f"{type(self).__name__}.{what}"
         with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
+    def _state_cache(self) -> ByteCache | FolderCache | None:
+        """Return where a method may keep the states of frozen layers, if anywhere."""
+        return open_cache(self.cache, STATES)
+
             yield bar
 
     @contextmanager

@@ -1,6 +1,7 @@
 """From a DataFrame with holes to tensors."""
 
 from .cache import IMAGES as IMAGES
+from .cache import STATES as STATES
 from .cache import ByteCache as ByteCache
 from .cache import image_key as image_key
 from .dataset import Collate as Collate
@@ -8,6 +9,8 @@ from .dataset import MultimodalDataset as MultimodalDataset
 from .dataset import find_bad_images as find_bad_images
 from .decode import BadImage as BadImage
 from .decode import decode_image as decode_image
+from .folder_cache import FolderCache as FolderCache
+from .folder_cache import open_cache as open_cache
 from .frame import MODALITIES as MODALITIES
 from .frame import PATTERNS as PATTERNS
 from .frame import Rows as Rows

@@ -13,12 +13,14 @@ from PIL import ExifTags, Image
 from .decode import bad_image_reasons, check_size, regular_file
 from .preprocess import ImageTransform
 
+KEY_BYTES = 20
+
 
 class ByteCache:
     """Arrays by key, the least recently used dropped first, under a byte budget.
 
     All methods may be called from any thread. A pickle carries the budget and no
-    arrays; that of the process-wide `IMAGES` opens as the other process's `IMAGES`.
+    arrays; those of the process-wide `IMAGES` and `STATES` open as the other process's.
 
     Parameters
     ----------
@@ -51,8 +53,9 @@ class ByteCache:
         return len(self._arrays)
 
     def __reduce__(self) -> str | tuple:
-        if self is IMAGES:
-            return "IMAGES"
+        for name in ("IMAGES", "STATES"):
+            if self is globals()[name]:
+                return name
         return type(self), (self.max_bytes,)
 
     @property
@@ -102,9 +105,13 @@ class ByteCache:
 IMAGES = ByteCache(2**30)
 """The process's decoded images; estimators, folds and candidates share it."""
 
+STATES = ByteCache(2**31)
+"""The process's hidden states of frozen layers, for the methods that keep them."""
+
 # A worker forked while another thread holds the lock would wait for it for ever.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IMAGES._renew_lock)
+    os.register_at_fork(after_in_child=STATES._renew_lock)
 
 
 def image_key(
@@ -121,7 +128,7 @@ def image_key(
         If the cell is not even there: no such file, a URL, a damaged open picture.
     """
     digest = blake2b(
-        repr((type(cell).__name__, transform.key)).encode(), digest_size=20
+        repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
     )
     with bad_image_reasons():
         for part in _content(cell, image_root):

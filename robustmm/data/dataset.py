@@ -11,7 +11,7 @@ from PIL import ImageFile
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .cache import ByteCache, image_key
+from .cache import KEY_BYTES, ByteCache, image_key
 from .decode import BadImage, bad_image_reasons, check_size
 from .frame import Rows, format_rows
 from .preprocess import ImageTransform
@@ -35,6 +35,12 @@ class MultimodalDataset(Dataset):
     on_bad_image : {"raise", "record"}
         An image that cannot be read raises a ValueError that names the row's label, or
         counts as missing, with the reason in ``item["bad"]``.
+
+    Attributes
+    ----------
+    with_keys : bool
+        Whether an item has ``key``, the name under which `cache` holds its image, for
+        those who keep what they compute from it. False to begin with.
 
     Raises
     ------
@@ -76,6 +82,7 @@ class MultimodalDataset(Dataset):
         self.weights = weights
         self.cache = cache
         self.on_bad_image = on_bad_image
+        self.with_keys = False
         self._keys: dict[int, bytes] = {}
         if transform is not None:
             _settle(rows.images)
@@ -101,7 +108,7 @@ class MultimodalDataset(Dataset):
         ValueError
             If the image cannot be read and `on_bad_image` is "raise".
         """
-        image, bad = self._image(i)
+        image, key, bad = self._image(i)
         if bad is not None and self.on_bad_image == "raise":
             label = self.rows.index[i]
             raise ValueError(
@@ -119,21 +126,23 @@ class MultimodalDataset(Dataset):
             ),
             "bad": bad,
         }
+        if self.with_keys:
+            item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
 
-    def _image(self, i: int) -> tuple[np.ndarray | None, str | None]:
-        """Row i's picture, or None and the reason if there should be one."""
+    def _image(self, i: int) -> tuple[np.ndarray | None, bytes | None, str | None]:
+        """Row i's picture and key; the reason where there should be one."""
         cell = self.rows.images[i]
         if cell is None or self.transform is None:
-            return None, None
+            return None, None, None
         try:
-            return self._transformed(i, cell), None
+            return *self._transformed(i, cell), None
         except BadImage as error:
-            return None, str(error)
+            return None, None, str(error)
 
-    def _transformed(self, i: int, cell: Any) -> np.ndarray:
+    def _transformed(self, i: int, cell: Any) -> tuple[np.ndarray, bytes | None]:
         if self.cache is None or self.cache.max_bytes == 0:
-            return self.transform(cell, self.rows.image_root)
+            return self.transform(cell, self.rows.image_root), None
         key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
         if not isinstance(cell, str | os.PathLike):
             # Hashing pixels costs about as much as resizing them; files may change.
@@ -142,7 +151,7 @@ class MultimodalDataset(Dataset):
         if image is None:
             image = self.transform(cell, self.rows.image_root)
             self.cache.put(key, image)
-        return image
+        return image, key
 
 
 class Collate:
@@ -183,6 +192,8 @@ class Collate:
             missing image is white; where sizes differ, images are padded with zeros at
             the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
             ``bad``, a list of (row, reason), only if an image could not be read.
+            ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset
+            ``with_keys``.
         targets : tensor of long, shape (B,), or float32, shape (B, L)
         """
         rows = [item for item, _ in items]
@@ -197,6 +208,10 @@ class Collate:
             batch |= pad_ids([row["ids"] for row in rows], self.tokenizer.pad_id)
         if self.transform is not None:
             batch |= self._pixels([row["image"] for row in rows])
+        if "key" in rows[0]:
+            keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
+            batch["image_key"] = torch.frombuffer(bytearray(keys), dtype=torch.uint8)
+            batch["image_key"] = batch["image_key"].view(-1, KEY_BYTES)
         bad = [(row["row"], row["bad"]) for row in rows if row["bad"] is not None]
         if bad:
             batch["bad"] = bad
@@ -266,7 +281,7 @@ def find_bad_images(
         return {}
 
     def check(position: int) -> str | None:
-        return dataset._image(position)[1]
+        return dataset._image(position)[-1]
 
     reasons = _in_order(check, positions, num_workers)
     bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustmm.data.cache import IMAGES, ByteCache, image_key
+from robustmm.data.cache import IMAGES, STATES, ByteCache, image_key
 from robustmm.data.decode import BadImage
 from robustmm.data.preprocess import ImageTransform
 
@@ -118,7 +118,8 @@ def test_pickle_carries_the_budget_only():
     assert (opened.max_bytes, len(opened), opened.nbytes) == (100, 0, 0)
     opened.put(b"a", block(60))
     assert pickle.loads(pickle.dumps(IMAGES)) is IMAGES
-    assert IMAGES.max_bytes == 2**30
+    assert pickle.loads(pickle.dumps(STATES)) is STATES
+    assert (IMAGES.max_bytes, STATES.max_bytes) == (2**30, 2**31)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")

@@ -448,3 +448,25 @@ def test_bad_image_in_a_worker_is_named():
     loader = DataLoader(dataset, 2, collate_fn=Collate(TRANSFORM, None), num_workers=1)
     with pytest.raises(ValueError, match="row 'the bad one': it is empty"):
         next(iter(loader))
+
+
+# ------------------------------------------------------------------------------- keys
+
+
+def test_items_carry_keys_only_when_asked():
+    rows = make_rows([picture(1), None, picture(2), picture(1), b"no picture"])
+    cache = ByteCache(10_000)
+    dataset = MultimodalDataset(
+        rows, TRANSFORM, TOKENIZER, cache=cache, on_bad_image="record"
+    )
+    collate = Collate(TRANSFORM, TOKENIZER)
+    assert "image_key" not in collate([dataset[i] for i in range(5)])[0]
+    dataset.with_keys = True
+    keys = collate([dataset[i] for i in range(5)])[0]["image_key"]
+    assert keys.shape == (5, 20)
+    assert keys.dtype == torch.uint8
+    assert torch.equal(keys[0], keys[3])
+    assert not torch.equal(keys[0], keys[2])
+    assert keys[0].any()
+    assert not keys[[1, 4]].any()
+    assert cache.get(keys[2].numpy().tobytes()) is not None

@@ -1,0 +1,165 @@
+"""Keep arrays as memory-mapped files, under a byte budget."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from .cache import ByteCache
+
+logger = logging.getLogger("robustmm")
+
+# Bytes of files in a cache's folder; a B/16 image takes 0.6 MB of states.
+FOLDER_BYTES = 2**36
+# An overfull folder is emptied to this part of its budget.
+_ROOM = 0.9
+# What numpy writes before an array.
+_HEADER = 128
+
+
+class FolderCache:
+    """Arrays by key as files in a folder, the least recently used dropped first.
+
+    The counterpart of :class:`ByteCache` for what does not fit into memory, or is to
+    be found again by other processes. Files are written under another name and then
+    moved, so that no reader sees half of one. A folder that cannot be written to, or a
+    full disk, is logged, and the array is not kept.
+
+    Parameters
+    ----------
+    folder : path-like
+        An existing folder.
+    max_bytes : int
+        The budget.
+
+    Raises
+    ------
+    ValueError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     FolderCache(folder).put(b"a", np.arange(3))
+    ...     FolderCache(folder).get(b"a").tolist()
+    [0, 1, 2]
+    """
+
+    def __init__(self, folder: str | os.PathLike, max_bytes: int = FOLDER_BYTES):
+        if not Path(folder).is_dir():
+            raise ValueError(f"The folder of a cache must exist, got {str(folder)!r}.")
+        self.folder = Path(folder).resolve()
+        self.max_bytes = int(max_bytes)
+        self._nbytes: int | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.folder, self.max_bytes)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._files())
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the files."""
+        return sum(file.stat().st_size for file in self._files())
+
+    def get(self, key: bytes) -> np.ndarray | None:
+        """Return the array of `key`, read-only and mapped from its file, or None."""
+        file = self._file(key)
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            os.utime(file)
+        except (OSError, ValueError, EOFError):
+            return None
+        return array
+
+    def put(self, key: bytes, array: np.ndarray) -> None:
+        """Write `array`, unless it alone is over the budget."""
+        size = array.nbytes + _HEADER
+        if size > self.max_bytes:
+            return
+        try:
+            self._make_room(size)
+            self._write(self._file(key), array)
+        except OSError as error:
+            logger.warning("%s cannot keep an array: %s", self.folder, error)
+
+    def clear(self) -> None:
+        """Delete all files of the cache."""
+        with self._lock:
+            for file in self._files():
+                file.unlink(missing_ok=True)
+            self._nbytes = None
+
+    def _file(self, key: bytes) -> Path:
+        name = key.hex()
+        return self.folder / name[:2] / f"{name}.npy"
+
+    def _files(self) -> Iterator[Path]:
+        return self.folder.glob("[0-9a-f][0-9a-f]/*.npy")
+
+    def _write(self, file: Path, array: np.ndarray) -> None:
+        file.parent.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+            os.replace(name, file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def _make_room(self, nbytes: int) -> None:
+        with self._lock:
+            if self._nbytes is None:
+                self._nbytes = self.nbytes
+            self._nbytes += nbytes
+            if self._nbytes > self.max_bytes:
+                # Other processes write here too: count again.
+                self._nbytes = self._drop_oldest(self.max_bytes - nbytes) + nbytes
+
+    def _drop_oldest(self, limit: int) -> int:
+        """Delete files until they are within ``limit``; return what they hold."""
+        about = [(file.stat(), file) for file in self._files()]
+        held = sum(status.st_size for status, _ in about)
+        if held <= limit:
+            return held
+        for status, file in sorted(about, key=lambda pair: pair[0].st_mtime_ns):
+            if held <= _ROOM * limit:
+                break
+            with suppress(OSError):
+                file.unlink()
+                held -= status.st_size
+        return held
+
+
+@functools.cache
+def _of_folder(folder: str) -> FolderCache:
+    return FolderCache(folder)
+
+
+def open_cache(
+    cache: str | os.PathLike | None, in_memory: ByteCache
+) -> ByteCache | FolderCache | None:
+    """Return what an estimator's parameter ``cache`` means.
+
+    Parameters
+    ----------
+    cache : {"memory", None} or path-like
+        A path is a folder; one object counts its bytes for the whole process.
+    in_memory : ByteCache
+        The one for ``"memory"``.
+    """
+    if cache is None or cache == "memory":
+        return in_memory if cache == "memory" else None
+    return _of_folder(os.path.realpath(cache))

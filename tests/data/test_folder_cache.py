@@ -1,0 +1,112 @@
+"""Arrays as files: found again, mapped, bounded, and never half written."""
+
+import os
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from robustmm.data import IMAGES, ByteCache, FolderCache, open_cache
+
+
+def numbers(n, start=0):
+    return np.arange(start, start + n, dtype=np.float32)
+
+
+def test_another_process_finds_the_array(tmp_path):
+    FolderCache(tmp_path).put(b"key", numbers(6).reshape(2, 3))
+    found = pickle.loads(pickle.dumps(FolderCache(tmp_path))).get(b"key")
+    np.testing.assert_array_equal(found, numbers(6).reshape(2, 3))
+    assert isinstance(found, np.memmap)
+    assert not found.flags.writeable
+    assert FolderCache(tmp_path).get(b"other") is None
+
+
+def test_the_oldest_go_when_the_budget_is_spent(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=3000)
+    for i in range(4):
+        cache.put(bytes([i]), numbers(100, i))
+        age = 1_000_000 * (i + 1)
+        os.utime(next(tmp_path.glob(f"0{i}/*.npy")), ns=(age, age))
+    cache.get(b"\x00")
+    for i in range(4, 7):
+        cache.put(bytes([i]), numbers(100, i))
+    assert cache.nbytes <= 3000
+    assert cache.get(b"\x01") is None
+    np.testing.assert_array_equal(cache.get(b"\x00"), numbers(100))
+    np.testing.assert_array_equal(cache.get(b"\x06"), numbers(100, 6))
+
+
+def test_an_array_over_the_budget_is_not_kept(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=10)
+    cache.put(b"key", numbers(100))
+    assert cache.get(b"key") is None
+    assert len(cache) == 0
+
+
+def test_a_damaged_file_counts_as_absent_and_is_replaced(tmp_path):
+    cache = FolderCache(tmp_path)
+    for damage in (b"", b"not an array", b"\x93NUMPY\x01\x00"):
+        cache.put(b"key", numbers(3))
+        next(tmp_path.rglob("*.npy")).write_bytes(damage)
+        assert cache.get(b"key") is None
+    cache.put(b"key", numbers(3))
+    np.testing.assert_array_equal(cache.get(b"key"), numbers(3))
+
+
+def test_a_failed_write_is_logged_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    cache = FolderCache(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    cache.put(b"key", numbers(3))
+    assert "No space left" in caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_threads_may_write_the_same_key(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=5000)
+
+    def write(seed):
+        for i in range(20):
+            cache.put(bytes([i % 7]), numbers(100, i % 7))
+            found = cache.get(bytes([i % 7]))
+            assert found is None or found[0] == i % 7
+
+    failures = []
+    threads = [threading.Thread(target=write, args=(s,)) for s in range(4)]
+    threading.excepthook, hook = failures.append, threading.excepthook
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.excepthook = hook
+    assert failures == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_clear_deletes_only_its_own_files(tmp_path):
+    (tmp_path / "mine.npy").write_bytes(b"")
+    cache = FolderCache(tmp_path)
+    cache.put(b"key", numbers(3))
+    cache.clear()
+    assert len(cache) == 0
+    assert (tmp_path / "mine.npy").exists()
+
+
+def test_the_folder_must_exist(tmp_path):
+    with pytest.raises(ValueError, match=r"must exist, got .*nowhere"):
+        FolderCache(tmp_path / "nowhere")
+
+
+def test_what_the_parameter_means(tmp_path):
+    assert open_cache(None, IMAGES) is None
+    assert open_cache("memory", IMAGES) is IMAGES
+    of_folder = open_cache(tmp_path, IMAGES)
+    assert isinstance(of_folder, FolderCache)
+    assert of_folder is open_cache(str(tmp_path), ByteCache(1))
