@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.multiclass import check_classification_targets
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,20 @@ class Targets:
         return sample_weight * compute_sample_weight(class_weight, self.original)
 
 
-def encode_targets(y: ArrayLike) -> Targets:
+def encode_targets(
+    y: ArrayLike, classes: ArrayLike | None = None, multilabel: bool = False
+) -> Targets:
     """Check and encode labels.
 
     Parameters
     ----------
     y : array-like of shape (n,), or indicator matrix of shape (n, L)
         Hashable labels, or zeros and ones (array, DataFrame, sparse).
+    classes : array-like of shape (c,), optional
+        Classes that get an output too if ``y`` lacks them; not for indicators, whose
+        columns say it.
+    multilabel : bool
+        Whether a single column, too, is an indicator.
 
     Raises
     ------
@@ -69,12 +76,14 @@ def encode_targets(y: ArrayLike) -> Targets:
         )
     names = np.asarray(y.columns, dtype=object) if isinstance(y, pd.DataFrame) else None
     values = y.toarray() if sparse.issparse(y) else np.asarray(y)
-    if values.ndim == 2 and values.shape[1] > 1:
+    if values.ndim == 2 and (multilabel or values.shape[1] > 1):
         return _encode_indicators(values, names)
     values = column_or_1d(values, warn=True)
     _check_no_nulls(values)
     check_classification_targets(values)
-    classes, encoded = np.unique(values, return_inverse=True)
+    known = values if classes is None else np.concatenate([values, classes])
+    classes = np.unique(known)
+    encoded = np.searchsorted(classes, values)
     if len(classes) < 2:
         raise ValueError(
             "This classifier needs samples of at least 2 classes in the data, but "
@@ -91,7 +100,7 @@ def _check_no_nulls(values: np.ndarray) -> None:
 
 def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:
     _check_no_nulls(values)
-    if type_of_target(values.astype(float)) != "multilabel-indicator":
+    if not np.isin(values.astype(float), (0, 1)).all():
         raise ValueError(
             "A two-dimensional y must be an indicator matrix of zeros and ones, got "
             f"the values {np.unique(values.astype(str))[:5].tolist()}."

@@ -267,13 +267,16 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         with self._unchanged_on_failure():
             self._check_parameters()
             rows = self._check_X(X, reset=True)
-            targets = encode_targets(y)
-            weights = self._check_weights(rows, targets, sample_weight)
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            device = resolve_device(self.device)
-            with seeded(seed, device):
-                self._fit(rows, targets, weights, device, seed)
+            self._fit_rows(rows, self._encode(y), sample_weight)
         return self
+
+    def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
+        """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
+        weights = self._check_weights(rows, targets, sample_weight)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        device = resolve_device(self.device)
+        with seeded(seed, device):
+            self._fit(rows, targets, weights, device, seed)
 
     def _fit(
         self,
@@ -283,11 +286,10 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         device: torch.device,
         seed: int,
     ) -> None:
-        self.classes_, self._multilabel = targets.classes, targets.multilabel
-        self.class_prior_ = targets.prior(weights)
+        self._take_labels(targets, weights)
         backbone = self._load_backbone(device)
         rows = self._screen(rows, backbone)
-        module = self._build_module(backbone, len(targets.classes)).to(device)
+        module = self._build_module(backbone, len(self.classes_)).to(device)
         kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
@@ -297,8 +299,22 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             train, held_out = split_rows(kept, targets, self.validation_fraction, seed)
         self._train(module, Subset(data, train), Subset(data, held_out), device)
 
+    def _encode(self, y, classes=None, multilabel: bool = False) -> Targets:
+        """Check and encode labels; see ``encode_targets``."""
+        return encode_targets(y, classes, multilabel)
+
+    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
+        """Set ``classes_`` and ``class_prior_`` from the rows to train on."""
+        self.classes_, self._multilabel = targets.classes, targets.multilabel
+        self.class_prior_ = targets.prior(weights)
+
     def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
         """Read the table; the one place where input of any kind comes in."""
+        if not isinstance(X, (pd.DataFrame, np.ndarray)):
+            raise TypeError(
+                "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
+                f"{type(X).__name__}."
+            )
         validate_data(self, X, reset=reset, skip_check_array=True)
         rows = read_rows(X, self.image_column, self.text_column, self.image_root)
         if len(rows) == 0:
@@ -398,6 +414,10 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             on_bad_image=on_bad_image,
         )
 
+    def _state_cache(self) -> ByteCache | FolderCache | None:
+        """Return where a method may keep the states of frozen layers, if anywhere."""
+        return open_cache(self.cache, STATES)
+
     def _collate(self, backbone: Backbone) -> Collate:
         config, tokenizer = backbone.image_config, backbone.tokenizer
         transform = ImageTransform.from_config(config) if config is not None else None
@@ -409,10 +429,6 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
         name = f"{type(self).__name__}.{what}"
         with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
-    def _state_cache(self) -> ByteCache | FolderCache | None:
-        """Return where a method may keep the states of frozen layers, if anywhere."""
-        return open_cache(self.cache, STATES)
-
             yield bar
 
     @contextmanager
@@ -459,9 +475,12 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                     outputs.append(self.net_.evaluate(batch, output).numpy())
         return np.concatenate(outputs[1:] or outputs), bad
 
-    def _log_odds(self, X) -> np.ndarray:
-        """Logits (n, C); for a row without any modality, those of the prior."""
-        logits, empty = self._evaluate(X)
+    def _log_odds(self, X, **options) -> np.ndarray:
+        """Logits (n, C); for a row without any modality, those of the prior.
+
+        ``options`` go to :meth:`_evaluate`, for methods that extend it.
+        """
+        logits, empty = self._evaluate(X, **options)
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.class_prior_)
             if self._multilabel:
@@ -477,10 +496,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
             Rows with the columns seen in ``fit``.
         """
-        logits = self._log_odds(X)
-        if not self._multilabel and logits.shape[1] == 2:
-            return logits[:, 1] - logits[:, 0]
-        return logits
+        return self._to_decision(self._log_odds(X))
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return probabilities (n, n_classes), in the order of ``classes_``.
@@ -488,18 +504,14 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         Multiclass rows sum to one; multilabel entries are independent. A row without
         any modality gets ``class_prior_``.
         """
-        logits = self._log_odds(X)
-        return expit(logits) if self._multilabel else softmax(logits, axis=1)
+        return self._to_proba(self._log_odds(X))
 
     def predict(self, X: pd.DataFrame) -> np.ndarray:
         """Return labels (n,) as they were given to ``fit``, or indicators (n, L).
 
         A label of a multilabel target is set where its probability exceeds 0.5.
         """
-        logits = self._log_odds(X)
-        if self._multilabel:
-            return (logits > 0).astype(np.int64)
-        return self.classes_[logits.argmax(axis=1)]
+        return self._to_labels(self._log_odds(X))
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
@@ -507,6 +519,19 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         Zeros for a row without any modality.
         """
         return self._evaluate(X, "features")[0]
+
+    def _to_decision(self, logits: np.ndarray) -> np.ndarray:
+        if not self._multilabel and logits.shape[1] == 2:
+            return logits[:, 1] - logits[:, 0]
+        return logits
+
+    def _to_proba(self, logits: np.ndarray) -> np.ndarray:
+        return expit(logits) if self._multilabel else softmax(logits, axis=1)
+
+    def _to_labels(self, logits: np.ndarray) -> np.ndarray:
+        if self._multilabel:
+            return (logits > 0).astype(np.int64)
+        return self.classes_[logits.argmax(axis=1)]
 
     # scikit-learn -------------------------------------------------------------------
 

@@ -42,3 +42,18 @@ def test_balanced_weights_and_labels_as_keys():
 def test_a_matrix_of_other_numbers_is_refused():
     with pytest.raises(ValueError, match="indicator matrix of zeros and ones"):
         encode_targets(np.array([[0, 2], [1, 0]]))
+
+
+def test_announced_classes_get_an_output():
+    targets = encode_targets(["b", "b"], classes=np.array(["a", "ccc"]))
+    assert list(targets.classes) == ["a", "b", "ccc"]
+    assert targets.encoded.tolist() == [1, 1]
+    np.testing.assert_allclose(targets.prior(np.ones(2)), [0, 1, 0])
+
+
+def test_a_single_column_may_be_an_indicator():
+    column = pd.DataFrame({"war": [0, 1, 0]})
+    assert not encode_targets(column).multilabel
+    targets = encode_targets(column, multilabel=True)
+    assert targets.encoded.tolist() == [[0], [1], [0]]
+    assert list(targets.classes) == ["war"]
