@@ -1,5 +1,8 @@
 """Trainable pieces, pure torch."""
 
+from .experts import ExpertLinear as ExpertLinear
+from .experts import Experts as Experts
+from .experts import JointExpertLinear as JointExpertLinear
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
 from .lora import DoRALinear as DoRALinear
@@ -14,3 +17,7 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .routing import Router as Router
+from .routing import Routing as Routing
+from .routing import balance_loss as balance_loss
+from .routing import usage_frame as usage_frame

@@ -1,0 +1,482 @@
+"""MAIL: mixture of low-rank experts on ViLT.
+
+"MAIL: Mixture of LoRA Experts for Adaptive Incomplete Multimodal Learning", anonymous
+authors, under double-blind review.
+
+Low-rank experts stand beside frozen linears in every layer of ViLT, and a router picks
+a few for each token, so that what is missing can be answered by other experts. Unlike
+prompt methods, no token is added, and the number of parameters does not depend on the
+number of modalities; unlike DeLo, experts are whole low-rank pairs, not factors that
+are recombined, and there are no tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_number
+from ..adapters import (
+    ExpertLinear,
+    JointExpertLinear,
+    Router,
+    Routing,
+    balance_loss,
+    trained_pooler,
+    usage_frame,
+)
+from ..backbones import Backbone, Tokens
+from ..base import MultimodalClassifier
+
+ATTENTION = ("query", "key", "value")
+TARGETS = ("linear", "attention", "both")
+LINEAR_TARGETS = ("out", "up", "down")
+ROUTINGS = ("top_k", "soft_merge")
+LEVELS = ("token", "instance")
+# Experts in four equal groups of layers, from the input on, as parts of ``n_experts``:
+# 8-6-4-2 for 5, the allocation of the paper that MAIL takes its shapes from.
+SHAPES = {
+    "square": (1.0, 1.0, 1.0, 1.0),
+    "triangle": (1.6, 1.2, 0.8, 0.4),
+    "inverted_triangle": (0.4, 0.8, 1.2, 1.6),
+}
+
+
+class MAILModule(nn.Module):
+    r"""ViLT with experts, its pooler, and one linear head.
+
+    Every adapted linear becomes :math:`Wx + b + \frac{\alpha}{r} \sum_n R(x)_n B_n A_n
+    x` (equations 8 to 11); with :math:`h` the text's class token after the last layer,
+    logits are :math:`\mathrm{FC}(\tanh(W_{pool} h))` (equation 3).
+
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T); features (B, d); logits (B, C).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        *,
+        n_experts: Sequence[int],
+        linears: Sequence[str | tuple[str, ...]],
+        router_level: str,
+        balance_weight: float,
+        **options,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.router_level = router_level
+        self.balance_weight = balance_weight
+        stream = backbone["joint"]
+        self.routers: list[tuple[int, tuple[str, ...], Router]] = []
+        options["level"] = router_level
+        for layer, count in enumerate(n_experts):
+            for name in linears:
+                self._adapt(layer, name, n_experts=count, **options)
+        self.pooler = trained_pooler(stream.pooler, stream.width)
+        self.head = nn.Linear(stream.width, n_outputs)
+
+    def _adapt(self, layer: int, name: str | tuple[str, ...], **options) -> None:
+        stream = self.backbone["joint"]
+        if isinstance(name, tuple):
+            frozen = [stream.linear(layer, part) for part in name]
+            adapter: nn.Module = JointExpertLinear(frozen, **options)
+        else:
+            adapter = ExpertLinear(stream.linear(layer, name), **options)
+        stream.wrap(layer, name, adapter)
+        linears = name if isinstance(name, tuple) else (name,)
+        self.routers.append((layer, linears, adapter.experts.router))
+
+    def forward(
+        self, present: Tensor, **batch: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits, with the balance penalty while training if it has weight."""
+        if not (self.training and self.balance_weight):
+            return self.head(self.features(present, **batch))
+        pooled, routings = self._run_and_watch(batch)
+        losses = [balance_loss(r.probabilities, r.gates, r.counted) for r in routings]
+        penalty = self.balance_weight * torch.stack(losses).mean()
+        return self.head(self.pooler(pooled)), penalty
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the pooler's output for the class token of the text, (B, d)."""
+        return self.pooler(self.backbone["joint"].pool(self._run(batch)))
+
+    def usage(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return, per row, :meth:`Routing.sums` of all routers, after ``present``."""
+        _, routings = self._run_and_watch(batch)
+        sums = [routing.sums().flatten(1) for routing in routings]
+        return torch.cat([present.to(sums[0].dtype), *sums], dim=1)
+
+    def places(self) -> list[tuple[int, str, int]]:
+        """Layer, linear and expert, in the order of :meth:`usage`."""
+        return [
+            (layer, name, expert)
+            for layer, names, router in self.routers
+            for name in names
+            for expert in range(router.weight.shape[1])
+        ]
+
+    def _run(self, batch: dict, keep: str | tuple = ()) -> Tokens:
+        stream = self.backbone["joint"]
+        tokens = stream.embed(**batch)
+        if self.router_level == "token":
+            return stream.run(tokens, keep=keep)
+        # The mean is over all tokens, so the last layer must not drop any.
+        return stream.run(tokens, self._set_masks, keep="all")
+
+    def _set_masks(self, i: int, tokens: Tokens) -> Tokens:
+        for layer, _, router in self.routers:
+            if layer == i:
+                router.attend(tokens.mask)
+        return tokens
+
+    def _run_and_watch(self, batch: dict) -> tuple[Tensor, list[Routing]]:
+        """Pooled rows (B, d), and what every router decided."""
+        for *_, router in self.routers:
+            router.records = []
+        try:
+            tokens = self._run(batch, keep="all")
+            routings = [
+                Routing(layer, names, *record, self._counted(layer, names, tokens))
+                for layer, names, router in self.routers
+                for record in router.records
+            ]
+        finally:
+            for *_, router in self.routers:
+                router.records = None
+        return self.backbone["joint"].pool(tokens), routings
+
+    def _counted(self, layer: int, names: tuple[str, ...], tokens: Tokens) -> Tensor:
+        """Weights (B, L, P) of tokens: 1 where a decision can reach the prediction.
+
+        Padding cannot, and in the last layer only the pooled token asks, and goes on
+        to the feed-forward block; its keys and values are those of all tokens.
+        """
+        # Not of the tokens' type, in which autocast could not count far enough.
+        ones = torch.ones(len(tokens), tokens.length, device=tokens.values.device)
+        if self.router_level == "instance":
+            return ones[:, :1, None].expand(-1, -1, len(names))
+        attended = ones if tokens.mask is None else ones * tokens.mask
+        place = tokens.span("text")[0] + tokens.anchor
+        pooled = torch.zeros_like(ones).scatter(1, place[:, None], 1.0)
+        last = layer == self.backbone["joint"].n_layers - 1
+        parts = [
+            attended if name in ("key", "value") or not last else pooled
+            for name in names
+        ]
+        return torch.stack(parts, dim=-1)
+
+
+class MAILClassifier(MultimodalClassifier):
+    """MAIL: low-rank experts in ViLT, chosen by what a row holds and lacks [1]_.
+
+    Defaults are the paper's section 4.2 (variant MAIL-b, five experts per layer, top
+    2); the paper does not print the number of epochs, the batch size, the weight decay
+    and the schedule, which are those of the work whose protocol it follows.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of a ViLT.
+    rank : int
+        Rank of each expert.
+    alpha : float
+        The update of an expert is scaled by ``alpha / rank``.
+    dropout : float
+        Dropout on the input of the experts; the routers see all of it.
+    n_experts : int, or sequence of int
+        Experts of each adapted linear; a sequence has one count per layer.
+    expert_shape : {"square", "triangle", "inverted_triangle"}
+        How ``n_experts`` is spread over four equal groups of layers: evenly; more near
+        the input (8-6-4-2 for 5); more near the output (2-4-6-8).
+    top_k : int
+        Experts that serve a token, at most the smallest count of a layer.
+    routing : {"top_k", "soft_merge"}
+        Take the ``top_k`` most probable experts, or all, weighted.
+    router_level : {"token", "instance"}
+        Route each token, or the mean over the tokens of a row that are no padding.
+    targets : {"linear", "attention", "both"}
+        What is adapted in each layer: ``linear_targets`` (the paper's MAIL-l), query,
+        key and value (MAIL-a), or both (MAIL-b).
+    linear_targets : sequence of {"out", "up", "down"}
+        The linears of ``"linear"``: output of the attention, first and second of the
+        feed-forward block. The paper means one linear, see the user guide.
+    balance_weight : float
+        Weight of a load-balancing loss, for ``"top_k"`` only; the paper has none.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens; None is the 40 that ViLT was trained with.
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is. Routers
+        always compute in float32.
+    cache : {"memory", None}
+        Whether decoded images are kept.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, if the backbone has no joint stream of text and image, if the counts
+        do not fit its layers, or if ``top_k`` exceeds the smallest count.
+
+    References
+    ----------
+    .. [1] "MAIL: Mixture of LoRA Experts for Adaptive Incomplete Multimodal Learning",
+       anonymous authors, under double-blind review, equations 3-12.
+
+    Examples
+    --------
+    >>> from robustmm import MAILClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.5, scenario="both", random_state=0)
+    >>> clf = MAILClassifier(
+    ...     "robustmm/tiny-vilt", n_experts=3, max_epochs=1, random_state=0
+    ... )
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+
+    Which experts serve the rows that lack an image:
+
+    >>> usage = clf.expert_usage(X)
+    >>> usage[usage["pattern"] == "image_missing"].columns.tolist()
+    ['pattern', 'layer', 'linear', 'expert', 'frequency', 'weight']
+    """
+
+    def __init__(
+        self,
+        backbone="dandelin/vilt-b32-mlm",
+        *,
+        rank=4,
+        alpha=8.0,
+        dropout=0.05,
+        n_experts=5,
+        expert_shape="square",
+        top_k=2,
+        routing="top_k",
+        router_level="token",
+        targets="both",
+        linear_targets=("up",),
+        balance_weight=0.0,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=20,
+        batch_size=64,
+        lr=2e-4,
+        weight_decay=2e-2,
+        lr_schedule="linear",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.n_experts = n_experts
+        self.expert_shape = expert_shape
+        self.top_k = top_k
+        self.routing = routing
+        self.router_level = router_level
+        self.targets = targets
+        self.linear_targets = linear_targets
+        self.balance_weight = balance_weight
+
+    def expert_usage(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Count how often each expert is chosen, per missing pattern.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``; no labels are needed.
+
+        Returns
+        -------
+        DataFrame
+            A row per ``pattern`` that occurs in X, ``layer``, ``linear`` and
+            ``expert``, both counted from 0. ``frequency`` is the share of tokens for
+            which the expert was chosen, so that it adds up to ``top_k`` over the
+            experts; ``weight`` is its mean gate. With ``router_level="instance"``, rows
+            of X take the place of tokens. Left out are padding, tokens of the last
+            layer that the prediction does not read, and rows without any modality.
+
+        Raises
+        ------
+        ValueError
+            If no row has an image or a text.
+
+        See Also
+        --------
+        ExpertUsageDisplay : Draws this table.
+        """
+        check_is_fitted(self)
+        values, empty = self._evaluate(X, "usage")
+        if empty.all():
+            raise ValueError(
+                "At least one row must have an image or a text, got "
+                f"{len(empty)} rows in which both cells are missing."
+            )
+        present, sums = values[:, :2] > 0, values[:, 2:].reshape(len(values), -1, 3)
+        return usage_frame(sums, present, self.net_.module_.places())
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("rank", self.rank, Integral, 1)
+        check_number("alpha", self.alpha, Real, 0, open="low")
+        check_number("dropout", self.dropout, Real, 0, 1)
+        check_number("top_k", self.top_k, Integral, 1)
+        check_number("balance_weight", self.balance_weight, Real, 0)
+        check_choice("expert_shape", self.expert_shape, SHAPES)
+        check_choice("routing", self.routing, ROUTINGS)
+        check_choice("router_level", self.router_level, LEVELS)
+        check_choice("targets", self.targets, TARGETS)
+        _check_linear_targets(self.linear_targets)
+        if self.routing == "soft_merge" and self.balance_weight:
+            raise ValueError(
+                "balance_weight must be 0 with routing='soft_merge', which uses all "
+                f"experts for every token, got {self.balance_weight!r}."
+            )
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        backbone = super()._load_backbone(device)
+        if "joint" not in backbone:
+            raise ValueError(
+                "MAIL adapts a joint stream of text and image, such as ViLT's, got "
+                f"{self.backbone!r}, which offers {list(backbone.streams)}."
+            )
+        return backbone
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> MAILModule:
+        n_layers = backbone["joint"].n_layers
+        counts = _expert_counts(self.n_experts, self.expert_shape, n_layers)
+        if self.routing == "top_k" and self.top_k > min(counts):
+            raise ValueError(
+                "top_k must be at most the smallest number of experts of a layer, "
+                f"{min(counts)}, got {self.top_k!r}."
+            )
+        attention = () if self.targets == "linear" else (ATTENTION,)
+        linear = () if self.targets == "attention" else tuple(self.linear_targets)
+        return MAILModule(
+            backbone,
+            n_outputs,
+            n_experts=counts,
+            linears=attention + linear,
+            router_level=self.router_level,
+            balance_weight=self.balance_weight,
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            top_k=self.top_k if self.routing == "top_k" else None,
+        )
+
+
+def _expert_counts(
+    n_experts: int | Sequence[int], shape: str, n_layers: int
+) -> list[int]:
+    """Return the number of experts of each layer."""
+    if isinstance(n_experts, Integral):
+        check_number("n_experts", n_experts, Integral, 1)
+        parts = SHAPES[shape]
+        groups = [4 * layer // n_layers for layer in range(n_layers)]
+        return [max(1, round(parts[group] * n_experts)) for group in groups]
+    if shape != "square":
+        raise ValueError(
+            "expert_shape must be 'square' where n_experts has a count for each layer, "
+            f"got {shape!r}."
+        )
+    if isinstance(n_experts, str) or not hasattr(n_experts, "__len__"):
+        raise TypeError(
+            f"n_experts must be an integer or one integer per layer, got {n_experts!r}."
+        )
+    if len(n_experts) != n_layers:
+        raise ValueError(
+            f"n_experts must have a count for each of the {n_layers} layers, got "
+            f"{len(n_experts)}: {n_experts!r}."
+        )
+    for count in n_experts:
+        check_number("each of n_experts", count, Integral, 1)
+    return [int(count) for count in n_experts]
+
+
+def _check_linear_targets(names: Sequence[str]) -> None:
+    if isinstance(names, str) or not len(names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"linear_targets must be a sequence of one or more of "
+            f"{list(LINEAR_TARGETS)}, each once, got {names!r}."
+        )
+    for name in names:
+        check_choice("each of linear_targets", name, LINEAR_TARGETS)
