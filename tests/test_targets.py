@@ -53,7 +53,7 @@ def test_announced_classes_get_an_output():
 
 def test_a_single_column_may_be_an_indicator():
     column = pd.DataFrame({"war": [0, 1, 0]})
-    assert not encode_targets(column).multilabel
+    assert not encode_targets(column["war"]).multilabel
     targets = encode_targets(column, multilabel=True)
     assert targets.encoded.tolist() == [[0], [1], [0]]
     assert list(targets.classes) == ["war"]
