@@ -3,6 +3,7 @@
 from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
 from .base import MultimodalClassifier as MultimodalClassifier
+from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
