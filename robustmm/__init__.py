@@ -9,5 +9,6 @@ from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
+from .methods.mora import MoRAClassifier as MoRAClassifier
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

@@ -92,7 +92,10 @@ class GramPair(nn.Module):
         The largest ratio of norms, of update to frozen weight, over ``adapters``
         becomes ``tolerance``.
         """
-        ratios = [a.shared_update().norm() / a.frozen.weight.norm() for a in adapters]
+        ratios = [
+            float(a.shared_update().norm()) / float(a.frozen.weight.norm())
+            for a in adapters
+        ]
         degree = 2 if self.gram in ("identity", "learnable") else 4
         scale = (tolerance / max(ratios)) ** (1 / degree)
         for factor in self.factors.values():

@@ -129,6 +129,19 @@ def clear_backbone_cache() -> None:
         _SHARED.clear()
 
 
+def load_model(name_or_path: str | Path) -> tuple[nn.Module, dict[str, Stream]]:
+    """Read a whole Hugging Face model, shared with nobody, and its streams.
+
+    The streams run the model's own layers, so what is changed in one shows in the
+    other.
+    """
+    with _LOCK, _quiet(), torch.inference_mode(False):
+        checkpoint = find_checkpoint(name_or_path, _OFFERS)
+        model = checkpoint.model()
+    makers = _ARCHITECTURES[checkpoint.architecture]
+    return model, {name: make(model) for name, make in makers.items()}
+
+
 def _check_text_length(length: int | None) -> int | None:
     if length is None:
         return None

@@ -1,0 +1,577 @@
+"""MoRA: low-rank adapters whose shared part couples CLIP's two encoders.
+
+Zhao, Ahuja, Yu, Shen and Narayanan, "MoRA: Missing Modality Low-Rank Adaptation for
+Visual Recognition", arXiv:2511.06225, 2025.
+
+The last layers of both encoders get a low-rank update of their own and one that depends
+on the Gram matrix of the other encoder's factor, so both move together. Unlike CMPT the
+encoder of a missing modality reads a constant, a white image or an empty text; unlike
+the prompt methods nothing is left to compute at prediction, as the updates are merged
+into the weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_number
+from ..adapters.gram import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
+from ..backbones import Backbone
+from ..backbones.export import plain_clip, save_clip
+from ..backbones.geometry import modality_geometry
+from ..backbones.prefix import FrozenPrefix, Store, text_keys
+from ..base import MultimodalClassifier
+
+MODALITIES = ("image", "text")
+POSITIONS = ("front", "middle", "rear")
+PROJECTIONS = ("query", "key", "value", "out")
+INITS = ("official", "identity")
+# With init="identity": norm of the shared update over that of the frozen weight.
+IDENTITY_TOLERANCE = 1e-2
+
+
+class MoRAModule(nn.Module):
+    r"""CLIP with Gram adapters in a block of layers, and a linear head.
+
+    The feature of a row is :math:`[z_v; z_t]`, the projected embeddings of image and
+    text, not normalised. A missing image is white and a missing text empty, as the
+    batch has them; as that is the same in all rows, each is run once.
+
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T), optionally ``image_key`` (B, 20); features (B, 2p) for
+    embeddings of width p; logits (B, C).
+
+    Parameters
+    ----------
+    backbone : Backbone
+    n_outputs : int
+    layers : mapping of str to range
+        The adapted layers of each encoder, as many in one as in the other. The first is
+        where the frozen prefix ends.
+    projections : tuple of str
+        The adapted linears; none leaves the encoders frozen.
+    rank, gram, init, use_shared, use_specific
+        See :class:`MoRAClassifier`.
+    store : Store or None
+        Where the states that enter the first adapted layer are kept.
+    **options
+        Further parameters of :class:`~robustmm.adapters.gram.GramLinear`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        layers: Mapping[str, range],
+        projections: tuple[str, ...] = (),
+        *,
+        rank: int = 4,
+        gram: str = "cross",
+        init: str = "official",
+        use_shared: bool = True,
+        use_specific: bool = True,
+        store: Store | None = None,
+        **options,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.start = {m: layers[m].start for m in MODALITIES}
+        self.adapters: dict[tuple[str, int, str], GramLinear] = {}
+        widths = [backbone[m].width for m in MODALITIES]
+        options |= {"rank": rank if use_specific else 0, "halved": init == "identity"}
+        self.pairs = nn.ModuleList()
+        for places in zip(*(layers[m] for m in MODALITIES), strict=True):
+            pair = GramPair(*widths, rank, gram) if use_shared else None
+            adapters = self._adapt(places, projections, pair, options)
+            if use_shared and adapters:
+                self.pairs.append(pair)
+                if init == "identity":
+                    pair.shrink(adapters, IDENTITY_TOLERANCE)
+        width = sum(backbone[m].projection.out_features for m in MODALITIES)
+        self.head = nn.Linear(width, n_outputs)
+        nn.init.normal_(self.head.weight, std=0.02)
+        self.prefixes = self._frozen_prefixes(store)
+        # Embeddings of the white image and the empty text, once they cannot change.
+        self._constants: dict[str, Tensor] = {}
+        self._merged = False
+
+    def _adapt(
+        self, places: tuple[int, int], projections, pair: GramPair | None, options: dict
+    ) -> list[GramLinear]:
+        """Wrap the linears of one layer of each encoder."""
+        made = []
+        for modality, layer in zip(MODALITIES, places, strict=True):
+            stream = self.backbone[modality]
+            for name in projections:
+                frozen = stream.linear(layer, name)
+                made.append(GramLinear(frozen, pair, modality, **options))
+                stream.wrap(layer, name, made[-1])
+                self.adapters[modality, layer, name] = made[-1]
+        return made
+
+    def _frozen_prefixes(self, store: Store | None) -> dict[str, FrozenPrefix]:
+        identity = ""
+        if store is not None:
+            settings = json.dumps(self.backbone.image_config, sort_keys=True)
+            identity = self.backbone.fingerprint + settings
+        return {
+            m: FrozenPrefix(self.backbone[m], self.start[m], store, identity)
+            for m in MODALITIES
+        }
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return logits, (B, C)."""
+        return self.head(self.features(**batch))
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the two embeddings side by side, (B, 2p)."""
+        parts = [
+            self._embed(modality, present[:, column], batch)
+            for column, modality in enumerate(MODALITIES)
+        ]
+        return torch.cat(parts, dim=1)
+
+    def merge(self) -> None:
+        """Compute the adapted weights once; training forgets them."""
+        for adapter in self.adapters.values():
+            adapter.merge()
+        self._constants, self._merged = {}, True
+
+    def train(self, mode: bool = True) -> MoRAModule:
+        """Set the mode of adapters and head."""
+        if mode:
+            self._constants, self._merged = {}, False
+        return super().train(mode)
+
+    def _embed(self, modality: str, here: Tensor, batch: dict) -> Tensor:
+        """Projected embeddings (B, p) of one encoder, its constant run once."""
+        rows, missing = here.nonzero()[:, 0], (~here).nonzero()[:, 0]
+        constant = self._constants.get(modality)
+        picked = rows if constant is not None else torch.cat([rows, missing[:1]])
+        embedded = [self._run(modality, picked, batch)] if len(picked) else []
+        if constant is not None:
+            embedded.append(constant[None])
+        embedded = torch.cat(embedded)
+        if self._merged and constant is None and len(missing):
+            with torch.inference_mode(False), torch.no_grad():
+                self._constants[modality] = embedded[-1].clone()
+        place = torch.where(here, here.cumsum(dim=0) - 1, len(rows))
+        return embedded[place]
+
+    def _run(self, modality: str, rows: Tensor, batch: dict) -> Tensor:
+        stream, prefix = self.backbone[modality], self.prefixes[modality]
+        if modality == "image":
+            inputs = {"pixel_values": batch["pixel_values"][rows]}
+            keys = batch.get("image_key")
+            if keys is not None:
+                keys = [key.tobytes() for key in keys[rows].cpu().numpy()]
+        else:
+            inputs = {k: batch[k][rows] for k in ("input_ids", "attention_mask")}
+            keys = text_keys(**inputs) if prefix.store is not None else None
+        tokens = prefix(inputs, keys)
+        pooled = stream.pool(stream.run(tokens, start=self.start[modality]))
+        return stream.projection(pooled)
+
+
+def adapted_layers(n_total: int, n_layers: int, position: str) -> range:
+    """Return the block of layers, counted from 0.
+
+    Examples
+    --------
+    >>> [list(adapted_layers(12, 2, p)) for p in ("front", "middle", "rear")]
+    [[0, 1], [5, 6], [10, 11]]
+    >>> list(adapted_layers(24, 2, "rear"))
+    [22, 23]
+    """
+    free = n_total - n_layers
+    start = {"front": 0, "middle": free // 2, "rear": free}[position]
+    return range(start, start + n_layers)
+
+
+class MoRAClassifier(MultimodalClassifier):
+    """Low-rank adapters that couple CLIP's encoders, merged for prediction [1]_.
+
+    Defaults are the authors' settings for Food-101 (section A.3 and their program). For
+    MM-IMDb they use ``projections=("query", "key")`` and ``strength=0.001``; for
+    Hateful Memes ``projections=("key", "value")``, ``rank=8``, ``strength=0.1``,
+    ``max_epochs=5``, ``weight_decay=0.1`` and ``batch_size=16``. They keep the epoch
+    that is best on validation rows: ``early_stopping=True``.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of a CLIP model: an image and a text
+        encoder with projections into one space.
+    rank : int
+        Rank of the shared factors and of the specific updates.
+    strength : float
+        Fixed factor of both updates.
+    n_layers : int
+        Adapted layers of each encoder.
+    position : {"front", "middle", "rear"}
+        Which layers. Those of the two encoders are paired in order, in the rear from
+        the last, however many layers each has (appendix B).
+    projections : sequence of {"query", "key", "value", "out"}
+        The adapted linears of attention; those of one layer share a pair of factors.
+    parametrization : {"column_norm", "additive"}
+        How an update meets the frozen weight: as the authors' program has it, with a
+        trained magnitude per column, or as equation 4 is printed, with a scalar.
+    init : {"official", "identity"}
+        The authors' start, where the shared update is many times larger than the frozen
+        weight; or one that changes it by at most a hundredth.
+    gram : {"cross", "own", "identity", "learnable"}
+        The matrix between the shared factors: the other encoder's Gram matrix, the
+        encoder's own, none, or a free one for each encoder and layer.
+    use_shared, use_specific : bool
+        Leave out a branch. ``use_shared=False`` is DoRA with its gradient through the
+        norm, or, if additive, LoRA with a trained scale of the frozen weight.
+    w0_residual : bool
+        Subtract the frozen weight, a term that equation 2 has and equation 4 drops.
+    dropout : float
+        Dropout of the input of each adapted linear, frozen part included.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens; the paper uses CLIP's 77.
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay, of the magnitudes too.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None} or path-like
+        Whether decoded images, and what enters the first adapted layers, are kept: in
+        memory, up to 1 and 2 GiB, or in an existing folder. Epochs, folds, candidates
+        of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
+        per token of text; where 2 GiB are too little, take a folder.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    Raises
+    ------
+    ValueError
+        In ``fit``, if the backbone is not such a pair of encoders, or has fewer layers.
+
+    References
+    ----------
+    .. [1] Zhao, Ahuja, Yu, Shen and Narayanan, "MoRA: Missing Modality Low-Rank
+       Adaptation for Visual Recognition", arXiv:2511.06225, 2025, equations 2-4.
+
+    Examples
+    --------
+    >>> from robustmm import MoRAClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.7, scenario="both", random_state=0)
+    >>> clf = MoRAClassifier("robustmm/tiny-clip", max_epochs=2, random_state=0)
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="openai/clip-vit-base-patch16",
+        *,
+        rank=4,
+        strength=0.01,
+        n_layers=2,
+        position="rear",
+        projections=("query", "value"),
+        parametrization="column_norm",
+        init="official",
+        gram="cross",
+        use_shared=True,
+        use_specific=True,
+        w0_residual=False,
+        dropout=0.1,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=20,
+        batch_size=256,
+        lr=1e-2,
+        weight_decay=0.02,
+        lr_schedule="cosine",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=20,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.rank = rank
+        self.strength = strength
+        self.n_layers = n_layers
+        self.position = position
+        self.projections = projections
+        self.parametrization = parametrization
+        self.init = init
+        self.gram = gram
+        self.use_shared = use_shared
+        self.use_specific = use_specific
+        self.w0_residual = w0_residual
+        self.dropout = dropout
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("rank", self.rank, Integral, 1)
+        check_number("strength", self.strength, Real, 0, open="low")
+        check_number("n_layers", self.n_layers, Integral, 1)
+        check_number("dropout", self.dropout, Real, 0, 1)
+        check_choice("position", self.position, POSITIONS)
+        check_choice("parametrization", self.parametrization, PARAMETRIZATIONS)
+        check_choice("init", self.init, INITS)
+        check_choice("gram", self.gram, GRAMS)
+        names = [] if isinstance(self.projections, str) else list(self.projections)
+        known = [name for name in PROJECTIONS if name in names]
+        if not names or len(known) < len(names):
+            raise ValueError(
+                f"projections must be different names of {list(PROJECTIONS)}, "
+                f"got {self.projections!r}."
+            )
+        if not (self.use_shared or self.use_specific):
+            raise ValueError(
+                "One of use_shared and use_specific must be true, "
+                f"got {self.use_shared!r} and {self.use_specific!r}."
+            )
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        backbone = super()._load_backbone(device)
+        streams = backbone.streams
+        projected = [m for m in streams if streams[m].projection is not None]
+        if set(projected) != set(MODALITIES):
+            raise ValueError(
+                "MoRA needs an image and a text encoder with projections into one "
+                f"space, as CLIP has; {self.backbone!r} has the encoders "
+                f"{list(streams)}, of which {projected} have a projection."
+            )
+        depth = min(stream.n_layers for stream in streams.values())
+        if self.n_layers > depth:
+            raise ValueError(
+                f"n_layers must be at most {depth}, the layers of the shallower "
+                f"encoder of {self.backbone!r}, got {self.n_layers}."
+            )
+        return backbone
+
+    def _build_module(
+        self, backbone: Backbone, n_outputs: int, adapted: bool = True
+    ) -> MoRAModule:
+        return MoRAModule(
+            backbone,
+            n_outputs,
+            {
+                m: adapted_layers(backbone[m].n_layers, self.n_layers, self.position)
+                for m in MODALITIES
+            },
+            tuple(self.projections) if adapted else (),
+            rank=self.rank,
+            gram=self.gram,
+            init=self.init,
+            use_shared=self.use_shared,
+            use_specific=self.use_specific,
+            store=self._state_cache(),
+            strength=self.strength,
+            dropout=self.dropout,
+            parametrization=self.parametrization,
+            residual=self.w0_residual,
+        )
+
+    def _optimizer_options(self) -> dict:
+        return {"optimizer__betas": (0.9, 0.98)}
+
+    def _dataset(self, *args, **kwargs):
+        data = super()._dataset(*args, **kwargs)
+        data.with_keys = self.cache is not None
+        return data
+
+    def _finish(self, net) -> None:
+        super()._finish(net)
+        net.module_.merge()
+
+    def _restore(self, tensors, fingerprint: str) -> None:
+        super()._restore(tensors, fingerprint)
+        self.net_.module_.merge()
+
+    def merged_state_dict(self) -> dict[str, Tensor]:
+        """Return the adapted CLIP and the head as plain weights.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Those of ``transformers.CLIPModel`` under its own names, and ``head.weight``
+            (n_classes, 2p) and ``head.bias`` (n_classes,).
+
+        Raises
+        ------
+        ValueError
+            If the files of the backbone have changed since the training.
+        """
+        return self._merged_model().state_dict() | self._head()
+
+    def to_huggingface(self, path: str | Path) -> None:
+        """Write a CLIP checkpoint that needs only transformers, and the head.
+
+        The folder holds what ``CLIPModel.from_pretrained`` and ``AutoTokenizer`` read,
+        ``head.safetensors`` with ``head.weight`` (n_classes, 2p) and ``head.bias``, and
+        ``labels.json``. Logits are the head applied to the projected embeddings of
+        image and text, side by side and not normalised, where a missing image is white
+        and a missing text empty.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder; made if there is none.
+
+        Raises
+        ------
+        ValueError
+            If the files of the backbone have changed since the training.
+        """
+        from safetensors.torch import save_file
+
+        model, folder = self._merged_model(), Path(path)
+        save_clip(model, self.net_.module_.backbone, folder)
+        save_file(self._head(), folder / "head.safetensors")
+        labels = {"classes": self.classes_.tolist(), "multilabel": self._multilabel}
+        text = json.dumps(labels, indent=2, ensure_ascii=False, default=str)
+        (folder / "labels.json").write_text(text + "\n", encoding="utf-8")
+
+    def _merged_model(self) -> nn.Module:
+        check_is_fitted(self)
+        module = self.net_.module_
+        files = self._load_backbone(torch.device("cpu"))
+        if files.fingerprint != module.backbone.fingerprint:
+            raise ValueError(
+                f"The files of {self.backbone!r} must be those of the training, but "
+                "they have changed."
+            )
+        with torch.no_grad():
+            weights = {place: a.weight() for place, a in module.adapters.items()}
+        return plain_clip(module.backbone, weights)
+
+    def _head(self) -> dict[str, Tensor]:
+        state = self.net_.module_.head.state_dict()
+        return {f"head.{name}": tensor.cpu().clone() for name, tensor in state.items()}
+
+    def modality_gap(self, X: pd.DataFrame, y: ArrayLike | None = None) -> pd.DataFrame:
+        """Measure where the training has moved the embeddings, class by class.
+
+        The analysis of the paper's tables 2 and 3, on the projected embeddings, which
+        are not normalised. An image or a text that is missing does not count.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``; the paper takes complete ones.
+        y : array-like of shape (n,), or indicator matrix of shape (n, L), optional
+            Their classes; None takes the predicted ones.
+
+        Returns
+        -------
+        DataFrame
+            Indexed by class, with ``n_images`` and ``n_texts``; ``distance`` and
+            ``angle`` (in degrees) between the mean image and the mean text embedding,
+            and the same of the frozen backbone as ``frozen_distance`` and
+            ``frozen_angle`` (table 2); the mean distance and angle between the adapted
+            and the frozen embedding of a cell as ``image_drift``,
+            ``image_drift_angle``, ``text_drift`` and ``text_drift_angle`` (table 3).
+            NaN where there is nothing to average.
+
+        Raises
+        ------
+        ValueError
+            If an image cannot be read.
+        """
+        labels = self.predict(X) if y is None else np.asarray(y)
+        members = labels.T > 0 if self._multilabel else labels == self.classes_[:, None]
+        present = self._check_X(X, reset=False).present
+        there = dict(zip(MODALITIES, present.T, strict=True))
+        device = torch.device(self.net_.device)
+        with torch.random.fork_rng(devices=[]):
+            frozen = self._build_module(self._load_backbone(device), 1, adapted=False)
+        embeddings = [
+            self._embeddings(module, X)
+            for module in (self.net_.module_, frozen.to(device))
+        ]
+        rows = [
+            modality_geometry(*embeddings, {m: here & of for m, here in there.items()})
+            for of in members
+        ]
+        return pd.DataFrame(rows, index=pd.Index(self.classes_, name="class"))
+
+    def _embeddings(self, module: MoRAModule, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Embeddings (n, p) by modality that a module makes of all rows."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self), on_bad_image="raise")
+        twin.net_ = self._make_net(module, torch.device(self.net_.device))
+        features = twin.transform(X)
+        width = module.backbone["image"].projection.out_features
+        return {"image": features[:, :width], "text": features[:, width:]}

@@ -1,0 +1,111 @@
+"""The frozen prefix: same tokens stored or not, and each cell run once."""
+
+import pytest
+import torch
+
+from robustmm import load_backbone
+from robustmm.backbones.prefix import FrozenPrefix, text_keys
+
+
+class Store(dict):
+    """What a cache does, without a budget."""
+
+    def put(self, key, array):
+        self[key] = array
+
+
+@pytest.fixture
+def clip():
+    return load_backbone("robustmm/tiny-clip")
+
+
+def texts():
+    ids = torch.tensor([[2, 9, 8, 7, 3], [2, 3, 0, 0, 0], [2, 9, 3, 0, 0]])
+    return {"input_ids": ids, "attention_mask": (ids > 0).long()}
+
+
+def count(stream):
+    """Record how many cells every run is given."""
+    sizes, run = [], stream.run
+
+    def counted(tokens, *args, **kwargs):
+        if "stop" in kwargs:
+            sizes.append(len(tokens))
+        return run(tokens, *args, **kwargs)
+
+    stream.run = counted
+    return sizes
+
+
+def pooled(stream, tokens, start):
+    return stream.pool(stream.run(tokens, start=start))
+
+
+@pytest.mark.parametrize("stop", [0, 2])
+def test_texts_are_those_of_the_full_run(clip, stop):
+    stream = clip["text"]
+    batch = texts()
+    expected = stream.pool(stream.run(stream.embed(**batch)))
+    sizes = count(stream)
+    store = Store()
+    prefix = FrozenPrefix(stream, stop, store)
+    keys = text_keys(**batch)
+    for given in (None, keys, keys):
+        tokens = prefix(batch, given)
+        torch.testing.assert_close(
+            pooled(stream, tokens, stop), expected, atol=1e-5, rtol=0
+        )
+    assert sizes == [3, 3]
+    assert sorted(len(state) for state in store.values()) == [2, 3, 5]
+
+
+def test_padding_is_not_part_of_a_cell(clip):
+    store = Store()
+    prefix = FrozenPrefix(clip["text"], 2, store)
+    sizes = count(clip["text"])
+    batch = texts()
+    prefix(batch, text_keys(**batch))
+    short = {name: value[1:, :3] for name, value in batch.items()}
+    tokens = prefix(short, text_keys(**short))
+    assert tokens.values.shape == (2, 3, 128)
+    assert tokens.anchor.tolist() == [1, 2]
+    assert sizes == [3]
+
+
+def test_images_are_those_of_the_full_run_and_equal_cells_run_once(clip):
+    stream = clip["image"]
+    images = torch.randn(4, 3, 48, 48)
+    images[3] = images[0]
+    expected = stream.pool(stream.run(stream.embed(pixel_values=images)))
+    sizes = count(stream)
+    prefix = FrozenPrefix(stream, 2, Store())
+    for keys in ([b"a", b"b", b"c", b"a"], [b"a", b"b", b"c", b"a"]):
+        tokens = prefix({"pixel_values": images}, keys)
+        torch.testing.assert_close(
+            pooled(stream, tokens, 2), expected, atol=1e-5, rtol=0
+        )
+    assert sizes == [3]
+
+
+def test_a_bidirectional_encoder_gets_its_mask():
+    stream = load_backbone("robustmm/tiny-bert")["text"]
+    batch = texts()
+    expected = stream.pool(stream.run(stream.embed(**batch)))
+    prefix = FrozenPrefix(stream, 1, Store())
+    for _ in range(2):
+        tokens = prefix(batch, text_keys(**batch))
+        torch.testing.assert_close(
+            pooled(stream, tokens, 1), expected, atol=1e-5, rtol=0
+        )
+
+
+def test_keys_tell_apart_what_changes_the_states(clip):
+    store = Store()
+    batch, keys = texts(), [b"a", b"b", b"c"]
+    for stop, identity in ((1, "x"), (2, "x"), (2, "y")):
+        FrozenPrefix(clip["text"], stop, store, identity)(batch, keys)
+    longer = load_backbone("robustmm/tiny-clip", max_text_length=40)
+    FrozenPrefix(longer["text"], 2, store, "x")(batch, keys)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        FrozenPrefix(clip["text"], 2, store, "x")(batch, keys)
+    assert len(store) == 15

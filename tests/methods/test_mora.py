@@ -1,0 +1,499 @@
+"""MoRA: counts, the merge, constants run once, and states computed once per cell."""
+
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from contract import frame_with_holes, small
+from sklearn.model_selection import GridSearchCV
+
+from robustmm import MoRAClassifier, drop_modalities, load_backbone
+from robustmm.data import STATES, ImageTransform
+from robustmm.datasets import make_scenes
+from robustmm.methods.mora import MoRAModule, adapted_layers
+
+LAYERS = {"image": range(2, 4), "text": range(2, 4)}
+PRESENT = [[True, True], [False, True], [True, False], [True, True], [False, True]]
+
+
+def build(n_outputs=3, projections=("query", "value"), layers=LAYERS, **options):
+    backbone = load_backbone("robustmm/tiny-clip")
+    return MoRAModule(backbone, n_outputs, layers, projections, **options)
+
+
+def batch_of(present, seed=0):
+    """Random cells; white images and empty texts where one is missing."""
+    generator = torch.Generator().manual_seed(seed)
+    present = torch.tensor(present)
+    ids = torch.randint(5, 60, (len(present), 7), generator=generator)
+    ids[:, 0], ids[:, -1] = 2, 3
+    mask = torch.ones_like(ids)
+    pixels = torch.randn(len(present), 3, 48, 48, generator=generator)
+    pixels[~present[:, 0]] = 1.0
+    ids[~present[:, 1]] = torch.tensor([2, 3, 0, 0, 0, 0, 0])
+    mask[~present[:, 1], 2:] = 0
+    return {
+        "pixel_values": pixels,
+        "input_ids": ids,
+        "attention_mask": mask,
+        "present": present,
+    }
+
+
+def perturb(module, seed=1, size=0.05):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter.add_(size * noise)
+    return module.eval()
+
+
+def plain_features(backbone, batch):
+    """Every row through both encoders, as the paper has it."""
+    inputs = {name: value for name, value in batch.items() if name != "present"}
+    streams = [backbone[name] for name in ("image", "text")]
+    return torch.cat(
+        [s.projection(s.pool(s.run(s.embed(**inputs)))) for s in streams], dim=1
+    )
+
+
+def count_rows(module, **wanted):
+    """Record the batch size of every run of each encoder's prefix or suffix."""
+    sizes = {"image": [], "text": []}
+    for name, found in sizes.items():
+        stream = module.backbone[name]
+
+        def counted(tokens, *args, _found=found, _run=stream.run, **kwargs):
+            if all(kwargs.get(k) == v for k, v in wanted.items()):
+                _found.append(len(tokens))
+            return _run(tokens, *args, **kwargs)
+
+        stream.run = counted
+    return sizes
+
+
+def test_features_are_those_of_all_rows_through_the_adapted_encoders():
+    module = perturb(build())
+    batch = batch_of(PRESENT)
+    expected = plain_features(module.backbone, batch)
+    torch.testing.assert_close(module.features(**batch), expected, atol=1e-5, rtol=0)
+    frozen = plain_features(load_backbone("robustmm/tiny-clip"), batch)
+    assert (expected - frozen).abs().max() > 1e-2
+    torch.testing.assert_close(
+        build(projections=()).features(**batch), frozen, atol=1e-5, rtol=0
+    )
+
+
+def test_a_missing_modality_is_run_once_and_after_merging_once_for_good():
+    module = build().eval()
+    sizes = count_rows(module, start=2)
+    batch = batch_of(PRESENT)
+    module(**batch)
+    assert sizes == {"image": [4], "text": [5]}
+    module.merge()
+    for _ in range(2):
+        module(**batch)
+    assert sizes == {"image": [4, 4, 3], "text": [5, 5, 4]}
+    module(**batch_of([[False, True]] * 2))
+    assert sizes == {"image": [4, 4, 3], "text": [5, 5, 4, 2]}
+    module.train()
+    module(**batch)
+    assert sizes == {"image": [4, 4, 3, 4], "text": [5, 5, 4, 2, 5]}
+
+
+def test_the_gradient_of_the_constant_is_summed_over_its_rows():
+    grads = []
+    for expand in (False, True):
+        torch.manual_seed(0)
+        module = build(dropout=0.0).train()
+        batch = batch_of(PRESENT)
+        if expand:
+            features = plain_features(module.backbone, batch)
+        else:
+            features = module.features(**batch)
+        module.head(features).square().sum().backward()
+        grads.append([p.grad for p in module.parameters() if p.requires_grad])
+    for ours, plain in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+
+
+ABLATIONS = [
+    {"gram": "own"},
+    {"gram": "identity"},
+    {"gram": "learnable"},
+    {"parametrization": "additive"},
+    {"parametrization": "additive", "use_shared": False, "strength": 1.0},
+    {"use_shared": False},
+    {"use_specific": False},
+    {"w0_residual": True},
+    {"init": "identity"},
+    {"projections": ("query", "key", "value", "out"), "n_layers": 1},
+    {"position": "front"},
+    {"position": "middle", "n_layers": 1},
+]
+
+
+@pytest.mark.parametrize("option", ABLATIONS, ids=str)
+def test_ablations_train_merge_and_pickle(option):
+    X, y = frame_with_holes(12)
+    fitted = small(MoRAClassifier, lr=1e-2, **option).fit(X, y)
+    merged = fitted.decision_function(X)
+    assert np.isfinite(merged).all()
+    module = fitted.net_.module_
+    assert all(a.merged is not None for a in module.adapters.values())
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_allclose(copy.decision_function(X), merged, atol=1e-5)
+    module.train()
+    assert all(a.merged is None for a in module.adapters.values())
+    np.testing.assert_allclose(fitted.decision_function(X), merged, atol=1e-5)
+
+
+def test_identity_start_is_the_frozen_model_to_the_tolerance():
+    batch = batch_of(PRESENT)
+    frozen = build(projections=()).eval().features(**batch)
+    for option in ({}, {"parametrization": "additive"}, {"use_specific": False}):
+        started = build(init="identity", **option).eval().features(**batch)
+        assert (started - frozen).norm() < 2e-2 * frozen.norm()
+    official = build().eval().features(**batch)
+    assert (official - frozen).norm() > 0.1 * frozen.norm()
+
+
+def test_all_shared_factors_at_zero_get_no_gradient():
+    module = build().train()
+    with torch.no_grad():
+        for pair in module.pairs:
+            for factor in pair.factors.values():
+                factor.zero_()
+    module(**batch_of(PRESENT)).square().sum().backward()
+    for pair in module.pairs:
+        assert all(not factor.grad.any() for factor in pair.factors.values())
+
+
+def test_layers_are_paired_from_the_end(tmp_path):
+    folder = save_clip(
+        tmp_path, vision_layers=5, text_layers=3, width=(48, 32), image_size=32
+    )
+    X, y = frame_with_holes(8)
+    fitted = small(MoRAClassifier, backbone=folder).fit(X, y)
+    places = {place[:2] for place in fitted.net_.module_.adapters}
+    assert places == {("image", 3), ("image", 4), ("text", 1), ("text", 2)}
+    assert fitted.net_.module_.start == {"image": 3, "text": 1}
+    with pytest.raises(ValueError, match=r"n_layers must be at most 3, .* got 4"):
+        small(MoRAClassifier, backbone=folder, n_layers=4).fit(X, y)
+    assert adapted_layers(12, 2, "middle") == range(5, 7)
+
+
+# ----------------------------------------------------------------- states that are kept
+
+
+def scores(X, y, **options):
+    return small(MoRAClassifier, max_epochs=2, **options).fit(X, y).decision_function(X)
+
+
+def test_states_change_no_number(tmp_path):
+    X, y = frame_with_holes(16)
+    without = scores(X, y, cache=None)
+    STATES.clear()
+    for cache in ("memory", "memory", tmp_path, str(tmp_path)):
+        np.testing.assert_allclose(scores(X, y, cache=cache), without, atol=1e-5)
+    assert list(tmp_path.rglob("*.npy"))
+
+
+def test_a_budget_too_small_for_all_states_changes_no_number(monkeypatch):
+    X, y = frame_with_holes(16)
+    without = scores(X, y, cache=None)
+    STATES.clear()
+    monkeypatch.setattr(STATES, "max_bytes", 60_000)
+    np.testing.assert_allclose(scores(X, y), without, atol=1e-5)
+    assert 0 < STATES.nbytes <= 60_000
+
+
+def test_without_a_cache_nothing_is_kept():
+    STATES.clear()
+    X, y = frame_with_holes(8)
+    small(MoRAClassifier, cache=None).fit(X, y).predict(X)
+    assert len(STATES) == 0
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_a_grid_decodes_and_encodes_each_cell_once(monkeypatch, tmp_path, in_folder):
+    X, y = make_scenes(12, n_classes=2, random_state=987 + in_folder)
+    X = drop_modalities(X, 0.5, "both", random_state=0)
+    STATES.clear()
+    counts = {"image": 0, "text": 0, "decoded": 0}
+    decode, make = ImageTransform.__call__, MoRAClassifier._build_module
+
+    def counted_decode(self, *args, **kwargs):
+        counts["decoded"] += 1
+        return decode(self, *args, **kwargs)
+
+    def counted_module(self, *args, **kwargs):
+        module = make(self, *args, **kwargs)
+        for name, prefix in module.prefixes.items():
+
+            def encode(batch, _name=name, _encode=prefix._encode):
+                counts[_name] += len(next(iter(batch.values())))
+                return _encode(batch)
+
+            prefix._encode = encode
+        return module
+
+    monkeypatch.setattr(ImageTransform, "__call__", counted_decode)
+    monkeypatch.setattr(MoRAClassifier, "_build_module", counted_module)
+    estimator = small(MoRAClassifier, cache=tmp_path if in_folder else "memory")
+    grid = {"rank": [1, 2, 4], "strength": [0.001, 0.01, 0.1]}
+    search = GridSearchCV(estimator, grid, cv=3).fit(X, y)
+    search.predict(X)
+    n_images, n_texts = X["image"].notna().sum(), X["text"].nunique()
+    # One more of each: the white image and the empty text.
+    assert counts == {
+        "decoded": n_images,
+        "image": n_images + 1,
+        "text": n_texts + 1,
+    }
+
+
+@pytest.mark.parametrize("cache", ["elsewhere", 3, "Memory"])
+def test_a_cache_that_is_none_is_refused(cache):
+    X, y = frame_with_holes(8)
+    with pytest.raises(ValueError, match=f"cache must be .* folder, got {cache!r}"):
+        small(MoRAClassifier, cache=cache).fit(X, y)
+
+
+# ----------------------------------------------------------------------- the checkpoint
+
+
+def save_clip(folder, vision_layers, text_layers, width, image_size, patch_size=16):
+    """A random CLIP with the tokenizer of tiny-clip; returns its folder."""
+    from transformers import CLIPConfig, CLIPModel
+
+    tokenizer = load_backbone("robustmm/tiny-clip").tokenizer
+    tower = {"num_attention_heads": 4}
+    config = CLIPConfig(
+        projection_dim=40,
+        vision_config=tower
+        | {
+            "hidden_size": width[0],
+            "intermediate_size": 64,
+            "num_hidden_layers": vision_layers,
+            "image_size": image_size,
+            "patch_size": patch_size,
+        },
+        text_config=tower
+        | {
+            "hidden_size": width[1],
+            "intermediate_size": 64,
+            "num_hidden_layers": text_layers,
+            "vocab_size": len(tokenizer),
+            "bos_token_id": 2,
+            "eos_token_id": 3,
+            "pad_token_id": 0,
+        },
+    )
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def logits_with_transformers(folder, X):
+    """What a reader of the written folder computes, without this package's models."""
+    from safetensors.torch import load_file
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+    model = CLIPModel.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    head = load_file(f"{folder}/head.safetensors")
+    outputs = []
+    for image, text in zip(X["image"], X["text"], strict=True):
+        white = np.full((48, 48, 3), 255, np.uint8)
+        pixels = processor(white if image is None else image, return_tensors="pt")
+        tokens = tokenizer(text or "", return_tensors="pt")
+        ids = {k: tokens[k] for k in ("input_ids", "attention_mask")}
+        seen = model.vision_model(pixels["pixel_values"]).pooler_output
+        read = model.text_model(**ids).pooler_output
+        both = [model.visual_projection(seen), model.text_projection(read)]
+        feature = torch.cat(both, dim=1)
+        outputs.append(feature @ head["head.weight"].T + head["head.bias"])
+    return torch.cat(outputs).detach().numpy()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("max_text_length", [None, 40])
+def test_transformers_computes_the_same_from_the_written_folder(
+    tmp_path, max_text_length
+):
+    X, y = frame_with_holes(9, n_classes=3)
+    fitted = small(MoRAClassifier, lr=1e-2, max_text_length=max_text_length).fit(X, y)
+    fitted.to_huggingface(tmp_path / "model")
+    np.testing.assert_allclose(
+        logits_with_transformers(tmp_path / "model", X),
+        fitted.decision_function(X),
+        atol=1e-5,
+    )
+    labels = json.loads((tmp_path / "model" / "labels.json").read_text())
+    assert labels == {"classes": sorted(set(y)), "multilabel": False}
+
+
+def test_merged_state_dict_differs_in_the_adapted_weights_only():
+    X, y = frame_with_holes(9)
+    fitted = small(MoRAClassifier).fit(X, y)
+    from transformers import CLIPModel
+
+    state = fitted.merged_state_dict()
+    assert state.pop("head.weight").shape == (2, 256)
+    assert state.pop("head.bias").shape == (2,)
+    folder = "robustmm/backbones/embedded/tiny-clip"
+    before = CLIPModel.from_pretrained(folder, dtype=torch.float32).state_dict()
+    assert set(state) == set(before)
+    changed = {name for name in state if not torch.equal(state[name], before[name])}
+    places = itertools.product(("vision", "text"), (2, 3), ("q", "v"))
+    assert changed == {
+        f"{tower}_model.encoder.layers.{i}.self_attn.{name}_proj.weight"
+        for tower, i, name in places
+    }
+
+
+def test_changed_files_are_not_merged_into(tmp_path):
+    folder = save_clip(tmp_path, 2, 2, (32, 32), 32)
+    X, y = frame_with_holes(8)
+    fitted = small(MoRAClassifier, backbone=folder).fit(X, y)
+    save_clip(tmp_path, 2, 2, (32, 32), 32)
+    with pytest.raises(ValueError, match="must be those of the training"):
+        fitted.merged_state_dict()
+
+
+# --------------------------------------------------------------------------- geometry
+
+
+def test_modality_gap_is_the_geometry_of_class_means():
+    X, y = frame_with_holes(18, n_classes=3)
+    fitted = small(MoRAClassifier).fit(X, y)
+    gap = fitted.modality_gap(X, y)
+    assert list(gap.index) == sorted(set(y))
+    embeddings = fitted.transform(X)
+    frozen = load_backbone("robustmm/tiny-clip")
+    name = gap.index[1]
+    rows = y == name
+    seen, read = (rows & X[c].notna().to_numpy() for c in ("image", "text"))
+    assert (gap.loc[name, "n_images"], gap.loc[name, "n_texts"]) == (
+        seen.sum(),
+        read.sum(),
+    )
+    image, text = embeddings[seen, :128].mean(0), embeddings[read, 128:].mean(0)
+    assert gap.loc[name, "distance"] == pytest.approx(np.linalg.norm(image - text))
+    cosine = image @ text / np.linalg.norm(image) / np.linalg.norm(text)
+    assert gap.loc[name, "angle"] == pytest.approx(np.degrees(np.arccos(cosine)))
+    stream, tokenizer = frozen["text"], frozen.tokenizer
+    before = [
+        stream.projection(stream.pool(stream.run(stream.embed(input_ids=ids))))
+        for ids in (
+            tokenizer(t, return_tensors="pt")["input_ids"] for t in X["text"][read]
+        )
+    ]
+    shift = embeddings[read, 128:] - torch.cat(before).detach().numpy()
+    drift = np.linalg.norm(shift, axis=1).mean()
+    assert gap.loc[name, "text_drift"] == pytest.approx(drift, rel=1e-4)
+    assert (gap["image_drift_angle"] > 0).all()
+
+
+def test_modality_gap_without_labels_or_without_a_class():
+    X, y = frame_with_holes(12)
+    fitted = small(MoRAClassifier).fit(X, y)
+    predicted = fitted.modality_gap(X)
+    assert predicted["n_images"].sum() == X["image"].notna().sum()
+    one = fitted.modality_gap(X, np.full(12, y[0]))
+    assert one.loc[y[0]].notna().all()
+    assert one.drop(y[0])["distance"].isna().all()
+    Y = np.stack([y == y[0], np.ones(12, bool)], axis=1).astype(int)
+    both = small(MoRAClassifier).fit(X, Y).modality_gap(X, Y)
+    assert both["n_texts"].tolist() == [
+        (X["text"].notna() & (y == y[0])).sum(),
+        X["text"].notna().sum(),
+    ]
+
+
+def test_modality_gap_leaves_the_generator_and_the_estimator_alone():
+    X, y = frame_with_holes(9)
+    fitted = small(MoRAClassifier).fit(X, y)
+    state, scores_before = torch.get_rng_state(), fitted.decision_function(X)
+    fitted.modality_gap(X)
+    assert torch.equal(torch.get_rng_state(), state)
+    np.testing.assert_array_equal(fitted.decision_function(X), scores_before)
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("projections", "query"),
+        ("projections", ()),
+        ("projections", ("query", "query")),
+        ("projections", ("up",)),
+        ("gram", "both"),
+        ("position", "back"),
+        ("init", "zeros"),
+        ("parametrization", "dora2"),
+        ("strength", 0.0),
+        ("rank", 0),
+        ("n_layers", 0),
+    ],
+)
+def test_parameters_out_of_range_are_named(name, value):
+    X, y = frame_with_holes(8)
+    with pytest.raises((ValueError, TypeError), match=f"{name} must be "):
+        small(MoRAClassifier, **{name: value}).fit(X, y)
+
+
+def test_a_branch_is_needed():
+    X, y = frame_with_holes(8)
+    with pytest.raises(ValueError, match="One of use_shared and use_specific"):
+        small(MoRAClassifier, use_shared=False, use_specific=False).fit(X, y)
+
+
+@pytest.mark.parametrize("name", ["robustmm/tiny-vilt", "robustmm/tiny-bert"])
+def test_other_backbones_are_refused_by_name(name):
+    X, y = frame_with_holes(8)
+    with pytest.raises(ValueError, match=f"as CLIP has; '{name}' has the encoders"):
+        small(MoRAClassifier, backbone=name).fit(X, y)
+
+
+def test_loss_falls():
+    X, y = frame_with_holes(48)
+    history = small(MoRAClassifier, max_epochs=8, lr=5e-3).fit(X, y).history_
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+
+
+def test_full_size_counts():
+    from transformers import CLIPConfig, CLIPModel
+
+    from robustmm.backbones import Backbone
+    from robustmm.backbones.clip import ClipImageStream, ClipTextStream
+
+    with torch.device("meta"):
+        model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}))
+    total = sum(p.numel() for p in model.parameters())
+    layers = {"image": adapted_layers(12, 2, "rear"), "text": range(10, 12)}
+    for rank, expected in ((4, 61_440), (8, 112_640)):
+        streams = {
+            "image": ClipImageStream.of_clip(model),
+            "text": ClipTextStream.of_clip(model),
+        }
+        backbone = Backbone(streams, sources={}, identities={}).copy()
+        with torch.device("meta"):
+            module = MoRAModule(
+                backbone, 101, layers, ("query", "value"), rank=rank, strength=0.01
+            )
+        trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        head = 1024 * 101 + 101
+        assert trained - head == expected
+        if rank == 4:
+            assert trained == 164_965
+            assert round(100 * trained / total, 2) == 0.11
