@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from transformers import CLIPConfig, CLIPModel
+from transformers.utils import logging
 
 from robustmm import MoRAClassifier, drop_modalities, load_backbone
 from robustmm.datasets import make_scenes
@@ -26,6 +27,7 @@ BATCH = 16
 
 def write_clip(folder: str) -> CLIPModel:
     """Save a random CLIP ViT-B/16 with the tokenizer of an embedded backbone."""
+    logging.disable_progress_bar()
     torch.manual_seed(0)
     text = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
     model = CLIPModel(CLIPConfig(vision_config={"patch_size": 16}, text_config=text))
@@ -80,9 +82,9 @@ def measure(n_rows: int) -> dict[str, list[float]]:
         model = write_clip(folder)
         options = {"backbone": folder, "batch_size": BATCH, "random_state": 0}
         options |= {"device": "cpu", "cache": None}
+        options["net_params"] = {"iterator_valid__batch_size": BATCH}
         few = np.concatenate([np.flatnonzero(y == c)[:2] for c in y.unique()])
         clf = MoRAClassifier(max_epochs=1, **options).fit(X.iloc[few], y.iloc[few])
-        clf.net_.set_params(iterator_valid__batch_size=BATCH)
         frames = {"complete": X, "70% both": holes}
         batches = {name: prepared(clf, frame) for name, frame in frames.items()}
         run_bare(model, batches["complete"][:1])

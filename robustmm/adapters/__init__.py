@@ -3,6 +3,10 @@
 from .experts import ExpertLinear as ExpertLinear
 from .experts import Experts as Experts
 from .experts import JointExpertLinear as JointExpertLinear
+from .gram import GRAMS as GRAMS
+from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
+from .gram import GramLinear as GramLinear
+from .gram import GramPair as GramPair
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
 from .lora import DoRALinear as DoRALinear

@@ -141,16 +141,18 @@ class MultimodalDataset(Dataset):
             return None, None, str(error)
 
     def _transformed(self, i: int, cell: Any) -> tuple[np.ndarray, bytes | None]:
-        if self.cache is None or self.cache.max_bytes == 0:
+        cached = self.cache is not None and self.cache.max_bytes > 0
+        if not (cached or self.with_keys):
             return self.transform(cell, self.rows.image_root), None
         key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
         if not isinstance(cell, str | os.PathLike):
             # Hashing pixels costs about as much as resizing them; files may change.
             self._keys[i] = key
-        image = self.cache.get(key)
+        image = self.cache.get(key) if cached else None
         if image is None:
             image = self.transform(cell, self.rows.image_root)
-            self.cache.put(key, image)
+            if cached:
+                self.cache.put(key, image)
         return image, key
 
 

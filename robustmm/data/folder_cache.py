@@ -156,10 +156,15 @@ def open_cache(
     Parameters
     ----------
     cache : {"memory", None} or path-like
-        A path is a folder; one object counts its bytes for the whole process.
+        A path is a folder; one object counts its bytes for the whole process. Where
+        there is no such folder, as when a model is opened elsewhere, nothing is kept,
+        which is logged.
     in_memory : ByteCache
         The one for ``"memory"``.
     """
     if cache is None or cache == "memory":
         return in_memory if cache == "memory" else None
+    if not os.path.isdir(cache):
+        logger.warning("Nothing is kept: there is no folder %s.", cache)
+        return None
     return _of_folder(os.path.realpath(cache))

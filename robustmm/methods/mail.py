@@ -237,8 +237,8 @@ class MAILClassifier(MultimodalClassifier):
     device, precision : str
         Where and in which type to compute; ``"auto"`` takes the best there is. Routers
         always compute in float32.
-    cache : {"memory", None}
-        Whether decoded images are kept.
+    cache : {"memory", None} or path-like
+        Whether decoded images are kept, in memory or in an existing folder.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int

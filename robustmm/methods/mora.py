@@ -25,11 +25,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from .._checks import check_choice, check_number
-from ..adapters.gram import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
-from ..backbones import Backbone
+from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
+from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
-from ..backbones.prefix import FrozenPrefix, Store, text_keys
+from ..backbones.prefix import Store
 from ..base import MultimodalClassifier
 
 MODALITIES = ("image", "text")
@@ -449,7 +449,7 @@ class MoRAClassifier(MultimodalClassifier):
 
     def _dataset(self, *args, **kwargs):
         data = super()._dataset(*args, **kwargs)
-        data.with_keys = self.cache is not None
+        data.with_keys = data.cache is not None
         return data
 
     def _finish(self, net) -> None:

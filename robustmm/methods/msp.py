@@ -149,8 +149,8 @@ class MSPClassifier(MultimodalClassifier):
         Patience of early stopping, in epochs.
     device, precision : str
         Where and in which type to compute; ``"auto"`` takes the best there is.
-    cache : {"memory", None}
-        Whether decoded images are kept.
+    cache : {"memory", None} or path-like
+        Whether decoded images are kept, in memory or in an existing folder.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int

@@ -470,3 +470,5 @@ def test_items_carry_keys_only_when_asked():
     assert keys[0].any()
     assert not keys[[1, 4]].any()
     assert cache.get(keys[2].numpy().tobytes()) is not None
+    dataset.cache = ByteCache(0)
+    assert torch.equal(collate([dataset[0]])[0]["image_key"], keys[:1])

@@ -110,3 +110,8 @@ def test_what_the_parameter_means(tmp_path):
     of_folder = open_cache(tmp_path, IMAGES)
     assert isinstance(of_folder, FolderCache)
     assert of_folder is open_cache(str(tmp_path), ByteCache(1))
+
+
+def test_a_folder_that_is_gone_keeps_nothing(tmp_path, caplog):
+    assert open_cache(tmp_path / "gone", IMAGES) is None
+    assert "there is no folder" in caplog.text
