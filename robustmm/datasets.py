@@ -296,7 +296,7 @@ def make_scenes(
     (6 classes, `random_state` 12345, 2000 rows to fit and 2000 to score): 0.67 from
     the image, 0.80 from the text, 0.85 from both; with 10 classes 0.58, 0.71, 0.79.
     On the attributes shown themselves instead of features, 8000 rows to fit: 0.85,
-    0.83 and 0.93, about the best that can be expected; with 10 classes 0.77, 0.74, 0.88.
+    0.83 and 0.93, near the best to be expected; with 10 classes 0.77, 0.74, 0.88.
 
     Parameters
     ----------
