@@ -1,0 +1,72 @@
+"""A key per task: the running mean of the queries that were trained on."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TaskKey(nn.Module):
+    r"""Running mean of a task's queries, by modality.
+
+    With :math:`\bar q` the mean over the rows of a batch that have the modality,
+    :math:`\mathrm{key} \leftarrow \beta\,\mathrm{key} + (1 - \beta)\,\bar q`. It starts
+    at zero, which only scales it: keys are compared by cosine.
+
+    Parameters
+    ----------
+    width : int
+        Width of a query, d.
+    n_modalities : int
+        Queries per row, M.
+    momentum : float
+        :math:`\beta`.
+
+    Notes
+    -----
+    Shapes: query (B, M, d), present (B, M) bool, ``mean`` (M, d), a buffer.
+
+    References
+    ----------
+    .. [1] Liu et al., "DeLo: Dual Decomposed Low-Rank Experts Collaboration for
+       Continual Missing Modality Learning", arXiv:2603.01632, 2026, equation 7.
+    """
+
+    def __init__(self, width: int, n_modalities: int = 2, momentum: float = 0.99):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(n_modalities, width))
+
+    @torch.no_grad()
+    def update(self, query: Tensor, present: Tensor) -> None:
+        """Move towards the mean of a batch; only its present modalities count."""
+        weight = present.unsqueeze(-1).to(self.mean.dtype)  # (B, M, 1)
+        count = weight.sum(dim=0)
+        batch = (query.to(self.mean.dtype) * weight).sum(dim=0) / count.clamp(min=1)
+        moved = self.momentum * self.mean + (1 - self.momentum) * batch
+        self.mean.copy_(torch.where(count > 0, moved, self.mean))
+
+
+def key_similarity(
+    query: Tensor, present: Tensor, keys: Tensor, center: bool = False
+) -> Tensor:
+    """Mean cosine between a row's present modalities and each task's key, (B, T).
+
+    Parameters
+    ----------
+    query : Tensor of shape (B, M, d)
+    present : Tensor of shape (B, M), bool
+    keys : Tensor of shape (T, M, d)
+    center : bool
+        Whether the mean of the keys is subtracted from keys and queries first. What
+        all rows have in common dominates the plain cosine.
+    """
+    keys = F.normalize(keys, dim=-1)
+    query = F.normalize(query.to(keys.dtype), dim=-1)
+    if center:
+        middle = keys.mean(dim=0)
+        keys, query = keys - middle, query - middle
+    cosine = F.cosine_similarity(query[:, None], keys[None], dim=-1)  # (B, T, M)
+    here = present[:, None].to(cosine.dtype)
+    return (cosine * here).sum(dim=-1) / here.sum(dim=-1).clamp(min=1)

@@ -1,0 +1,844 @@
+"""DeLo: pools of low-rank factors for tasks that come one after another.
+
+Liu, Li, Tang and Razzak, "DeLo: Dual Decomposed Low-Rank Experts Collaboration for
+Continual Missing Modality Learning", arXiv:2603.01632, 2026.
+
+Every task gets its own pools of rank-one factors, one for images and one for texts,
+from which each row composes its own update of the frozen ViLT; a missing modality's
+pool is asked with the query of the one that is there. MAIL also mixes low-rank experts,
+but per token and for one task; here a row is routed as a whole, and what earlier tasks
+learned is frozen and found again through task keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from sklearn.metrics import accuracy_score
+from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .._checks import check_choice, check_number
+from ..adapters import (
+    ROUTER_GRADIENTS,
+    FactorLinears,
+    FactorPools,
+    Selection,
+    StaticFactors,
+    TaskKey,
+    key_similarity,
+)
+from ..backbones import Backbone, Tokens
+from ..base import MultimodalClassifier
+
+ADAPTED = ("query", "key", "value")
+MODALITIES = ("image", "text")
+# The logit of a class outside the predicted task: a probability of exactly zero.
+EXCLUDED = -1e3
+
+
+class Encoded(NamedTuple):
+    """Features (B, d), last queries (B, 2, d) and what every layer selected."""
+
+    features: Tensor
+    queries: Tensor
+    selections: list[Selection | None]
+
+
+class DeLoTask(nn.Module):
+    """What one task learns: pools for every layer, a head, and its key."""
+
+    def __init__(
+        self, width: int, pools: Sequence[nn.Module], n_outputs: int, momentum: float
+    ):
+        super().__init__()
+        self.pools = nn.ModuleList(pools)
+        self.head = nn.Linear(width, n_outputs)
+        self.key = TaskKey(width, len(MODALITIES), momentum)
+
+
+class DeLoModule(nn.Module):
+    r"""Frozen ViLT with the factor pools, heads and keys of several tasks.
+
+    Before every layer the mean of the image tokens and that of the text tokens are the
+    queries :math:`q_v, q_t` (padding never counts). Each routes its pool; where a
+    modality is missing, its pool is routed by the other's query (equation 5). Query,
+    key and value map :math:`h` to :math:`Wh + \alpha(\Delta W^v + \Delta W^t)h`.
+
+    While ``learning`` is a task, its head alone is in the loss, and the penalty over
+    complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)` at the last layer
+    (equation 9) plus ``lambda_consistency`` times the divergence of the output under a
+    proxy query from the output under the true one, each modality being replaced once.
+    Otherwise the task is that of the closest key (equation 8), row by row.
+
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T); features (B, d); logits (B, C), or those of the task that
+    is learned.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        columns: Sequence[Sequence[int]],
+        *,
+        multilabel: bool,
+        make_pools: Callable[[int, int], nn.Module],
+        alpha: float,
+        lambda_align: float,
+        lambda_consistency: float,
+        key_momentum: float,
+        center_keys: bool,
+        cross_modal_guide: bool,
+        static: bool,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.multilabel, self.static = multilabel, static
+        # Without routing there is no query to align, without a guide no proxy.
+        self.lambda_align = 0.0 if static else lambda_align
+        guided = cross_modal_guide and not static
+        self.lambda_consistency = lambda_consistency if guided else 0.0
+        self.cross_modal_guide, self.center_keys = cross_modal_guide, center_keys
+        self.learning: int | None = None
+        self.told: int | None = None
+        self.columns = [list(positions) for positions in columns]
+        stream = self.stream
+        for layer in range(stream.n_layers):
+            linears = [stream.linear(layer, name) for name in ADAPTED]
+            stream.wrap(layer, ADAPTED, FactorLinears(linears, alpha))
+        width, depth = stream.width, range(stream.n_layers)
+        self.tasks = nn.ModuleList(
+            DeLoTask(
+                width,
+                [make_pools(width, width) for _ in depth],
+                len(positions),
+                key_momentum,
+            )
+            for positions in columns
+        )
+
+    @property
+    def stream(self):
+        """The joint stream."""
+        return self.backbone["joint"]
+
+    def train_only(self, task: int) -> None:
+        """Freeze every task but one."""
+        for position, member in enumerate(self.tasks):
+            member.requires_grad_(position == task)
+
+    def forward(
+        self, present: Tensor, **batch: Tensor
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return logits; while training, with the penalty."""
+        tokens = self.stream.embed(**batch)
+        if self.learning is None:
+            tasks = self._tasks_of(tokens, present)
+            return self._classify(self._features(tokens, present, tasks), tasks)
+        if self.training:
+            return self._learn(tokens, present)
+        encoded = self._encode(tokens, self._source(present), self.learning)
+        return self.tasks[self.learning].head(encoded.features)
+
+    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the pooled rows that the heads classify, (B, d)."""
+        tokens = self.stream.embed(**batch)
+        return self._features(tokens, present, self._tasks_of(tokens, present))
+
+    def task_scores(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return the similarity of each row to the key of each task, (B, n_tasks)."""
+        return self._similarity(self.stream.embed(**batch), present)
+
+    def usage(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return each row's task and how often it selects each factor.
+
+        (B, 1 + 2 * 2 * E): the frequencies, a mean over layers and linears, are those
+        of the image's a and b, then of the text's.
+        """
+        tokens = self.stream.embed(**batch)
+        tasks = self._similarity(tokens, present).argmax(dim=1)
+        counts = self._by_task(tokens, present, tasks, self._count)
+        return torch.cat([tasks[:, None].to(counts.dtype), counts], dim=1)
+
+    # Which task ----------------------------------------------------------------------
+
+    @contextmanager
+    def told_task(self, task: int) -> Iterator[None]:
+        """Take the task of every row from the caller instead of from the keys."""
+        self.told = task
+        try:
+            yield
+        finally:
+            self.told = None
+
+    def _tasks_of(self, tokens: Tokens, present: Tensor) -> Tensor:
+        if self.told is not None:
+            return present.new_full((len(present),), self.told, dtype=torch.long)
+        return self._similarity(tokens, present).argmax(dim=1)
+
+    def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
+        keys = torch.stack([task.key.mean for task in self.tasks])
+        return key_similarity(_queries(tokens), present, keys, self.center_keys)
+
+    def _by_task(
+        self, tokens: Tokens, present: Tensor, tasks: Tensor, read: Callable
+    ) -> Tensor:
+        """Encode each row by its task, in one run per task, and ``read`` the result."""
+        parts, places = [], []
+        for task in tasks.unique().tolist():
+            rows = (tasks == task).nonzero()[:, 0]
+            source = self._source(present[rows])
+            parts.append(read(self._encode(tokens.select(rows), source, task)))
+            places.append(rows)
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    def _features(self, tokens: Tokens, present: Tensor, tasks: Tensor) -> Tensor:
+        return self._by_task(tokens, present, tasks, lambda encoded: encoded.features)
+
+    def _classify(self, features: Tensor, tasks: Tensor) -> Tensor:
+        """Logits (B, C): of the row's task, or of all tasks for several labels."""
+        size = sum(map(len, self.columns))
+        logits = features.new_full((len(features), size), EXCLUDED)
+        for position, (task, columns) in enumerate(
+            zip(self.tasks, self.columns, strict=True)
+        ):
+            here = task.head(features).to(logits.dtype)
+            if not self.multilabel:
+                here = here.where((tasks == position)[:, None], EXCLUDED)
+            logits[:, columns] = here
+        return logits
+
+    # One task ------------------------------------------------------------------------
+
+    def _source(self, present: Tensor) -> Tensor:
+        """Whose query routes the image pool and the text pool, (B, 2)."""
+        own = torch.arange(len(MODALITIES), device=present.device).expand_as(present)
+        return own.where(present, own.flip(1)) if self.cross_modal_guide else own
+
+    def _encode(self, tokens: Tokens, source: Tensor, task: int) -> Encoded:
+        """Run the backbone with the pools of one task."""
+        stream, selections = self.stream, []
+        queries = None
+
+        def before_layer(i: int, tokens: Tokens) -> Tokens:
+            nonlocal queries
+            queries = _queries(tokens)
+            pools = self.tasks[task].pools[i]
+            index = source.unsqueeze(-1).expand_as(queries)
+            guided = queries.gather(1, index)
+            selections.append(None if self.static else pools.route(guided))
+            stream.joint_adapters[str(i)].use(pools, selections[-1])
+            return tokens
+
+        pooled = stream.pool(stream.run(tokens, before_layer))
+        features = pooled if stream.pooler is None else stream.pooler(pooled)
+        return Encoded(features, queries, selections)
+
+    def _learn(self, tokens: Tokens, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the current task and its penalty; moves its key."""
+        task, n_rows = self.tasks[self.learning], len(present)
+        task.key.update(_queries(tokens), present)
+        complete = present.all(dim=1).nonzero()[:, 0]
+        rows = torch.arange(n_rows, device=present.device)
+        source = self._source(present)
+        if self.lambda_consistency:
+            # Proxies ride along as more rows: complete ones routed by one modality.
+            proxies = source.new_tensor([0, 1]).repeat_interleave(len(complete))
+            rows = torch.cat([rows, complete, complete])
+            source = torch.cat([source, proxies[:, None].expand(-1, 2)])
+        encoded = self._encode(tokens.select(rows), source, self.learning)
+        logits = task.head(encoded.features)
+        penalty = logits.new_zeros(())
+        if len(complete) and self.lambda_align:
+            image, text = encoded.queries[complete].unbind(dim=1)
+            cosine = F.cosine_similarity(image, text, dim=-1)
+            penalty = penalty + self.lambda_align * (1 - cosine).mean()
+        if len(complete) and self.lambda_consistency:
+            true = logits[complete].repeat(2, 1).detach()
+            gap = _divergence(true, logits[n_rows:], self.multilabel)
+            penalty = penalty + self.lambda_consistency * gap
+        return logits[:n_rows], penalty
+
+    def _count(self, encoded: Encoded) -> Tensor:
+        """How often each row selects each factor, (B, 2 * 2 * E)."""
+        size = self.tasks[0].pools[0].pool_size
+        picks = [torch.stack(s[:2], dim=-2) for s in encoded.selections]
+        picks = torch.stack(picks)  # (layers, B, J, Q, 2, r)
+        chosen = F.one_hot(picks, size).sum(dim=-2).float()
+        return chosen.mean(dim=(0, 2)).flatten(1)
+
+
+def _queries(tokens: Tokens) -> Tensor:
+    """Mean of the image tokens and of the text tokens, (B, 2, d)."""
+    return torch.stack([tokens.mean(name) for name in MODALITIES], dim=1)
+
+
+def _divergence(true: Tensor, proxy: Tensor, multilabel: bool) -> Tensor:
+    """KL(true || proxy) of logits, of categories or of independent labels."""
+    if not multilabel:
+        target = true.log_softmax(dim=1)
+        proxy = proxy.log_softmax(dim=1)
+        return F.kl_div(proxy, target, log_target=True, reduction="batchmean")
+    loss = F.binary_cross_entropy_with_logits
+    target = true.sigmoid()
+    return loss(proxy, target) - loss(true, target)
+
+
+class DeLoClassifier(MultimodalClassifier):
+    """Low-rank factor pools per task, for classes that arrive in stages [1]_.
+
+    :meth:`partial_fit` learns one task per call and never changes what earlier calls
+    learned; prediction needs no task. Defaults are the paper's recipe: AdamW with
+    batches of 4 and a cosine schedule after 10% warm-up; the epochs (per task) and
+    ``alpha`` are those of the authors' code. That code as released bypasses its
+    adapters, so results printed in the paper cannot be checked against it.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of a ViLT.
+    rank : int
+        Factors that a row selects from each pool.
+    pool_size : int
+        Factors in a pool.
+    factor_rank : int
+        Rank of one factor: 1 as in the paper's equations; its parameter counts
+        (table 5) are reached with ``factor_rank=rank``.
+    alpha : float
+        The update is multiplied by it, whatever the rank.
+    lambda_align, lambda_consistency : float
+        Weights of the alignment and consistency losses.
+    key_momentum : float
+        Momentum of the task keys, in [0, 1).
+    center_keys : bool
+        Whether keys and queries are compared after subtracting the mean of the keys,
+        which the paper does not do.
+    router_gradient : {"straight_through", "none", "score"}
+        How routers learn from a selection that is binary: by a straight-through
+        estimate; not at all, as the paper's equation 3 has it; or by weighting the
+        selected factors with their scores.
+    single_pool : bool
+        Whether both modalities select from one pool.
+    cross_modal_guide : bool
+        Whether a missing modality's pool is routed by the other's query, instead of by
+        that of the dummy input.
+    static : bool
+        Whether each task has plain low-rank adapters of rank ``rank`` instead of pools.
+    task_inference : {"predicted", "oracle"}
+        Whether the task of a row is that of the closest key, or is told as ``tasks=``
+        to the predicting methods, for analysis.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens.
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the rows of a task; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate and weight decay.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`; it starts anew with each task.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes, among those of a task.
+    early_stopping : bool
+        Keep the best epoch on held-out rows of the task.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None} or path-like
+        Whether decoded images are kept, in memory or in an existing folder.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels of all tasks in the order of the outputs: sorted, so that earlier
+        classes move when new ones come; indicators in the order they were learned.
+    task_classes_ : list of ndarray
+        The labels that each task brought.
+    net_ : Net
+        The skorch net of the last task; the others are listed at
+        :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
+        of trainable parameters are those of the last call, ``class_prior_`` that of
+        all rows seen.
+
+    References
+    ----------
+    .. [1] Liu, Li, Tang and Razzak, "DeLo: Dual Decomposed Low-Rank Experts
+       Collaboration for Continual Missing Modality Learning", arXiv:2603.01632, 2026,
+       equations 1-10.
+
+    Examples
+    --------
+    >>> from robustmm import DeLoClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=4, random_state=0)
+    >>> X = drop_modalities(X, rate=0.5, scenario="both", random_state=0)
+    >>> early = (y == "beach") | (y == "city")
+    >>> clf = DeLoClassifier(
+    ...     "robustmm/tiny-vilt", pool_size=6, max_epochs=1, random_state=0
+    ... )
+    >>> clf.partial_fit(X[early], y[early]).predict_proba(X).shape
+    (60, 2)
+    >>> clf.partial_fit(X[~early], y[~early]).predict_proba(X).shape
+    (60, 4)
+    """
+
+    def __init__(
+        self,
+        backbone="dandelin/vilt-b32-mlm",
+        *,
+        rank=4,
+        pool_size=16,
+        factor_rank=1,
+        alpha=2.0,
+        lambda_align=0.1,
+        lambda_consistency=0.1,
+        key_momentum=0.99,
+        center_keys=False,
+        router_gradient="straight_through",
+        single_pool=False,
+        cross_modal_guide=True,
+        static=False,
+        task_inference="predicted",
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=10,
+        batch_size=4,
+        lr=1e-4,
+        weight_decay=0.01,
+        lr_schedule="cosine",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.rank = rank
+        self.pool_size = pool_size
+        self.factor_rank = factor_rank
+        self.alpha = alpha
+        self.lambda_align = lambda_align
+        self.lambda_consistency = lambda_consistency
+        self.key_momentum = key_momentum
+        self.center_keys = center_keys
+        self.router_gradient = router_gradient
+        self.single_pool = single_pool
+        self.cross_modal_guide = cross_modal_guide
+        self.static = static
+        self.task_inference = task_inference
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("rank", self.rank, Integral, 1)
+        check_number("pool_size", self.pool_size, Integral, 1)
+        check_number("factor_rank", self.factor_rank, Integral, 1)
+        check_number("alpha", self.alpha, Real, 0, open="low")
+        check_number("lambda_align", self.lambda_align, Real, 0)
+        check_number("lambda_consistency", self.lambda_consistency, Real, 0)
+        check_number("key_momentum", self.key_momentum, Real, 0, 1)
+        check_choice("router_gradient", self.router_gradient, ROUTER_GRADIENTS)
+        check_choice("task_inference", self.task_inference, ("predicted", "oracle"))
+        if not self.static and self.rank > self.pool_size:
+            raise ValueError(
+                f"rank must be in [1, pool_size={self.pool_size}], got {self.rank}."
+            )
+        if self.key_momentum == 1:
+            raise ValueError("key_momentum must be below 1, or no key is ever learned.")
+
+    def _optimizer_options(self) -> dict:
+        return {"optimizer__betas": (0.9, 0.98)}
+
+    # Learning ------------------------------------------------------------------------
+
+    def fit(
+        self,
+        X: pd.DataFrame,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        tasks: ArrayLike | None = None,
+    ) -> DeLoClassifier:
+        """Forget everything and learn the rows as one task, or as several.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Image and text cells.
+        y : array-like of shape (n,), or indicator matrix of shape (n, L)
+            Labels.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the loss.
+        tasks : array-like of shape (n,), optional
+            The task of each row, learned in sorted order. Each task's labels must be
+            its own; of indicators, a task learns the columns that are set in its rows
+            and in no earlier task's.
+
+        Returns
+        -------
+        self
+        """
+        with self._unchanged_on_failure():
+            for name in ("net_", "task_classes_", "_seen_weights"):
+                vars(self).pop(name, None)
+            if tasks is None:
+                return super().fit(X, y, sample_weight)
+            tasks = column_or_1d(tasks)
+            check_consistent_length(X, y, tasks, sample_weight)
+            for task in np.unique(tasks):
+                rows = np.flatnonzero(tasks == task)
+                labels = self._labels_of_task(_safe_indexing(y, rows))
+                weight = None
+                if sample_weight is not None:
+                    weight = _safe_indexing(sample_weight, rows)
+                self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
+        return self
+
+    def _labels_of_task(self, y):
+        """Drop the columns of indicators that are not new or have no positive."""
+        if np.ndim(y) != 2:
+            return y
+        table = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
+        if table.shape[1] == 1 and not getattr(self, "_multilabel", False):
+            return y
+        return table.loc[:, table.any(axis=0) & ~table.columns.isin(self._known())]
+
+    def partial_fit(
+        self,
+        X: pd.DataFrame,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> DeLoClassifier:
+        """Learn the next task, or go on with one.
+
+        New labels make a new task, with pools, routers, head and key of its own; what
+        earlier tasks learned is not changed. If all labels are known, the task that
+        they belong to is trained further.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Image and text cells.
+        y : array-like of shape (n,), or indicator matrix of shape (n, L)
+            Labels, all new or all of one task. Indicators come as a DataFrame whose
+            columns name the labels.
+        classes : array-like, optional
+            Labels that belong to this task beside those in ``y``, for later calls;
+            labels of earlier tasks among them are ignored.
+        sample_weight : array-like of shape (n,), optional
+            Weight of each row in the loss.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For labels of several tasks, or known and new labels together.
+        """
+        with self._unchanged_on_failure():
+            self._check_parameters()
+            rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
+            self._fit_rows(rows, self._encode_task(y, classes), sample_weight)
+        return self
+
+    def _known(self) -> list:
+        return [c for task in getattr(self, "task_classes_", []) for c in task.tolist()]
+
+    def _encode_task(self, y, classes):
+        """Encode the labels of one call among the classes of its task."""
+        announced = [] if classes is None else np.asarray(classes).tolist()
+        if not self.__sklearn_is_fitted__():
+            return self._encode(y, np.asarray(classes) if announced else None)
+        # Any two classes will do here; it is the labels in y that decide.
+        targets = self._encode(y, self.classes_, multilabel=self._multilabel)
+        self._check_kind(y, targets)
+        labels = targets.classes if self._multilabel else np.unique(targets.original)
+        known = self._known()
+        old = [c for c in labels.tolist() if c in known]
+        new = [c for c in [*labels.tolist(), *announced] if c not in known]
+        if not new:
+            return self._encode_further(y, old)
+        if old:
+            raise ValueError(
+                "The labels of a call must be all new, or all of one earlier task, got "
+                f"new {new[:5]} and known {old[:5]}."
+            )
+        return targets if self._multilabel else self._encode(y, np.unique(new))
+
+    def _encode_further(self, y, labels: list):
+        """Encode labels that are known already."""
+        places = {i for i, c in enumerate(self.task_classes_) if set(labels) & set(c)}
+        if len(places) > 1:
+            raise ValueError(
+                "The labels of a call must belong to one task, got labels of the tasks "
+                f"{sorted(places)}: {labels[:10]}."
+            )
+        classes = self.task_classes_[places.pop()]
+        if not self._multilabel:
+            return self._encode(y, classes)
+        if len(labels) < len(classes):
+            raise ValueError(
+                "To go on with a task, y must have all of its columns, "
+                f"{classes.tolist()}, got {labels}."
+            )
+        y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
+        return self._encode(y, multilabel=True)
+
+    def _check_kind(self, y, targets) -> None:
+        """Labels of one kind only: NumPy would turn numbers among texts into texts."""
+        numbers = [
+            np.issubdtype(np.asarray(v).dtype, np.number) for v in (y, self.classes_)
+        ]
+        same = targets.multilabel == self._multilabel
+        if not same or (not self._multilabel and numbers[0] != numbers[1]):
+            kind = "an indicator matrix" if self._multilabel else "one label per row"
+            raise ValueError(
+                f"y must be of the kind of the first call, {kind} with labels like "
+                f"{self.classes_[:3].tolist()}, got {np.ravel(y)[:3].tolist()}."
+            )
+
+    def _take_labels(self, targets, weights: np.ndarray) -> None:
+        earlier = list(getattr(self, "task_classes_", []))
+        names = [tuple(classes.tolist()) for classes in earlier]
+        labels = tuple(targets.classes.tolist())
+        if labels not in names:
+            earlier, names = [*earlier, targets.classes], [*names, labels]
+        self.task_classes_, self._task = earlier, names.index(labels)
+        self._multilabel = targets.multilabel
+        together = np.concatenate(earlier)
+        self.classes_ = together if targets.multilabel else np.unique(together)
+        total, by_class = getattr(self, "_seen_weights", (0.0, {}))
+        added = dict(zip(labels, targets.prior(weights) * weights.sum(), strict=True))
+        by_class = by_class | {c: by_class.get(c, 0.0) + w for c, w in added.items()}
+        self._seen_weights = total + weights.sum(), by_class
+        sums = np.array([by_class[c] for c in self.classes_.tolist()])
+        self.class_prior_ = sums / self._seen_weights[0]
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
+        """Return all tasks, the earlier ones as they were learned."""
+        place = {label: i for i, label in enumerate(self.classes_.tolist())}
+        module = DeLoModule(
+            backbone,
+            [[place[c] for c in task.tolist()] for task in self.task_classes_],
+            multilabel=self._multilabel,
+            make_pools=self._make_pools,
+            alpha=self.alpha,
+            lambda_align=self.lambda_align,
+            lambda_consistency=self.lambda_consistency,
+            key_momentum=self.key_momentum,
+            center_keys=self.center_keys,
+            cross_modal_guide=self.cross_modal_guide,
+            static=self.static,
+        )
+        if self.__sklearn_is_fitted__():
+            for position, learned in enumerate(self.net_.module_.tasks):
+                module.tasks[position].load_state_dict(learned.state_dict())
+        module.train_only(self._task)
+        return module
+
+    def _make_pools(self, d_in: int, d_out: int) -> nn.Module:
+        """Return the untrained pools of one task for one layer."""
+        size = len(ADAPTED)
+        if self.static:
+            return StaticFactors(d_in, d_out, n_linears=size, rank=self.rank)
+        return FactorPools(
+            d_in,
+            d_out,
+            n_linears=size,
+            n_queries=len(MODALITIES),
+            pool_size=self.pool_size,
+            rank=self.rank,
+            factor_rank=self.factor_rank,
+            shared=self.single_pool,
+            gradient=self.router_gradient,
+        )
+
+    def _train(self, module: DeLoModule, train, held_out, device) -> None:
+        module.learning = self._task
+        super()._train(module, train, held_out, device)
+        module.learning = None
+
+    # Prediction ----------------------------------------------------------------------
+
+    def predict(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
+        """Return labels (n,), or indicators (n, L).
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``.
+        tasks : array-like of shape (n,), int, optional
+            With ``task_inference="oracle"`` the task of each row, in the order of
+            learning from 0; not allowed otherwise.
+        """
+        return self._to_labels(self._log_odds(X, tasks=tasks))
+
+    def predict_proba(
+        self, X: pd.DataFrame, tasks: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return probabilities (n, n_classes); ``tasks`` as for :meth:`predict`.
+
+        Classes of other tasks than the predicted one have probability zero. Several
+        labels are scored by the heads of all tasks, from the features of one.
+        """
+        return self._to_proba(self._log_odds(X, tasks=tasks))
+
+    def decision_function(
+        self, X: pd.DataFrame, tasks: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return logits, (n, n_classes), or (n,) for two classes.
+
+        ``tasks`` as for :meth:`predict`. Classes of other tasks have -1000.
+        """
+        return self._to_decision(self._log_odds(X, tasks=tasks))
+
+    def transform(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
+        """Return the features that the heads classify, (n, d).
+
+        Zeros for a row without any modality. ``tasks`` as for :meth:`predict`.
+        """
+        return self._evaluate(X, "features", tasks)[0]
+
+    def score(
+        self,
+        X: pd.DataFrame,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        tasks: ArrayLike | None = None,
+    ) -> float:
+        """Return the accuracy of :meth:`predict`; ``tasks`` as there."""
+        predicted = self.predict(X, tasks)
+        return accuracy_score(y, predicted, sample_weight=sample_weight)
+
+    def predict_task(self, X: pd.DataFrame) -> np.ndarray:
+        """Return the task with the closest key, (n,) int, in the order of learning.
+
+        -1 for a row without any modality, whatever ``task_inference`` is.
+        """
+        scores, empty = super()._evaluate(X, "task_scores")
+        return np.where(empty, -1, scores.argmax(axis=1))
+
+    def factor_usage(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return how often each factor is selected, as in the paper's figure 5.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``.
+
+        Returns
+        -------
+        DataFrame of shape (n_tasks * pool_size, 4)
+            Means over rows, layers and linears, in [0, 1]. The index is (task,
+            factor), the columns (modality that selects, side of the factor). Rows
+            count for their predicted task; NaN for a task without rows.
+
+        Raises
+        ------
+        ValueError
+            If ``static``: nothing is selected then.
+        """
+        if self.static:
+            raise ValueError("Static adapters have no factors to select from.")
+        values, empty = super()._evaluate(X, "usage")
+        tasks, counts = values[~empty, 0], values[~empty, 1:]
+        sides = [(m, side) for m in MODALITIES for side in ("a", "b")]
+        tables = {
+            task: pd.DataFrame(
+                _mean(counts[tasks == task]).reshape(len(sides), -1).T, columns=sides
+            )
+            for task in range(len(self.task_classes_))
+        }
+        table = pd.concat(tables, names=["task", "factor"])
+        table.columns = pd.MultiIndex.from_tuples(sides, names=["modality", "side"])
+        return table
+
+    def _evaluate(
+        self, X, output: str = "forward", tasks: ArrayLike | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Extend the base's by the tasks that are told."""
+        oracle = self.task_inference == "oracle"
+        if oracle != (tasks is not None) and self.__sklearn_is_fitted__():
+            raise ValueError(
+                'tasks must be given with task_inference="oracle" and only then, got '
+                f"task_inference={self.task_inference!r} and tasks={tasks!r}."
+            )
+        if tasks is None:
+            return super()._evaluate(X, output)
+        tasks = column_or_1d(tasks)
+        check_consistent_length(X, tasks)
+        n_tasks = len(self.task_classes_)
+        if not np.isin(tasks, range(n_tasks)).all():
+            raise ValueError(
+                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
+            )
+        parts = []
+        for task in np.unique(tasks):
+            rows = np.flatnonzero(tasks == task)
+            some = _safe_indexing(X, rows)
+            with self.net_.module_.told_task(int(task)):
+                parts.append((rows, *super()._evaluate(some, output)))
+        order = np.concatenate([rows for rows, _, _ in parts]).argsort()
+        values = np.concatenate([values for _, values, _ in parts])[order]
+        return values, np.concatenate([empty for _, _, empty in parts])[order]
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over rows, NaN without any."""
+    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
