@@ -124,9 +124,10 @@ class MoRAModule(nn.Module):
         if store is not None:
             settings = json.dumps(self.backbone.image_config, sort_keys=True)
             identity = self.backbone.fingerprint + settings
+        # Before layer 0 there is nothing worth keeping.
         return {
-            m: FrozenPrefix(self.backbone[m], self.start[m], store, identity)
-            for m in MODALITIES
+            m: FrozenPrefix(self.backbone[m], start, store if start else None, identity)
+            for m, start in self.start.items()
         }
 
     def forward(self, **batch: Tensor) -> Tensor:
