@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import Backbone
-from .loading import load_model
+from .loading import load_model, quiet
 
 
 def plain_clip(backbone: Backbone, weights: Mapping[tuple[str, int, str], Tensor]):
@@ -41,7 +41,8 @@ def plain_clip(backbone: Backbone, weights: Mapping[tuple[str, int, str], Tensor
 
 def save_clip(model: nn.Module, backbone: Backbone, folder: Path) -> None:
     """Write model, tokenizer and image settings into a folder, which is made."""
-    model.save_pretrained(folder)
-    backbone.tokenizer.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
+        backbone.tokenizer.save_pretrained(folder)
     settings = json.dumps(backbone.image_config, indent=2, sort_keys=True)
     (folder / "preprocessor_config.json").write_text(settings + "\n")

@@ -101,7 +101,7 @@ def load_backbone(
     """
     length = _check_text_length(max_text_length)
     place = str(torch.empty(0, device=device).device)
-    with _LOCK, _quiet(), torch.inference_mode(False):
+    with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         wanted = _check_streams(checkpoint, streams)
         shared = _shared(checkpoint, place, wanted)
@@ -135,7 +135,7 @@ def load_model(name_or_path: str | Path) -> tuple[nn.Module, dict[str, Stream]]:
     The streams run the model's own layers, so what is changed in one shows in the
     other.
     """
-    with _LOCK, _quiet(), torch.inference_mode(False):
+    with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         model = checkpoint.model()
     makers = _ARCHITECTURES[checkpoint.architecture]
@@ -209,8 +209,8 @@ def _longer(shared: _Shared, name: str, length: int) -> Stream:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence progress bars, reports and warnings of loading."""
+def quiet() -> Iterator[None]:
+    """Silence progress bars, reports and warnings of loading and saving."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -335,7 +335,6 @@ def logits_with_transformers(folder, X):
     return torch.cat(outputs).detach().numpy()
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("max_text_length", [None, 40])
 def test_transformers_computes_the_same_from_the_written_folder(
     tmp_path, max_text_length
@@ -350,6 +349,12 @@ def test_transformers_computes_the_same_from_the_written_folder(
     )
     labels = json.loads((tmp_path / "model" / "labels.json").read_text())
     assert labels == {"classes": sorted(set(y)), "multilabel": False}
+
+
+def test_writing_is_quiet(tmp_path, capfd):
+    X, y = frame_with_holes(8)
+    small(MoRAClassifier).fit(X, y).to_huggingface(tmp_path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_merged_state_dict_differs_in_the_adapted_weights_only():
