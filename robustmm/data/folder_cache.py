@@ -7,7 +7,6 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -65,12 +64,12 @@ class FolderCache:
         return type(self), (self.folder, self.max_bytes)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self._files())
+        return len(self._files())
 
     @property
     def nbytes(self) -> int:
         """The bytes of the files."""
-        return sum(file.stat().st_size for file in self._files())
+        return sum(status.st_size for status, _ in self._files())
 
     def get(self, key: bytes) -> np.ndarray | None:
         """Return the array of `key`, read-only and mapped from its file, or None."""
@@ -96,7 +95,7 @@ class FolderCache:
     def clear(self) -> None:
         """Delete all files of the cache."""
         with self._lock:
-            for file in self._files():
+            for _, file in self._files():
                 file.unlink(missing_ok=True)
             self._nbytes = None
 
@@ -104,8 +103,13 @@ class FolderCache:
         name = key.hex()
         return self.folder / name[:2] / f"{name}.npy"
 
-    def _files(self) -> Iterator[Path]:
-        return self.folder.glob("[0-9a-f][0-9a-f]/*.npy")
+    def _files(self) -> list[tuple[os.stat_result, Path]]:
+        found = []
+        for file in self.folder.glob("[0-9a-f][0-9a-f]/*.npy"):
+            # Another process may just have dropped it.
+            with suppress(FileNotFoundError):
+                found.append((file.stat(), file))
+        return found
 
     def _write(self, file: Path, array: np.ndarray) -> None:
         file.parent.mkdir(exist_ok=True)
@@ -130,7 +134,7 @@ class FolderCache:
 
     def _drop_oldest(self, limit: int) -> int:
         """Delete files until they are within ``limit``; return what they hold."""
-        about = [(file.stat(), file) for file in self._files()]
+        about = self._files()
         held = sum(status.st_size for status, _ in about)
         if held <= limit:
             return held
