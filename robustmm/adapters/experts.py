@@ -78,22 +78,25 @@ class Experts(nn.Module):
         self.up = nn.Parameter(torch.zeros(*stack, d_out))
 
     def forward(self, x: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
-        """Add the update to P outputs (..., d_out) of x (..., d_in), in place."""
+        """Add the update to P outputs (..., d_out) of x (..., d_in).
+
+        Without gradients, the outputs themselves are changed.
+        """
         gates = (self.scale * self.router(x)).unsqueeze(-1)  # (..., P, N, 1)
         code = F.linear(self.dropout(x), self.down.flatten(0, 2))
         code = code.unflatten(-1, self.down.shape[:3]) * gates  # (..., P, N, r)
         code = code.flatten(-2).flatten(0, -3)  # (tokens, P, N * r)
-        # The outputs are new tensors that no gradient needs, so that adding in place
-        # saves a pass over memory that costs more than the product.
-        return [
-            _add_product(y, code[:, p], self.up[p].flatten(0, 1))
-            for p, y in enumerate(outputs)
-        ]
+        stacked = code.unbind(dim=1), self.up.flatten(1, 2).unbind()
+        return [_add_product(*parts) for parts in zip(outputs, *stacked, strict=True)]
 
 
 def _add_product(y: Tensor, code: Tensor, up: Tensor) -> Tensor:
+    """Return y (..., d_out) + code (tokens, N * r) times up (N * r, d_out)."""
+    # Adding in place saves a pass over memory that costs more than the product; but a
+    # gradient through it would be copied, as that of any view changed in place.
+    add = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
     flat = y.flatten(0, -2)
-    return flat.addmm_(code.to(y.dtype), up.to(y.dtype)).view(y.shape)
+    return add(flat, code.to(y.dtype), up.to(y.dtype)).view(y.shape)
 
 
 class ExpertLinear(nn.Module):

@@ -1,17 +1,11 @@
-"""Stacked experts against a plain loop over experts, and routers on their own."""
+"""Stacked experts against a plain loop over tokens and experts."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from robustmm.adapters import (
-    ExpertLinear,
-    Experts,
-    JointExpertLinear,
-    Router,
-    balance_loss,
-)
+from robustmm.adapters import ExpertLinear, Experts, JointExpertLinear
 
 D_IN, D_OUT = 7, 5
 
@@ -121,28 +115,6 @@ def test_one_expert_is_a_low_rank_adapter():
     torch.testing.assert_close(adapter(x), F.linear(x, weight, layer.bias))
 
 
-def test_every_expert_chosen_is_soft_merging():
-    hard, soft = Router(D_IN, 4, top_k=4), Router(D_IN, 4, top_k=None)
-    soft.load_state_dict(hard.state_dict())
-    x = torch.randn(2, 6, D_IN)
-    torch.testing.assert_close(hard(x), soft(x))
-
-
-def test_gates_are_sparse_and_sum_to_one_for_two_and_more():
-    gates = Router(D_IN, 5, 3, top_k=2)(torch.randn(4, 6, D_IN))
-    assert gates.shape == (4, 6, 3, 5)
-    assert ((gates > 0).sum(dim=-1) == 2).all()
-    torch.testing.assert_close(gates.sum(dim=-1), torch.ones(4, 6, 3))
-
-
-def test_a_single_gate_keeps_its_probability_and_its_gradient():
-    router = Router(D_IN, 5, top_k=1)
-    gates = router(torch.randn(4, 6, D_IN))
-    assert (gates.sum(dim=-1) < 1).all()
-    gates.sum().backward()
-    assert router.weight.grad.abs().sum() > 0
-
-
 def test_experts_without_a_gate_get_no_gradient():
     experts = shaken(Experts(D_IN, D_OUT, 3, 2, top_k=1))
     x = torch.randn(1, 1, D_IN)
@@ -184,50 +156,8 @@ def test_dropout_spares_the_router_and_the_frozen_layer():
     assert not torch.equal(adapter(x), layer(x))
 
 
-def test_instance_router_needs_its_mask_each_time():
-    router = Router(D_IN, 4, level="instance")
-    x = torch.randn(2, 6, D_IN)
-    router.attend(None)
-    assert router(x).shape == (2, 1, 1, 4)
-    with pytest.raises(RuntimeError, match=r"attend\(\) must be called before each"):
-        router(x)
-
-
-def test_padding_does_not_route_an_instance():
-    router = Router(D_IN, 4, level="instance")
-    x, other = torch.randn(2, 2, 6, D_IN)
-    mask = torch.arange(6) < torch.tensor([[6], [3]])
-    other = torch.where(mask[..., None], x, other)
-    router.attend(mask)
-    expected = router(x)
-    router.attend(mask)
-    torch.testing.assert_close(router(other), expected)
-
-
-def test_unusable_settings_are_named():
-    with pytest.raises(ValueError, match=r"top_k must be in \[1, n_experts=3\], got 4"):
-        Router(D_IN, 3, top_k=4)
-    with pytest.raises(ValueError, match=r"level must be one of .*'sentence'"):
-        Router(D_IN, 3, level="sentence")
+def test_joint_linears_of_different_shapes_are_refused():
     with pytest.raises(
         ValueError, match=r"must have one .* got \[\(7, 5\), \(7, 6\)\]"
     ):
         JointExpertLinear([nn.Linear(7, 5), nn.Linear(7, 6)], 3, 2)
-
-
-def test_balance_loss_is_its_equation():
-    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 3.0], [5.0, 0.0, 0.0]])
-    probabilities = logits.softmax(dim=-1).view(1, 3, 1, 3)
-    gates = torch.zeros(1, 3, 1, 3)
-    for token, chosen in enumerate([(0, 2), (1, 2), (0, 1)]):
-        gates[0, token, 0, list(chosen)] = 0.5
-    counted = torch.tensor([[1.0, 1.0, 0.0]]).unsqueeze(-1)
-    share = torch.tensor([1 / 4, 1 / 4, 2 / 4])
-    expected = 3 * (share * probabilities[0, :2, 0].mean(dim=0)).sum()
-    torch.testing.assert_close(balance_loss(probabilities, gates, counted), expected)
-
-
-def test_an_even_load_has_balance_one():
-    gates = torch.eye(4).view(1, 4, 1, 4)
-    even = torch.full((1, 4, 1, 4), 0.25)
-    assert balance_loss(even, gates, torch.ones(1, 4, 1)) == pytest.approx(1.0)
