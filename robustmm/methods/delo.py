@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -605,9 +605,9 @@ class DeLoClassifier(MultimodalClassifier):
         announced = [] if classes is None else np.asarray(classes).tolist()
         if not self.__sklearn_is_fitted__():
             return self._encode(y, np.asarray(classes) if announced else None)
+        self._check_kind(y)
         # Any two classes will do here; it is the labels in y that decide.
         targets = self._encode(y, self.classes_, multilabel=self._multilabel)
-        self._check_kind(y, targets)
         labels = targets.classes if self._multilabel else np.unique(targets.original)
         known = self._known()
         old = [c for c in labels.tolist() if c in known]
@@ -640,17 +640,18 @@ class DeLoClassifier(MultimodalClassifier):
         y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
         return self._encode(y, multilabel=True)
 
-    def _check_kind(self, y, targets) -> None:
-        """Labels of one kind only: NumPy would turn numbers among texts into texts."""
-        numbers = [
-            np.issubdtype(np.asarray(v).dtype, np.number) for v in (y, self.classes_)
-        ]
-        same = targets.multilabel == self._multilabel
-        if not same or (not self._multilabel and numbers[0] != numbers[1]):
+    def _check_kind(self, y) -> None:
+        """Refuse labels unlike the first call's: NumPy would turn numbers to texts."""
+        matrix = np.ndim(y) == 2 and (self._multilabel or np.shape(y)[1] > 1)
+        same = matrix == self._multilabel
+        if same and not matrix and np.size(y) > 0:
+            kinds = [isinstance(np.ravel(v)[0], Number) for v in (y, self.classes_)]
+            same = kinds[0] == kinds[1]
+        if not same:
             kind = "an indicator matrix" if self._multilabel else "one label per row"
             raise ValueError(
                 f"y must be of the kind of the first call, {kind} with labels like "
-                f"{self.classes_[:3].tolist()}, got {np.ravel(y)[:3].tolist()}."
+                f"{self.classes_[:3].tolist()}, got {y!r:.100}."
             )
 
     def _take_labels(self, targets, weights: np.ndarray) -> None:

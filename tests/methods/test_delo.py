@@ -1,1 +1,515 @@
-"""DeLo."""
+"""DeLo: guidance, penalties, tasks that stay as they were learned, and counts."""
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+import torch
+from contract import frame_with_holes, small
+from sklearn.model_selection import GridSearchCV
+from torch.nn import functional as F
+
+from robustmm import DeLoClassifier, load_backbone
+from robustmm.datasets import make_scenes
+
+PRESENT = [[True, True], [False, True], [True, False], [True, True]]
+
+
+def tasks_of(n_tasks=3, n=16):
+    """Tables of two classes each, a third without image and a third without text."""
+    X, y = make_scenes(16 * n, n_classes=2 * n_tasks, random_state=0)
+    y, labels, tables = np.asarray(y), np.unique(y), []
+    for task in range(n_tasks):
+        rows = np.flatnonzero(np.isin(y, labels[2 * task : 2 * task + 2]))[:n]
+        table = X.iloc[rows].astype(object).reset_index(drop=True)
+        table.iloc[::3, 0] = None
+        table.iloc[1::3, 1] = None
+        tables.append((table, y[rows]))
+    return tables
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """A classifier after three tasks; tests must not change it."""
+    clf = small(DeLoClassifier, lr=1e-2)
+    for X, y in tasks_of():
+        clf.partial_fit(X, y)
+    return clf
+
+
+def build(n_tasks=1, multilabel=False, **options):
+    """An untrained module of two outputs per task, away from its initial point."""
+    clf = small(DeLoClassifier, **options)
+    clf.task_classes_ = [np.array([2 * t, 2 * t + 1]) for t in range(n_tasks)]
+    clf.classes_, clf._multilabel = np.arange(2 * n_tasks), multilabel
+    clf._task = n_tasks - 1
+    module = clf._build_module(load_backbone("robustmm/tiny-vilt"), 2 * n_tasks)
+    with torch.no_grad():
+        for task in module.tasks:
+            for parameter in task.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape))
+            task.key.mean.normal_()
+    return module.eval()
+
+
+def batch_of(present=PRESENT):
+    n, size = len(present), load_backbone("robustmm/tiny-vilt").image_config["size"]
+    ids = torch.randint(5, 60, (n, 7))
+    return {
+        "pixel_values": torch.randn(n, 3, size["height"], size["width"]),
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "present": torch.tensor(present),
+    }
+
+
+def encode(module, batch, source, task=0):
+    data = {k: v for k, v in batch.items() if k != "present"}
+    return module._encode(module.stream.embed(**data), torch.tensor(source), task)
+
+
+# The adapters take part -----------------------------------------------------------
+
+
+def test_starts_as_the_frozen_model():
+    clf = small(DeLoClassifier)
+    clf.task_classes_, clf.classes_ = [np.arange(2)], np.arange(2)
+    clf._task, clf._multilabel = 0, False
+    for options in ({}, {"static": True}, {"single_pool": True}, {"factor_rank": 2}):
+        clf.set_params(**options)
+        module = clf._build_module(load_backbone("robustmm/tiny-vilt"), 2).eval()
+        plain = load_backbone("robustmm/tiny-vilt")["joint"]
+        batch = batch_of()
+        data = {k: v for k, v in batch.items() if k != "present"}
+        expected = plain.pooler(plain.pool(plain.run(plain.embed(**data))))
+        torch.testing.assert_close(module.features(**batch), expected)
+
+
+@pytest.mark.parametrize("options", [{}, {"static": True}, {"single_pool": True}])
+def test_every_adapted_layer_computes_what_its_factors_say(options):
+    """The released code returns the frozen output from every adapter; ours must not."""
+    module, batch = build(**options), batch_of()
+    seen = {}
+    for layer, adapter in module.stream.joint_adapters.items():
+        adapter.register_forward_hook(
+            lambda m, args, out, layer=layer: seen.update({layer: (m, args[0], out)})
+        )
+    encoded = encode(module, batch, [[0, 1], [1, 1], [0, 0], [0, 1]])
+    assert len(seen) == module.stream.n_layers == len(encoded.selections)
+    for layer, (adapter, x, outputs) in seen.items():
+        pools = module.tasks[0].pools[int(layer)]
+        update = 2.0 * pools(x, encoded.selections[int(layer)])
+        for frozen, output, part in zip(adapter.frozen, outputs, update, strict=True):
+            torch.testing.assert_close(output - frozen(x), part, atol=1e-4, rtol=1e-4)
+            assert part.abs().mean() > 1e-2
+
+
+def test_a_layer_whose_pools_were_not_set_raises():
+    module = build()
+    data = {k: v for k, v in batch_of().items() if k != "present"}
+    with pytest.raises(RuntimeError, match=r"must be set by use\(\)"):
+        module.stream.run(module.stream.embed(**data))
+
+
+# Guidance -------------------------------------------------------------------------
+
+
+def test_a_missing_modality_is_routed_by_the_other():
+    module, batch = build(), batch_of()
+    source = [[0, 1], [1, 1], [0, 0], [0, 1]]
+    assert module._source(batch["present"]).tolist() == source
+    module.cross_modal_guide = False
+    assert module._source(batch["present"]).tolist() == [[0, 1]] * 4
+
+
+def test_guided_pools_select_by_the_query_of_the_other_modality():
+    module, batch = build(), batch_of()
+    data = {k: v for k, v in batch.items() if k != "present"}
+    tokens = module.stream.embed(**data)
+    image, text = tokens.mean("image"), tokens.mean("text")
+    first = encode(module, batch, [[0, 1], [1, 1], [0, 0], [0, 1]]).selections[0]
+    asked = torch.stack([image, text], dim=1)
+    asked[1], asked[2] = text[1], image[2]
+    expected = module.tasks[0].pools[0].route(asked)
+    assert torch.equal(first.down, expected.down)
+    assert torch.equal(first.up, expected.up)
+
+
+def test_padding_and_batch_mates_change_nothing():
+    module, batch = build(n_tasks=3), batch_of()
+    logits = module(**batch)
+    padded = dict(batch)
+    padded["input_ids"] = F.pad(batch["input_ids"], (0, 5))
+    padded["attention_mask"] = F.pad(batch["attention_mask"], (0, 5))
+    torch.testing.assert_close(module(**padded), logits, atol=1e-4, rtol=1e-4)
+    for i in range(4):
+        alone = module(**{k: v[i : i + 1] for k, v in batch.items()})
+        torch.testing.assert_close(alone, logits[i : i + 1], atol=1e-4, rtol=1e-4)
+
+
+# Penalties ------------------------------------------------------------------------
+
+
+def learn(module, batch, align=0.0, consistency=0.0):
+    module.lambda_align, module.lambda_consistency = align, consistency
+    module.learning = 0
+    logits, penalty = module.train()(**batch)
+    return logits, penalty
+
+
+def test_alignment_is_equation_9_over_complete_rows():
+    module, batch = build(), batch_of()
+    encoded = encode(module, batch, [[0, 1], [1, 1], [0, 0], [0, 1]])
+    image, text = encoded.queries[[0, 3]].unbind(dim=1)
+    expected = 0.5 * (1 - F.cosine_similarity(image, text, dim=-1)).mean()
+    torch.testing.assert_close(learn(module, batch, align=0.5)[1], expected)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_consistency_compares_complete_rows_with_both_proxies(multilabel):
+    module, batch = build(multilabel=multilabel), batch_of()
+    head = module.tasks[0].head
+    true = head(encode(module, batch, [[0, 1]] * 4).features)[[0, 3]]
+    terms = []
+    for modality in (0, 1):
+        proxy = encode(module, batch, [[modality, modality]] * 4).features[[0, 3]]
+        proxy = head(proxy)
+        if multilabel:
+            p, q = torch.sigmoid(true), torch.sigmoid(proxy)
+            kl = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+        else:
+            p, q = true.softmax(1), proxy.softmax(1)
+            kl = (p * (p / q).log()).sum(dim=1)
+        terms.append(kl.mean())
+    logits, penalty = learn(module, batch, consistency=0.5)
+    expected = 0.5 * torch.stack(terms).mean()
+    assert expected > 1e-4
+    torch.testing.assert_close(penalty, expected, atol=1e-6, rtol=1e-2)
+    assert logits.shape == (4, 2)
+
+
+def test_the_true_prediction_is_held_constant():
+    module, batch = build(), batch_of([[True, True]])
+    head = module.tasks[0].head
+    penalty = learn(module, batch, consistency=1.0)[1]
+    (grad,) = torch.autograd.grad(penalty, head.weight)
+    true = head(encode(module, batch, [[0, 1]]).features).detach().softmax(1)
+    proxies = [head(encode(module, batch, [[m, m]]).features) for m in (0, 1)]
+    terms = [-(true * proxy.log_softmax(1)).sum() for proxy in proxies]
+    (expected,) = torch.autograd.grad(sum(terms) / 2, head.weight)
+    torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-3)
+
+
+def test_no_complete_row_no_penalty():
+    batch = batch_of([[True, False], [False, True]])
+    assert learn(build(), batch, align=1.0, consistency=1.0)[1] == 0
+
+
+# Tasks ----------------------------------------------------------------------------
+
+
+def test_earlier_tasks_do_not_change_by_a_bit():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier, lr=1e-2, weight_decay=0.5).partial_fit(X, y)
+    before = {k: v.clone() for k, v in clf.net_.module_.tasks[0].state_dict().items()}
+    first = clf.net_.module_
+    clf.partial_fit(X_2, y_2)
+    after = clf.net_.module_.tasks[0].state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert clf.net_.module_ is not first
+    trained = {id(p) for _, p in clf.net_.get_all_learnable_params()}
+    assert trained == {id(p) for p in clf.net_.module_.tasks[1].parameters()}
+    kept = {id(p) for g in clf.net_.optimizer_.param_groups for p in g["params"]}
+    assert kept == trained
+
+
+def test_every_parameter_of_a_later_task_moves():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier, lr=1e-2, weight_decay=0.0, max_epochs=3)
+    clf.partial_fit(X, y)
+    build_module, before = clf._build_module, {}
+
+    def remember(backbone, n_outputs):
+        module = build_module(backbone, n_outputs)
+        named = module.tasks[1].named_parameters()
+        before.update({k: p.detach().clone() for k, p in named})
+        return module
+
+    clf._build_module = remember
+    clf.partial_fit(X_2, y_2)
+    moved = {
+        name: not torch.equal(before[name], p)
+        for name, p in clf.net_.module_.tasks[1].named_parameters()
+    }
+    assert len(moved) == 4 * 5 + 2
+    assert all(moved.values())
+
+
+def test_classes_grow_and_are_sorted(learned):
+    labels = [np.unique(y) for _, y in tasks_of()]
+    assert [list(c) for c in learned.task_classes_] == [list(c) for c in labels]
+    np.testing.assert_array_equal(learned.classes_, np.unique(labels))
+    X = pd.concat([X for X, _ in tasks_of()], ignore_index=True)
+    proba = learned.predict_proba(X)
+    assert proba.shape == (len(X), 6)
+    found = learned.predict_task(X)
+    assert set(found) <= {0, 1, 2}
+    place = {c: t for t, classes in enumerate(labels) for c in classes}
+    assert [place[c] for c in learned.predict(X)] == found.tolist()
+    owners = np.array([place[c] for c in learned.classes_])
+    assert (proba[owners[None] != found[:, None]] == 0).all()
+
+
+def test_all_in_one_fit_is_the_same_as_stage_by_stage(learned):
+    tables = tasks_of()
+    X = pd.concat([X for X, _ in tables], ignore_index=True)
+    y = np.concatenate([y for _, y in tables])
+    tasks = np.repeat(["a", "b", "c"], [len(y) for _, y in tables])
+    clf = small(DeLoClassifier, lr=1e-2).fit(X, y, tasks=tasks)
+    np.testing.assert_array_equal(clf.predict_proba(X), learned.predict_proba(X))
+
+
+def test_fit_forgets_earlier_tasks():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier).fit(X, y).fit(X_2, y_2)
+    np.testing.assert_array_equal(clf.classes_, np.unique(y_2))
+    assert len(clf.task_classes_) == 1
+
+
+def test_known_labels_go_on_with_their_task():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier, lr=1e-2).partial_fit(X, y).partial_fit(X_2, y_2)
+    before = [
+        {k: v.clone() for k, v in task.state_dict().items()}
+        for task in clf.net_.module_.tasks
+    ]
+    one = y == y[0]  # a single class is enough to go on
+    clf.partial_fit(X[one], y[one])
+    same = [
+        all(torch.equal(old[k], v) for k, v in task.state_dict().items())
+        for old, task in zip(before, clf.net_.module_.tasks, strict=True)
+    ]
+    assert same == [False, True]
+    assert len(clf.classes_) == 4
+    seen = np.concatenate([y, y_2, y[one]])
+    np.testing.assert_allclose(
+        clf.class_prior_, np.unique(seen, return_counts=True)[1] / len(seen)
+    )
+
+
+def test_labels_of_several_tasks_are_refused(learned):
+    (X, y), (_, y_2), _ = tasks_of()
+    clf = pickle.loads(pickle.dumps(learned))
+    labels = y.copy().astype(object)
+    labels[:3] = "new"
+    with pytest.raises(ValueError, match=r"all new, or all of one.*new \['new'\] and"):
+        clf.partial_fit(X, labels)
+    with pytest.raises(ValueError, match=r"must belong to one task.*\[0, 1\]"):
+        clf.partial_fit(X, np.r_[y[:8], y_2[:8]])
+    with pytest.raises(ValueError, match="of the kind of the first call"):
+        clf.partial_fit(X, np.arange(len(X)) % 2)
+    with pytest.raises(ValueError, match="feature names"):
+        clf.partial_fit(X.rename(columns={"text": "words"}), y)
+    assert len(clf.task_classes_) == 3
+
+
+def test_announced_classes_belong_to_the_task():
+    (X, y), _, _ = tasks_of()
+    clf = small(DeLoClassifier).partial_fit(X, y, classes=[*np.unique(y), "later"])
+    assert "later" in clf.classes_
+    assert clf.class_prior_[list(clf.classes_).index("later")] == 0
+    clf.partial_fit(X, np.where(y == y[0], "later", y))
+    assert len(clf.task_classes_) == 1
+
+
+def test_rows_without_any_modality_get_the_prior_of_all_rows():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier).partial_fit(X, y).partial_fit(X_2[:8], y_2[:8])
+    empty = X[:2].copy()
+    empty[:] = None
+    with pytest.warns(UserWarning, match="neither image nor text"):
+        proba = clf.predict_proba(empty)
+    counts = np.unique(np.r_[y, y_2[:8]], return_counts=True)[1]
+    np.testing.assert_allclose(proba, np.tile(counts / 24, (2, 1)))
+    with pytest.warns(UserWarning, match="neither image nor text"):
+        assert clf.predict_task(empty).tolist() == [-1, -1]
+
+
+def test_indicators_bring_new_columns():
+    (X, _), (X_2, _), _ = tasks_of()
+    rng = np.random.default_rng(0)
+    Y = pd.DataFrame(rng.integers(0, 2, (len(X), 2)), columns=["war", "drama"])
+    late = pd.DataFrame(rng.integers(0, 2, (len(X_2), 1)), columns=["comedy"])
+    clf = small(DeLoClassifier).partial_fit(X, Y).partial_fit(X_2, late)
+    assert list(clf.classes_) == ["war", "drama", "comedy"]
+    proba = clf.predict_proba(X)
+    assert ((proba > 0) & (proba < 1)).all()
+    assert clf.predict(X).shape == (len(X), 3)
+    clf.partial_fit(X, Y[["drama", "war"]])
+    assert len(clf.task_classes_) == 2
+    with pytest.raises(ValueError, match="must have all of its columns"):
+        clf.partial_fit(X, Y[["drama"]])
+    n = len(X) + len(X_2) + len(X)
+    expected = [
+        2 * Y["war"].sum() / n,
+        2 * Y["drama"].sum() / n,
+        late["comedy"].sum() / n,
+    ]
+    np.testing.assert_allclose(clf.class_prior_, expected)
+
+
+def test_indicators_in_one_fit_are_split_by_task():
+    (X, _), (X_2, _), _ = tasks_of(n=8)
+    both = pd.concat([X, X_2], ignore_index=True)
+    Y = pd.DataFrame(0, index=range(16), columns=["a", "b", "c"])
+    Y.iloc[:8:2, 0], Y.iloc[1:8:2, 1], Y.iloc[8::2, 2], Y.iloc[9, 0] = 1, 1, 1, 1
+    clf = small(DeLoClassifier).fit(both, Y, tasks=[0] * 8 + [1] * 8)
+    assert [list(c) for c in clf.task_classes_] == [["a", "b"], ["c"]]
+
+
+# Inference ------------------------------------------------------------------------
+
+
+def test_a_told_task_is_taken(learned):
+    X = pd.concat([X for X, _ in tasks_of(n=8)], ignore_index=True)
+    tasks = np.repeat([0, 1, 2], 8)
+    clf = pickle.loads(pickle.dumps(learned)).set_params(task_inference="oracle")
+    place = {c: t for t, cs in enumerate(clf.task_classes_) for c in cs}
+    shuffled = np.random.default_rng(0).permutation(len(X))
+    predicted = clf.predict(X.iloc[shuffled], tasks=tasks[shuffled])
+    assert [place[c] for c in predicted] == tasks[shuffled].tolist()
+    assert 0 <= clf.score(X, predicted, tasks=tasks) <= 1
+    assert clf.transform(X, tasks=tasks).shape == (len(X), 128)
+    with pytest.raises(ValueError, match="tasks must be given with task_inference"):
+        clf.predict(X)
+    with pytest.raises(ValueError, match=r"tasks must be in \[0, 2\], got \[3\]"):
+        clf.predict(X, tasks=[3] * len(X))
+    with pytest.raises(ValueError, match="and only then"):
+        learned.predict(X, tasks=tasks)
+
+
+def test_tasks_are_routed_as_metadata():
+    tables = tasks_of(2)
+    X = pd.concat([X for X, _ in tables], ignore_index=True)
+    y = np.concatenate([y for _, y in tables])
+    tasks = np.repeat([0, 1], [len(y) for _, y in tables])
+    with sklearn.config_context(enable_metadata_routing=True):
+        clf = small(DeLoClassifier).set_fit_request(tasks=True)
+        clf.set_score_request(tasks=False)
+        search = GridSearchCV(clf, {"rank": [1]}, cv=2).fit(X, y, tasks=tasks)
+    assert len(search.best_estimator_.task_classes_) == 2
+
+
+def test_factor_usage_counts_selections(learned):
+    X = pd.concat([X for X, _ in tasks_of(n=6)], ignore_index=True)
+    usage = learned.factor_usage(X)
+    assert usage.index.names == ["task", "factor"]
+    assert list(usage.columns) == [
+        (m, s) for m in ("image", "text") for s in ("a", "b")
+    ]
+    assert usage.shape == (3 * 6, 4)
+    sums = usage.groupby("task").sum(min_count=1)
+    found = np.unique(learned.predict_task(X))
+    np.testing.assert_allclose(sums.loc[found], 4)  # the rank
+    assert usage.min().min() >= 0
+    assert usage.max().max() <= 1
+
+
+def test_static_adapters_have_no_usage():
+    X, y = frame_with_holes(12)
+    clf = small(DeLoClassifier, static=True).fit(X, y)
+    with pytest.raises(ValueError, match="no factors"):
+        clf.factor_usage(X)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"static": True},
+        {"single_pool": True},
+        {"cross_modal_guide": False},
+        {"router_gradient": "score"},
+        {"factor_rank": 2, "center_keys": True},
+        {"early_stopping": True, "validation_fraction": 0.3},
+    ],
+    ids=str,
+)
+def test_variants_train_and_pickle(option):
+    clf = small(DeLoClassifier, **option)
+    for X, y in tasks_of(2, n=12):
+        clf.partial_fit(X, y)
+    copy = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(copy.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"rank": 7}, r"rank must be in \[1, pool_size=6\], got 7"),
+        ({"router_gradient": "soft"}, "router_gradient must be one of"),
+        ({"task_inference": "told"}, "task_inference must be one of"),
+        ({"key_momentum": 1.0}, "key_momentum must be below 1"),
+    ],
+)
+def test_bad_parameters(params, message):
+    X, y = frame_with_holes(8)
+    with pytest.raises(ValueError, match=message):
+        small(DeLoClassifier, **params).fit(X, y)
+
+
+def test_loss_falls():
+    X, y = frame_with_holes(48)
+    history = small(DeLoClassifier, max_epochs=8, lr=5e-3).fit(X, y).history_
+    assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
+
+
+def test_a_pickle_learns_on_in_another_process(learned, tmp_path):
+    tables = tasks_of(4)
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps((learned, tables[3])))
+    code = (
+        "import sys, pickle, numpy, torch; torch.set_num_threads(1);"
+        "clf, (X, y) = pickle.load(open(sys.argv[1], 'rb'));"
+        "clf.partial_fit(X, y);"
+        "pickle.dump((clf, clf.predict_proba(X)), open(sys.argv[2], 'wb'))"
+    )
+    paths = [str(tmp_path / "model.pkl"), str(tmp_path / "more.pkl")]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True)
+    clf, proba = pickle.loads((tmp_path / "more.pkl").read_bytes())
+    assert len(clf.task_classes_) == 4
+    here = pickle.loads(pickle.dumps(learned)).partial_fit(*tables[3])
+    np.testing.assert_allclose(here.predict_proba(tables[3][0]), proba, atol=1e-6)
+    for old, new in zip(
+        learned.net_.module_.tasks, clf.net_.module_.tasks, strict=False
+    ):
+        own, kept = old.state_dict(), new.state_dict()
+        assert all(torch.equal(own[name], kept[name]) for name in own)
+
+
+# Size -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("factor_rank", "count"), [(1, 7_080_192), (4, 12_388_608)])
+def test_full_size_counts(full_size, factor_rank, count):
+    clf = DeLoClassifier(full_size, factor_rank=factor_rank)
+    clf.task_classes_, clf.classes_ = [np.arange(10)], np.arange(10)
+    clf._task, clf._multilabel = 0, False
+    module = clf._build_module(load_backbone(full_size), 10)
+    pools = module.tasks[0].pools
+    assert sum(p.numel() for p in pools.parameters()) == count
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    assert trained == count + 769 * 10
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory):
+    """ViLT-B/32 with random weights, saved as a local folder."""
+    from transformers import ViltConfig, ViltModel
+
+    folder = tmp_path_factory.mktemp("vilt")
+    ViltModel(ViltConfig()).save_pretrained(folder)
+    load_backbone("robustmm/tiny-vilt").tokenizer.save_pretrained(folder)
+    return str(folder)
