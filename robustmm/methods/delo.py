@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from torch import Tensor, nn
@@ -551,7 +552,9 @@ class DeLoClassifier(MultimodalClassifier):
         """Drop the columns of indicators that are not new or have no positive."""
         if np.ndim(y) != 2:
             return y
-        table = y if isinstance(y, pd.DataFrame) else pd.DataFrame(np.asarray(y))
+        table = y
+        if not isinstance(y, pd.DataFrame):
+            table = pd.DataFrame(y.toarray() if sparse.issparse(y) else np.asarray(y))
         if table.shape[1] == 1 and not getattr(self, "_multilabel", False):
             return y
         return table.loc[:, table.any(axis=0) & ~table.columns.isin(self._known())]

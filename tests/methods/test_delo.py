@@ -10,6 +10,7 @@ import pytest
 import sklearn
 import torch
 from contract import frame_with_holes, small
+from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
@@ -367,8 +368,11 @@ def test_indicators_in_one_fit_are_split_by_task():
     both = pd.concat([X, X_2], ignore_index=True)
     Y = pd.DataFrame(0, index=range(16), columns=["a", "b", "c"])
     Y.iloc[:8:2, 0], Y.iloc[1:8:2, 1], Y.iloc[8::2, 2], Y.iloc[9, 0] = 1, 1, 1, 1
-    clf = small(DeLoClassifier).fit(both, Y, tasks=[0] * 8 + [1] * 8)
+    tasks = [0] * 8 + [1] * 8
+    clf = small(DeLoClassifier).fit(both, Y, tasks=tasks)
     assert [list(c) for c in clf.task_classes_] == [["a", "b"], ["c"]]
+    clf.fit(both, sparse.csr_matrix(Y.to_numpy()), tasks=tasks)
+    assert [list(c) for c in clf.task_classes_] == [[0, 1], [2]]
 
 
 # Inference ------------------------------------------------------------------------
