@@ -23,7 +23,7 @@ from robustmm import (
 )
 from robustmm.datasets import make_scenes
 
-parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[3])
+parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
 parser.add_argument("--train", type=int, default=1200, help="training rows")
 parser.add_argument("--test", type=int, default=1000, help="test rows")
 parser.add_argument("--rate", type=float, default=0.7, help="part of rows affected")
