@@ -418,6 +418,11 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """Return where a method may keep the states of frozen layers, if anywhere."""
         return open_cache(self.cache, STATES)
 
+    def _blank_batch(self, backbone: Backbone) -> dict[str, torch.Tensor]:
+        """Return the batch of one row without any modality: white image, empty text."""
+        data = self._dataset(backbone, Rows([None], [None], [0]))
+        return self._collate(backbone)([data[0]])[0]
+
     def _collate(self, backbone: Backbone) -> Collate:
         config, tokenizer = backbone.image_config, backbone.tokenizer
         transform = ImageTransform.from_config(config) if config is not None else None

@@ -56,22 +56,22 @@ class CMPTModule(nn.Module):
         adapter: str,
         lambda_align: float,
         modality_dropout: float,
-        use_proxy: bool,
+        proxies: dict[str, Tensor] | None,
         detach_target: bool,
         align_reduction: str,
         adapt_text_ffn: bool,
     ):
         super().__init__()
         self.backbone = backbone
-        self.lambda_align = lambda_align if use_proxy else 0.0
+        self.lambda_align = lambda_align
         self.modality_dropout = modality_dropout
         self.detach_target = detach_target
         self.align_scale = 0.5 if align_reduction == "mean" else 1.0
         width = backbone["image"].width
         self.proxies = None
-        if use_proxy:
+        if proxies is not None:
             self.proxies = nn.ParameterDict(
-                {m: nn.Parameter(0.02 * torch.randn(1, width)) for m in MODALITIES}
+                {m: nn.Parameter(value) for m, value in proxies.items()}
             )
         adapt = _adapter_factory(adapter, rank, alpha, dropout)
         for modality in MODALITIES:
@@ -171,6 +171,33 @@ def _adapter_factory(
     return adapt
 
 
+def initial_proxies(
+    backbone: Backbone, batch: dict[str, Tensor] | None
+) -> dict[str, Tensor]:
+    """Return a proxy token (1, d) per modality to start from.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    batch : dict or None
+        One row, from which the class token of each stream is taken as it enters the
+        encoder; None draws from a normal distribution of standard deviation 0.02.
+    """
+    proxies = {}
+    for modality in MODALITIES:
+        stream = backbone[modality]
+        if batch is None:
+            proxies[modality] = 0.02 * torch.randn(1, stream.width)
+            continue
+        device = next(stream.parameters()).device
+        with torch.no_grad():
+            tokens = stream.embed(**{k: v.to(device) for k, v in batch.items()})
+        rows = tokens.values[0]  # (T, d)
+        place = tokens.anchor
+        proxies[modality] = rows.mean(0, keepdim=True) if place is None else rows[place]
+    return proxies
+
+
 class CMPTClassifier(MultimodalClassifier):
     """Cross-modal proxy tokens: each encoder learns to stand in for the other [1]_.
 
@@ -201,6 +228,10 @@ class CMPTClassifier(MultimodalClassifier):
         paper's case for it, and 0 otherwise.
     use_proxy : bool
         False leaves the proxies out: a missing modality then adds nothing.
+    proxy_init : {"class_token", "normal"}
+        What the proxies start from, of which the paper says nothing: the class token,
+        so that a missing modality first counts the other one twice, or small noise.
+        On few rows the former is far ahead, because noise has to be unlearned first.
     detach_target : bool
         Whether the class tokens are constants in the alignment loss.
     adapt_text_ffn : bool
@@ -286,6 +317,7 @@ class CMPTClassifier(MultimodalClassifier):
         align_reduction="sum",
         modality_dropout="auto",
         use_proxy=True,
+        proxy_init="class_token",
         detach_target=False,
         adapt_text_ffn=False,
         image_column="image",
@@ -343,6 +375,7 @@ class CMPTClassifier(MultimodalClassifier):
         self.align_reduction = align_reduction
         self.modality_dropout = modality_dropout
         self.use_proxy = use_proxy
+        self.proxy_init = proxy_init
         self.detach_target = detach_target
         self.adapt_text_ffn = adapt_text_ffn
 
@@ -353,6 +386,7 @@ class CMPTClassifier(MultimodalClassifier):
         check_number("dropout", self.dropout, Real, 0, 1)
         check_number("lambda_align", self.lambda_align, Real, 0)
         check_choice("adapter", self.adapter, ADAPTERS)
+        check_choice("proxy_init", self.proxy_init, ("class_token", "normal"))
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
         if self.modality_dropout != "auto":
             check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
@@ -385,8 +419,16 @@ class CMPTClassifier(MultimodalClassifier):
             adapter=self.adapter,
             lambda_align=self.lambda_align,
             modality_dropout=automatic if dropped == "auto" else dropped,
-            use_proxy=self.use_proxy,
+            proxies=self._initial_proxies(backbone),
             detach_target=self.detach_target,
             align_reduction=self.align_reduction,
             adapt_text_ffn=self.adapt_text_ffn,
+        )
+
+    def _initial_proxies(self, backbone: Backbone) -> dict[str, Tensor] | None:
+        if not self.use_proxy:
+            return None
+        from_token = self.proxy_init == "class_token"
+        return initial_proxies(
+            backbone, self._blank_batch(backbone) if from_token else None
         )

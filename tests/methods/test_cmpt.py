@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from robustmm import CMPTClassifier, load_backbone
 from robustmm.backbones import Backbone
-from robustmm.methods.cmpt import CMPTModule
+from robustmm.methods.cmpt import CMPTModule, initial_proxies
 
 DEFAULTS = {
     "rank": 1,
@@ -20,7 +20,6 @@ DEFAULTS = {
     "adapter": "lora",
     "lambda_align": 0.2,
     "modality_dropout": 0.0,
-    "use_proxy": True,
     "detach_target": False,
     "align_reduction": "sum",
     "adapt_text_ffn": False,
@@ -32,6 +31,7 @@ def build(n_outputs=3, **options):
         image=load_backbone("robustmm/tiny-clip", streams=("image",)),
         text=load_backbone("robustmm/tiny-bert", streams=("text",)),
     )
+    options.setdefault("proxies", initial_proxies(backbone, None))
     return CMPTModule(backbone, n_outputs, **DEFAULTS | options)
 
 
@@ -177,6 +177,7 @@ def test_adapters_start_as_the_frozen_encoders(adapter):
         {"adapter": "vera"},
         {"adapter": "dora"},
         {"use_proxy": False},
+        {"proxy_init": "normal"},
         {"adapt_text_ffn": True},
         {"detach_target": True},
     ],
@@ -188,6 +189,18 @@ def test_ablations_train_and_pickle(option):
     assert np.isfinite(fitted.history_["train_loss"]).all()
     copy = pickle.loads(pickle.dumps(fitted))
     np.testing.assert_allclose(copy.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_proxies_start_as_the_class_tokens():
+    fitted = small(CMPTClassifier, lr=1e-12).fit(*frame_with_holes())
+    module = fitted.net_.module_
+    # With adapters that do nothing, the proxy then is the class token once more.
+    batch = fitted._blank_batch(module.backbone)
+    present = torch.ones(1, 2, dtype=torch.bool)
+    data = {k: v for k, v in batch.items() if k in ("pixel_values", "input_ids")}
+    data["attention_mask"] = batch["attention_mask"]
+    classes, proxies = module.eval()._encode(present, data)
+    torch.testing.assert_close(proxies, classes, atol=1e-4, rtol=0)
 
 
 def test_automatic_modality_dropout_follows_the_data():
