@@ -10,6 +10,8 @@ from .evaluation import continual_matrix as continual_matrix
 from .evaluation import forgetting as forgetting
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
+from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
+from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier

@@ -2,6 +2,11 @@
 
 from .backbone import Backbone as Backbone
 from .base import Stream as Stream
+from .features import POOLINGS as POOLINGS
+from .features import FrozenFeatures as FrozenFeatures
+from .features import encode_streams as encode_streams
+from .features import projected as projected
+from .features import projected_width as projected_width
 from .loading import clear_backbone_cache as clear_backbone_cache
 from .loading import load_backbone as load_backbone
 from .prefix import FrozenPrefix as FrozenPrefix

@@ -30,6 +30,25 @@ class FrozenModule(nn.Module):
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""
         return any(tensor is shared for shared in self._shared)
 
+    def thaw(self, choose: Callable[[str], bool]) -> None:
+        """Put trainable copies in the place of some frozen parameters.
+
+        Parameters
+        ----------
+        choose : callable (name) -> bool
+            Tells from its dotted name whether a parameter is to be trained. Adapters
+            are left alone.
+        """
+        own = {}
+        for name, parameter in list(self.named_parameters()):
+            if self.is_shared(parameter) and choose(name):
+                own[id(parameter)] = nn.Parameter(parameter.detach().clone())
+        for module in self.modules():
+            for name, parameter in module._parameters.items():
+                if id(parameter) in own:
+                    module._parameters[name] = own[id(parameter)]
+        self._shared = [p for p in self._shared if id(p) not in own]
+
     def train(self, mode: bool = True) -> FrozenModule:
         """Set the mode of the adapters; the frozen modules stay in evaluation mode."""
         super().train(False)

@@ -1,0 +1,188 @@
+"""What a frozen model makes of a row, as one vector, computed once per content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+from .backbone import Backbone
+from .base import Stream
+from .prefix import Store, text_keys
+
+COLUMNS = {"image": 0, "text": 1}
+POOLINGS = ("token", "mean", "both")
+
+
+class FrozenFeatures:
+    r"""Map a batch to one vector per row, with frozen encoders.
+
+    A joint encoder reads both cells of a row, the dummy in the place of a missing one.
+    Of two encoders, each reads its own cell; where that is missing it is not run, and
+    its part of the vector is zero. The last two entries say whether image and text are
+    there.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    pooling : {"token", "mean", "both"}
+        The pooled token, projected where the checkpoint has a projection; or the mean
+        of what the last layer returns, over words and over patches, zero for a missing
+        modality; or both, side by side.
+    store : Store or None
+        Where vectors are kept, so that folds and candidates of a search share them.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> encode = FrozenFeatures(load_backbone("robustmm/tiny-bert"))
+    >>> ids = torch.tensor([[2, 3]])
+    >>> batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    >>> encode(torch.tensor([[False, True]]), batch).shape
+    torch.Size([1, 130])
+    """
+
+    def __init__(
+        self, backbone: Backbone, pooling: str = "token", store: Store | None = None
+    ):
+        self.backbone = backbone
+        self.pooling = pooling
+        self.store = store
+
+    @property
+    def width(self) -> int:
+        """Entries of a vector."""
+        streams = self.backbone.streams.values()
+        return sum(self._stream_width(stream) for stream in streams) + len(COLUMNS)
+
+    def __call__(
+        self, present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None = None
+    ) -> Tensor:
+        """Return the vectors of a batch, (B, width).
+
+        Parameters
+        ----------
+        present : Tensor of shape (B, 2), bool
+            Whether image and text are there.
+        batch : dict of Tensor
+            Inputs of the encoders.
+        image_key : Tensor of shape (B, 20), uint8, optional
+            Names the image of each row; without it the store is not used.
+        """
+        if self.store is None or (image_key is None and "pixel_values" in batch):
+            return self._encode(present, batch)
+        names = self._names(present, batch, image_key)
+        known = [self.store.get(name) for name in names]
+        lacking = [row for row, vector in enumerate(known) if vector is None]
+        if lacking:
+            rows = torch.tensor(lacking, device=present.device)
+            picked = {name: value[rows] for name, value in batch.items()}
+            fresh = self._encode(present[rows], picked).cpu()
+            for row, vector in zip(lacking, fresh.numpy(), strict=True):
+                known[row] = vector
+                self.store.put(names[row], vector.copy())
+        vectors = [torch.tensor(vector) for vector in known]
+        return torch.stack(vectors).to(present.device)
+
+    @torch.no_grad()
+    def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        parts = encode_streams(self.backbone, present, batch, self._vector)
+        return torch.cat([*parts, present.float()], dim=1)
+
+    def _vector(self, stream: Stream, present: Tensor, batch: dict) -> Tensor:
+        """What one encoder makes of its rows, (B, d), (B, 2d), ..."""
+        parts = []
+        keep = stream.segments if self.pooling != "token" else ()
+        tokens = stream.run(stream.embed(**batch), keep=keep)
+        if self.pooling != "mean":
+            parts.append(projected(stream, stream.pool(tokens)))
+        if keep:
+            normed = tokens.replace(stream.norm(tokens.values))
+            for name in stream.segments:
+                there = present[:, COLUMNS[name], None]
+                parts.append(normed.mean(name) * there)
+        return torch.cat(parts, dim=1).float()
+
+    def _stream_width(self, stream: Stream) -> int:
+        width = 0
+        if self.pooling != "mean":
+            width += projected_width(stream)
+        if self.pooling != "token":
+            width += len(stream.segments) * stream.width
+        return width
+
+    def _names(self, present, batch, image_key) -> list[bytes]:
+        """Name what each vector depends on: encoders, settings and content."""
+        kind = present.device.type
+        number = torch.float32
+        if torch.is_autocast_enabled(kind):
+            number = torch.get_autocast_dtype(kind)
+        backbone = self.backbone
+        # A dummy image depends on the settings, too.
+        settings = [self.pooling, backbone.max_text_length, backbone.image_config]
+        about = json.dumps([backbone.fingerprint, *settings, kind, str(number)])
+        nothing: Sequence[bytes] = [b""] * len(present)
+        texts = images = nothing
+        if "input_ids" in batch:
+            texts = text_keys(batch["input_ids"], batch["attention_mask"])
+        if image_key is not None:
+            images = [key.tobytes() for key in image_key.cpu().numpy()]
+        names = []
+        rows = zip(present.cpu().numpy(), images, texts, strict=True)
+        for there, image, text in rows:
+            digest = blake2b(about.encode(), digest_size=20)
+            digest.update(there.tobytes())
+            digest.update(image if there[0] else b"")
+            digest.update(text if there[1] else b"")
+            names.append(digest.digest())
+        return names
+
+
+def encode_streams(
+    backbone: Backbone, present: Tensor, batch: dict[str, Tensor], encode
+) -> list[Tensor]:
+    """Run every encoder on the rows that it has something to read of.
+
+    Parameters
+    ----------
+    encode : callable (stream, present, batch) -> (b, w)
+        Gets the rows of its batch.
+
+    Returns
+    -------
+    list of Tensor
+        (B, w) for each stream, zeros in the rows it was not run on.
+    """
+    parts = []
+    for modality, stream in backbone.streams.items():
+        if modality not in COLUMNS:  # a joint encoder reads dummies too
+            parts.append(encode(stream, present, batch))
+            continue
+        rows = present[:, COLUMNS[modality]].nonzero()[:, 0]
+        if len(rows) == 0:
+            # One row, for the width and the type; it counts for nothing.
+            rows = rows.new_zeros(1)
+            vectors = encode(stream, *_pick(present, batch, rows)) * 0.0
+        else:
+            vectors = encode(stream, *_pick(present, batch, rows))
+        empty = vectors.new_zeros(len(present), vectors.shape[1])
+        parts.append(empty.index_copy(0, rows, vectors))
+    return parts
+
+
+def projected(stream: Stream, pooled: Tensor) -> Tensor:
+    """Apply the checkpoint's projection, where it has one, to rows (B, d)."""
+    return pooled if stream.projection is None else stream.projection(pooled)
+
+
+def projected_width(stream: Stream) -> int:
+    """Return the width of what :func:`projected` returns."""
+    projection = stream.projection
+    return stream.width if projection is None else projection.out_features
+
+
+def _pick(present: Tensor, batch: dict, rows: Tensor) -> tuple[Tensor, dict]:
+    return present[rows], {name: value[rows] for name, value in batch.items()}

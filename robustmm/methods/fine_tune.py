@@ -1,0 +1,393 @@
+"""Fine-tuning: the head, the biases, low-rank updates, or everything.
+
+The plain alternatives that the papers compare with. Unlike :class:`CMPTClassifier` and
+the prompt methods, nothing in the model knows about missing modalities, but for
+``modality_dropout``: a missing cell is a dummy (ViLT) or a zero vector (two encoders).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+
+from .._checks import check_choice, check_number
+from ..adapters import DoRALinear, LoRALinear, TwoLayerHead, trained_pooler
+from ..backbones import (
+    Backbone,
+    FrozenFeatures,
+    Stream,
+    encode_streams,
+    load_backbone,
+    projected,
+    projected_width,
+)
+from ..base import MultimodalClassifier
+
+TUNES = ("head", "bitfit", "lora", "dora", "full")
+PROJECTIONS = ("query", "key", "value", "out", "up", "down")
+# Parts of a checkpoint that no output depends on: the frozen pooler, of which a copy
+# is trained, and what marks patches that are masked in pretraining.
+UNUSED = ("pooler.", "mask_token")
+
+
+class FineTuneModule(nn.Module):
+    """Encoders of which some parameters are trained, and a head of two layers.
+
+    The features of a joint encoder are its pooled token behind a trained copy of the
+    checkpoint's pooler; those of an image and a text encoder, which are not run for a
+    missing cell, stand side by side, with what is present in two more entries.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    n_outputs : int
+    tune : {"head", "bitfit", "lora", "dora", "full"}
+    adapt : callable (frozen) -> adapter
+        Makes the low-rank adapter of a linear.
+    projections : sequence of str
+        Which linears of every layer get one.
+    modality_dropout : float
+        See :class:`FineTuneClassifier`.
+    blank : dict of Tensor
+        The batch of one row without any modality.
+    store : Store or None
+        Where features of frozen encoders are kept.
+
+    Notes
+    -----
+    Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
+    ``attention_mask`` (B, T); features (B, d); logits (B, C).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_outputs: int,
+        *,
+        tune: str,
+        adapt: Callable[[nn.Linear], nn.Module],
+        projections: tuple[str, ...],
+        modality_dropout: float,
+        blank: dict[str, Tensor],
+        store=None,
+    ):
+        super().__init__()
+        self.backbone = backbone
+        self.modality_dropout = modality_dropout
+        self.blank = blank
+        self.frozen = FrozenFeatures(backbone, store=store) if tune == "head" else None
+        for stream in backbone.streams.values():
+            _release(stream, tune, adapt, projections)
+        if "joint" in backbone:
+            width = backbone["joint"].width
+            self.pooler = trained_pooler(backbone["joint"].pooler, width)
+        else:
+            width = 2 + sum(map(projected_width, backbone.streams.values()))
+            self.pooler = nn.Identity()
+        self.head = TwoLayerHead(width, n_outputs)
+
+    def forward(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return logits."""
+        if self.training and self.modality_dropout:
+            present, batch = self._drop(present, batch)
+        return self.head(self.features(present, **batch))
+
+    def features(
+        self, present: Tensor, image_key: Tensor | None = None, **batch: Tensor
+    ) -> Tensor:
+        """Return the pooled or joined features, (B, d)."""
+        joint = "joint" in self.backbone
+        if self.frozen is not None:
+            encoded = self.frozen(present, batch, image_key)
+            return self.pooler(encoded[:, :-2] if joint else encoded)
+        parts = encode_streams(self.backbone, present, batch, _pooled)
+        if not joint:
+            parts.append(present.to(parts[0].dtype))
+        return self.pooler(torch.cat(parts, dim=1))
+
+    def _drop(self, present: Tensor, batch: dict) -> tuple[Tensor, dict]:
+        """Hide one modality of complete rows at random; never a row's only one."""
+        draw = torch.rand(len(present), device=present.device)
+        complete = present.all(dim=1)
+        hidden = torch.stack(
+            [
+                complete & (draw < self.modality_dropout / 2),
+                complete
+                & (draw >= self.modality_dropout / 2)
+                & (draw < self.modality_dropout),
+            ],
+            dim=1,
+        )
+        return present & ~hidden, blanked(batch, hidden, self.blank)
+
+
+class FineTuneClassifier(MultimodalClassifier):
+    """Train the head, the biases, low-rank updates or all weights of the encoders.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of any supported checkpoint: ViLT, CLIP,
+        or a single image or text encoder, whose classifier ignores the other column.
+    text_backbone : str or path-like, optional
+        Takes the place of the text encoder of ``backbone``.
+    tune : {"head", "bitfit", "lora", "dora", "full"}
+        What is trained beside the head (and ViLT's pooler): nothing; all biases of the
+        encoders [1]_; low-rank updates of some linears [2]_, or with a trained
+        magnitude per column [3]_; or every weight.
+    rank : int
+        Rank of the low-rank updates.
+    alpha : float
+        Their scale is ``alpha / rank``.
+    dropout : float
+        Dropout of their inputs.
+    projections : sequence of {"query", "key", "value", "out", "up", "down"}
+        Linears of every layer that get one.
+    modality_dropout : float
+        Probability, in [0, 1], that a complete training row loses one of its
+        modalities, either with the same chance, drawn anew in every epoch.
+    backbone_lr : float
+        Learning rate of the encoders' own weights for ``tune="full"``, which ``lr``
+        would ruin.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens; None means what the checkpoint was trained with.
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    max_epochs, batch_size : int
+        Passes over the training rows; rows per optimiser step.
+    lr, weight_decay : float
+        AdamW's learning rate of what is not the encoders' own weights, and weight
+        decay, which biases are spared.
+    lr_schedule : str
+        See :class:`MultimodalClassifier`.
+    warmup : float
+        Part of the steps that is warm-up.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    early_stopping : bool
+        Keep the best epoch on held-out rows.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Patience of early stopping, in epochs.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None} or path-like
+        Whether decoded images, and for ``tune="head"`` the features, are kept, in
+        memory or in an existing folder.
+    random_state : int, RandomState instance or None
+        Seed.
+    verbose : int
+        1 shows progress bars.
+    net_params : dict, optional
+        Further parameters of the skorch net.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
+
+    Notes
+    -----
+    A model with ``tune="full"`` owns all its weights: its pickle is as large as the
+    checkpoint. The encoders run without dropout, as frozen ones do.
+
+    References
+    ----------
+    .. [1] Ben Zaken, Ravfogel and Goldberg, "BitFit: Simple Parameter-efficient
+       Fine-tuning for Transformer-based Masked Language-models", ACL 2022.
+    .. [2] Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+    .. [3] Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024.
+
+    Examples
+    --------
+    >>> from robustmm import FineTuneClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.7, scenario="both", random_state=0)
+    >>> clf = FineTuneClassifier(
+    ...     "robustmm/tiny-clip", tune="lora", max_epochs=1, random_state=0
+    ... )
+    >>> clf.fit(X, y).predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="dandelin/vilt-b32-mlm",
+        *,
+        text_backbone=None,
+        tune="head",
+        rank=4,
+        alpha=4.0,
+        dropout=0.0,
+        projections=("query", "value"),
+        modality_dropout=0.0,
+        backbone_lr=1e-4,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        max_epochs=10,
+        batch_size=32,
+        lr=1e-3,
+        weight_decay=0.01,
+        lr_schedule="linear",
+        warmup=0.1,
+        class_weight=None,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+        net_params=None,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            lr=lr,
+            weight_decay=weight_decay,
+            lr_schedule=lr_schedule,
+            warmup=warmup,
+            class_weight=class_weight,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+            net_params=net_params,
+        )
+        self.backbone = backbone
+        self.text_backbone = text_backbone
+        self.tune = tune
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.projections = projections
+        self.modality_dropout = modality_dropout
+        self.backbone_lr = backbone_lr
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("tune", self.tune, TUNES)
+        check_number("rank", self.rank, Integral, 1)
+        check_number("alpha", self.alpha, Real, 0, open="low")
+        check_number("dropout", self.dropout, Real, 0, 1)
+        check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
+        check_number("backbone_lr", self.backbone_lr, Real, 0, open="low")
+        names = [] if isinstance(self.projections, str) else list(self.projections)
+        if not names or set(names) - set(PROJECTIONS) or len(set(names)) < len(names):
+            raise ValueError(
+                f"projections must be different names of {list(PROJECTIONS)}, "
+                f"got {self.projections!r}."
+            )
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        options = {"device": device, "max_text_length": self.max_text_length}
+        if self.text_backbone is None:
+            return load_backbone(self.backbone, **options)
+        return Backbone.join(
+            image=load_backbone(self.backbone, streams=("image",), **options),
+            text=load_backbone(self.text_backbone, streams=("text",), **options),
+        )
+
+    def _optimizer_options(self) -> dict:
+        groups = [("*bias", {"weight_decay": 0.0})]
+        if self.tune == "full":
+            rate = {"lr": self.backbone_lr}
+            groups.insert(0, ("backbone.*bias", rate | {"weight_decay": 0.0}))
+            groups.append(("backbone.*", rate))
+        return {"optimizer__param_groups": groups}
+
+    def _dataset(self, *args, **kwargs):
+        data = super()._dataset(*args, **kwargs)
+        frozen = self.tune == "head" and not self.modality_dropout
+        data.with_keys = frozen and None not in (data.cache, data.transform)
+        return data
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> FineTuneModule:
+        adapter = DoRALinear if self.tune == "dora" else LoRALinear
+
+        def adapt(frozen: nn.Linear) -> nn.Module:
+            return adapter(frozen, self.rank, self.alpha, self.dropout)
+
+        return FineTuneModule(
+            backbone,
+            n_outputs,
+            tune=self.tune,
+            adapt=adapt,
+            projections=tuple(self.projections),
+            modality_dropout=self.modality_dropout,
+            blank=self._blank_batch(backbone),
+            store=None if self.modality_dropout else self._state_cache(),
+        )
+
+
+def _release(stream: Stream, tune: str, adapt, projections: tuple[str, ...]) -> None:
+    """Make the chosen part of a frozen encoder trainable."""
+    if tune in ("lora", "dora"):
+        for i in range(stream.n_layers):
+            for name in projections:
+                stream.wrap(i, name, adapt(stream.linear(i, name)))
+    elif tune == "bitfit":
+        stream.thaw(lambda name: name.endswith("bias") and _is_used(name))
+    elif tune == "full":
+        stream.thaw(_is_used)
+
+
+def _is_used(name: str) -> bool:
+    return not name.startswith(UNUSED) and not name.endswith(UNUSED)
+
+
+def _pooled(stream: Stream, present: Tensor, batch: dict) -> Tensor:
+    """What an encoder makes of its rows, (B, d)."""
+    return projected(stream, stream.pool(stream.run(stream.embed(**batch))))
+
+
+def blanked(batch: dict[str, Tensor], hidden: Tensor, blank: dict) -> dict[str, Tensor]:
+    """Put dummies in the place of hidden cells.
+
+    Parameters
+    ----------
+    batch : dict of Tensor
+        Inputs of the encoders, (B, ...).
+    hidden : Tensor of shape (B, 2), bool
+        Which images and texts to hide.
+    blank : dict of Tensor
+        The batch of one row without any modality. Its image has one colour, which
+        fills pictures of any size.
+    """
+    batch = dict(batch)
+    image, text = hidden.unbind(dim=1)
+    if "pixel_values" in batch:
+        pixels = batch["pixel_values"]
+        colour = blank["pixel_values"][:, :, :1, :1].to(pixels)  # (1, 3, 1, 1)
+        batch["pixel_values"] = torch.where(image[:, None, None, None], colour, pixels)
+    if "input_ids" in batch:
+        for name in ("input_ids", "attention_mask"):
+            empty = torch.zeros_like(batch[name][:1])
+            values = blank[name].to(empty)
+            empty[:, : values.shape[1]] = values
+            batch[name] = torch.where(text[:, None], empty, batch[name])
+    return batch

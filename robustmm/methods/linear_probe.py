@@ -1,0 +1,265 @@
+"""A linear probe: scikit-learn's logistic regression on frozen features.
+
+Nothing of the encoders is trained, and each row is encoded once: what a user would
+write in ten lines, and what every method here has to beat to be worth its time. Unlike
+:class:`FineTuneClassifier` with ``tune="head"``, there is no gradient descent and no
+hidden layer.
+"""
+
+from __future__ import annotations
+
+import time
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+from .._checks import check_choice, check_number
+from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_backbone
+from ..base import MultimodalClassifier
+
+
+class LinearProbeModule(nn.Module):
+    """Frozen features of a row and one linear layer.
+
+    Shapes: ``present`` (B, 2) bool, and what the encoders read; features (B, d), the
+    last two of which are ``present``; logits (B, C).
+    """
+
+    def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
+        super().__init__()
+        self.backbone = backbone
+        self.encode = FrozenFeatures(backbone, pooling, store)
+        self.head = nn.Linear(self.encode.width, n_outputs)
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        """Return logits."""
+        return self.head(self.features(**batch))
+
+    def features(
+        self, present: Tensor, image_key: Tensor | None = None, **batch: Tensor
+    ) -> Tensor:
+        """Return what the frozen encoders make of each row, (B, d)."""
+        return self.encode(present, batch, image_key)
+
+
+class LinearProbeClassifier(MultimodalClassifier):
+    """Logistic regression on the features of frozen encoders, the simple baseline.
+
+    Features are standardised over the training rows. With ViLT, a missing cell is a
+    white image or an empty text; with an image and a text encoder, the features of a
+    missing cell are zero. In both cases two more features say what is there.
+
+    Parameters
+    ----------
+    backbone : str or path-like
+        Hub id, local folder or embedded name of any supported checkpoint: ViLT, CLIP,
+        or a single image or text encoder, whose classifier ignores the other column.
+    text_backbone : str or path-like, optional
+        Takes the place of the text encoder of ``backbone``.
+    pooling : {"token", "mean", "both"}
+        Features are the pooled token of each encoder (after CLIP's projection), or the
+        means over words and over patches, or both.
+    C : float
+        Inverse strength of the penalty on squared weights. Worth a search, which costs
+        little: candidates and folds share the features.
+    max_iter : int
+        Iterations of the solver at most.
+    image_column, text_column : str
+        Columns to read; a null cell is a missing modality, as is a blank text.
+    image_root : path-like, optional
+        Folder that relative image paths start from.
+    max_text_length : int, optional
+        Longest text in tokens; None means what the checkpoint was trained with.
+    on_bad_image : {"raise", "missing"}
+        Raise for images that cannot be read, or treat them as missing.
+    batch_size : int
+        Rows that are encoded at a time.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    device, precision : str
+        Where and in which type to compute; ``"auto"`` takes the best there is.
+    cache : {"memory", None} or path-like
+        Whether decoded images and features are kept, in memory or in an existing
+        folder.
+    random_state : int, RandomState instance or None
+        Not used by the solver, which has nothing random; here so that all classifiers
+        take one.
+    verbose : int
+        1 shows progress bars.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The skorch net, whose head holds the weights; the others are listed at
+        :class:`MultimodalClassifier`.
+
+    Examples
+    --------
+    >>> from robustmm import LinearProbeClassifier, drop_modalities
+    >>> from robustmm.datasets import make_scenes
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> X, y = make_scenes(60, n_classes=2, random_state=0)
+    >>> X = drop_modalities(X, rate=0.7, scenario="both", random_state=0)
+    >>> clf = LinearProbeClassifier("robustmm/tiny-clip")
+    >>> search = GridSearchCV(clf, {"C": [0.01, 1.0]}, cv=2).fit(X, y)
+    >>> search.predict_proba(X).shape
+    (60, 2)
+    """
+
+    def __init__(
+        self,
+        backbone="openai/clip-vit-base-patch16",
+        *,
+        text_backbone=None,
+        pooling="token",
+        C=1.0,
+        max_iter=1000,
+        image_column="image",
+        text_column="text",
+        image_root=None,
+        max_text_length=None,
+        on_bad_image="raise",
+        batch_size=64,
+        class_weight=None,
+        device="auto",
+        precision="auto",
+        cache="memory",
+        random_state=None,
+        verbose=0,
+    ):
+        super().__init__(
+            image_column=image_column,
+            text_column=text_column,
+            image_root=image_root,
+            max_text_length=max_text_length,
+            on_bad_image=on_bad_image,
+            batch_size=batch_size,
+            class_weight=class_weight,
+            device=device,
+            precision=precision,
+            cache=cache,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.backbone = backbone
+        self.text_backbone = text_backbone
+        self.pooling = pooling
+        self.C = C
+        self.max_iter = max_iter
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_choice("pooling", self.pooling, POOLINGS)
+        check_number("C", self.C, Real, 0, open="low")
+        check_number("max_iter", self.max_iter, Integral, 1)
+
+    def _load_backbone(self, device: torch.device) -> Backbone:
+        options = {"device": device, "max_text_length": self.max_text_length}
+        if self.text_backbone is None:
+            return load_backbone(self.backbone, **options)
+        return Backbone.join(
+            image=load_backbone(self.backbone, streams=("image",), **options),
+            text=load_backbone(self.text_backbone, streams=("text",), **options),
+        )
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
+        store = self._state_cache()
+        return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
+
+    def _dataset(self, *args, **kwargs):
+        data = super()._dataset(*args, **kwargs)
+        data.with_keys = data.cache is not None and data.transform is not None
+        return data
+
+    def _train(
+        self,
+        module: LinearProbeModule,
+        train: Subset,
+        held_out: Subset,
+        device: torch.device,
+    ) -> None:
+        start = time.perf_counter()
+        net = self._make_net(module, device)
+        features = self._features(net, train)
+        targets, weights = (
+            np.asarray(values)[train.indices]
+            for values in (train.dataset.targets, train.dataset.weights)
+        )
+        scaler = StandardScaler().fit(features, sample_weight=weights)
+        coef, intercept = self._solve(scaler.transform(features), targets, weights)
+        coef = coef / scaler.scale_
+        intercept = intercept - coef @ scaler.mean_
+        with torch.no_grad():
+            module.head.weight.copy_(torch.from_numpy(coef))
+            module.head.bias.copy_(torch.from_numpy(intercept))
+        loss = _loss(features @ coef.T + intercept, targets, weights)
+        _record(net, train_loss=loss, dur=time.perf_counter() - start)
+        self._finish(net)
+        self.history_ = self.history_.drop(columns="lr")
+
+    def _features(self, net, train: Subset) -> np.ndarray:
+        """Encode the training rows, (n, d)."""
+        parts = []
+        with self._progress(len(train), "fit") as bar:
+            for batch, _ in net.get_iterator(train, training=False):
+                parts.append(net.evaluate(batch, "features").numpy())
+                bar.update(len(parts[-1]))
+        return np.concatenate(parts)
+
+    def _solve(
+        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (C, d) and intercepts (C,) in the order of classes."""
+        if targets.ndim == 2:
+            solved = [self._solve_label(features, y, weights) for y in targets.T]
+            coef, intercept = map(np.stack, zip(*solved, strict=True))
+            return coef, intercept
+        classes = np.unique(targets)
+        coef = np.zeros((len(self.classes_), features.shape[1]))
+        # A class that is only in rows with nothing to read is never predicted.
+        intercept = np.full(len(coef), -1e3)
+        intercept[classes] = 0.0
+        if len(classes) > 1:
+            fitted = self._regression().fit(features, targets, sample_weight=weights)
+            places = classes if len(fitted.coef_) > 1 else classes[1:]
+            coef[places], intercept[places] = fitted.coef_, fitted.intercept_
+        return coef, intercept
+
+    def _solve_label(
+        self, features: np.ndarray, target: np.ndarray, weights: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        """Return the coefficients (d,) and the intercept of one label."""
+        if target.min() == target.max():  # no regression without both answers
+            odds = (target.sum() + 0.5) / ((1 - target).sum() + 0.5)
+            return np.zeros(features.shape[1]), np.log(odds)
+        fitted = self._regression().fit(features, target > 0, sample_weight=weights)
+        return fitted.coef_[0], fitted.intercept_[0]
+
+    def _regression(self) -> LogisticRegression:
+        return LogisticRegression(C=self.C, max_iter=self.max_iter)
+
+
+def _loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    """Return the mean loss per row, as in the training of the other classifiers."""
+    if targets.ndim == 2:
+        losses = np.logaddexp(0, logits) - targets * logits
+        return float(np.average(losses.mean(axis=1), weights=weights))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_total = np.log(np.exp(shifted).sum(axis=1))
+    losses = log_total - shifted[np.arange(len(targets)), targets]
+    return float(np.average(losses, weights=weights))
+
+
+def _record(net, **values: float) -> None:
+    """Write one epoch into the history of a net."""
+    net.history.new_epoch()
+    net.history.new_batch()
+    for name, value in {"epoch": 1, **values}.items():
+        net.history.record(name, value)
