@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from ._device import may_start_workers
 from ._net import Net
 from ._targets import Targets
+from .backbones import Backbone
 from .data import Collate
 
 
@@ -71,6 +74,50 @@ def restore_history(net: Net, history: pd.DataFrame) -> None:
             net.history.record(name, value)
 
 
+@contextmanager
+def fitted_on(
+    fingerprint: str, owner: str
+) -> Iterator[Callable[[Backbone], Backbone]]:
+    """Refuse a backbone that a classifier was not fitted on.
+
+    Parameters
+    ----------
+    fingerprint : str
+        That of the backbone it was fitted on.
+    owner : str
+        The name of the classifier's class.
+
+    Yields
+    ------
+    callable
+        Returns the backbone it is given, if it is the same.
+
+    Raises
+    ------
+    OSError
+        If the backbone cannot be found inside the block.
+    ValueError
+        If it is another one.
+    """
+
+    def check(backbone: Backbone) -> Backbone:
+        if backbone.fingerprint == fingerprint:
+            return backbone
+        raise ValueError(
+            f"The backbone {backbone.sources} differs from the one this {owner} was "
+            f"fitted on (fingerprint {backbone.fingerprint[:12]}, expected "
+            f"{fingerprint[:12]}): put the original files back, or fit again."
+        )
+
+    try:
+        yield check
+    except OSError as error:
+        raise OSError(
+            f"The backbone that this {owner} was fitted on (fingerprint "
+            f"{fingerprint[:12]}) cannot be loaded: {error}"
+        ) from error
+
+
 def own_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Return what an estimator has to itself: all but the shared frozen tensors."""
     own, seen = {}, set()
@@ -90,8 +137,22 @@ def dump_tensors(module: nn.Module) -> dict[str, np.ndarray]:
 
 
 def load_tensors(module: nn.Module, values: dict[str, np.ndarray]) -> None:
-    """Write what :func:`dump_tensors` returned into a module of the same build."""
+    """Write what :func:`dump_tensors` returned into a module of the same build.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ from the module's.
+    """
     own = own_tensors(module)
+    shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    found = {name: np.shape(value) for name, value in values.items()}
+    if found != shapes:
+        odd = sorted(set(found.items()) ^ set(shapes.items()))
+        raise ValueError(
+            "Trained tensors must have the names and shapes of the module's, got "
+            f"{len(found)} for {len(shapes)}; they differ in {odd[:3]}."
+        )
     with torch.no_grad():
         for name, value in values.items():
             own[name].copy_(torch.from_numpy(np.array(value)))

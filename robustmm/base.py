@@ -44,6 +44,7 @@ from ._screening import (
 from ._targets import Targets, encode_targets
 from ._training import (
     dump_tensors,
+    fitted_on,
     history_frame,
     load_tensors,
     make_net,
@@ -553,35 +554,41 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
     def __getstate__(self) -> dict:
         """Return parameters, labels and the trained tensors, but no frozen weight."""
         state = dict(super().__getstate__())
-        net = state.pop("net_", None)
         state["_robustmm_version"] = __version__
-        if net is not None:
-            module = net.module_
-            state["_fingerprint"] = module.backbone.fingerprint
-            state["_tensors"] = dump_tensors(module)
+        if state.pop("net_", None) is not None:
+            del state["history_"]
+            state["_trained"] = self._state()
         return state
 
     def __setstate__(self, state: dict) -> None:
         state = dict(state)
-        tensors = state.pop("_tensors", None)
-        fingerprint = state.pop("_fingerprint", None)
+        trained = state.pop("_trained", None)
         state.pop("_robustmm_version", None)
         super().__setstate__(state)
-        if tensors is not None:
-            self._restore(tensors, fingerprint)
+        if trained is not None:
+            self._restore(trained)
 
-    def _restore(self, tensors: dict[str, np.ndarray], fingerprint: str) -> None:
+    def _state(self) -> dict:
+        """Return what pickles and saved models hold in the place of ``net_``.
+
+        Only JSON values and arrays. A method that has more to keep extends this and
+        :meth:`_restore`.
+        """
+        module = self.net_.module_
+        return {
+            "fingerprint": module.backbone.fingerprint,
+            "history": {name: c.to_numpy() for name, c in self.history_.items()},
+            "tensors": dump_tensors(module),
+        }
+
+    def _restore(self, trained: dict) -> None:
+        """Set ``net_`` and ``history_`` from what :meth:`_state` returned."""
         device = resolve_device(self.device, fall_back=True)
-        backbone = self._load_backbone(device)
-        if backbone.fingerprint != fingerprint:
-            raise ValueError(
-                f"The backbone {backbone.sources} differs from the one this "
-                f"{type(self).__name__} was fitted on (fingerprint "
-                f"{backbone.fingerprint[:12]}, expected {fingerprint[:12]}): put the "
-                "original files back, or fit again."
-            )
+        with fitted_on(trained["fingerprint"], type(self).__name__) as check:
+            backbone = check(self._load_backbone(device))
         with seeded(0, device):
             module = self._build_module(backbone, len(self.classes_)).to(device)
-        load_tensors(module, tensors)
+        load_tensors(module, trained["tensors"])
+        self.history_ = pd.DataFrame(trained["history"])
         self.net_ = self._make_net(module, device)
         restore_history(self.net_, self.history_)

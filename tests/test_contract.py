@@ -347,7 +347,7 @@ def test_pickle_holds_the_trained_tensors_only(cls, fitted):
 
 def test_another_backbone_is_refused_when_a_pickle_opens(cls, fitted):
     state = fitted.__getstate__()
-    state["_fingerprint"] = "0" * 64
+    state["_trained"]["fingerprint"] = "0" * 64
     with pytest.raises(ValueError, match="differs from the one"):
         cls.__new__(cls).__setstate__(state)
 

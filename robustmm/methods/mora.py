@@ -457,8 +457,8 @@ class MoRAClassifier(MultimodalClassifier):
         super()._finish(net)
         net.module_.merge()
 
-    def _restore(self, tensors, fingerprint: str) -> None:
-        super()._restore(tensors, fingerprint)
+    def _restore(self, trained: dict) -> None:
+        super()._restore(trained)
         self.net_.module_.merge()
 
     def merged_state_dict(self) -> dict[str, Tensor]:
