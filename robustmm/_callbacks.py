@@ -39,7 +39,7 @@ class FitTasks(CallbackSupportMixin):
         try:
             fit()
         finally:
-            del self._epoch_tasks
+            self.__dict__.pop("_epoch_tasks").forget()
         root.call_on_fit_task_end(**told, reconstruction_attributes={})
 
     def _with_epoch_tasks(self, callbacks: list[Callback]) -> list[Callback]:
@@ -78,6 +78,10 @@ class EpochTasks(Callback):
         self.stop_ = self.task_.call_on_fit_task_end(
             **self.told, reconstruction_attributes=lambda: _fitted_so_far(net)
         )
+
+    def forget(self) -> None:
+        """Let go of the data: the net keeps its callbacks when the fit is over."""
+        self.root = self.told = self.task_ = None
 
 
 class _Stop(Callback):

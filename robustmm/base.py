@@ -8,6 +8,7 @@ import os
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral, Real
 
 import numpy as np
@@ -15,7 +16,12 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 from sklearn.utils import Tags, check_consistent_length, check_random_state
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -27,6 +33,7 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
+from ._callbacks import FitTasks
 from ._checks import check_choice, check_folder, check_number
 from ._device import (
     PRECISIONS,
@@ -76,7 +83,14 @@ PREDICT_BATCH = 64
 N_THREADS = min(4, os.cpu_count() or 1)
 
 
-class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
+class MultimodalClassifier(
+    FitTasks,
+    ClassNamePrefixFeaturesOutMixin,
+    ClassifierMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
     """Base class of image+text classifiers for rows with missing modalities.
 
     A method is a subclass with a constructor, which only assigns, and
@@ -267,8 +281,9 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
         """
         with self._unchanged_on_failure():
             self._check_parameters()
-            rows = self._check_X(X, reset=True)
-            self._fit_rows(rows, self._encode(y), sample_weight)
+            rows, targets = self._check_X(X, reset=True), self._encode(y)
+            fit = partial(self._fit_rows, rows, targets, sample_weight)
+            self._fit_as_task(fit, X, y, sample_weight)
         return self
 
     def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
@@ -358,6 +373,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
             if self.early_stopping:
                 callbacks.append(BestWeights(self.n_iter_no_change))
             split = predefined_split(held_out) if len(held_out) else None
+            callbacks = self._with_epoch_tasks(callbacks)
             net = self._make_net(module, device, callbacks, split)
             net.fit(train)
         net.release_training_memory()
@@ -471,7 +487,7 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _run(self, data: Subset, output: str) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
-        outputs, bad = [np.zeros((0, len(self.classes_)))], {}
+        outputs, bad = [], {}
         batches = self.net_.get_iterator(data, training=False)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
@@ -479,7 +495,15 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
                 bar.update(len(batch["row"]))
                 if not bad or self.on_bad_image == "missing":
                     outputs.append(self.net_.evaluate(batch, output).numpy())
-        return np.concatenate(outputs[1:] or outputs), bad
+        if not outputs:
+            outputs.append(np.zeros((0, self._width(output))))
+        return np.concatenate(outputs), bad
+
+    def _width(self, output: str) -> int:
+        """Columns of what a method of the module returns."""
+        batch = self._blank_batch(self.net_.module_.backbone)
+        batch["present"] = torch.ones_like(batch["present"])
+        return self.net_.evaluate(batch, output).shape[1]
 
     def _log_odds(self, X, **options) -> np.ndarray:
         """Logits (n, C); for a row without any modality, those of the prior.
@@ -543,6 +567,17 @@ class MultimodalClassifier(ClassifierMixin, BaseEstimator, metaclass=ABCMeta):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "net_")
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of what :meth:`transform` returns; scikit-learn names the columns."""
+        return self._width("features")
+
+    def __copy__(self) -> MultimodalClassifier:
+        """Share the net, which a copy by way of a pickle would not."""
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -573,6 +573,6 @@ class MoRAClassifier(MultimodalClassifier):
         twin = object.__new__(type(self))
         vars(twin).update(vars(self), on_bad_image="raise")
         twin.net_ = self._make_net(module, torch.device(self.net_.device))
-        features = twin.transform(X)
+        features, _ = twin._evaluate(X, "features")
         width = module.backbone["image"].projection.out_features
         return {"image": features[:, :width], "text": features[:, width:]}
