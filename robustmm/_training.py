@@ -75,9 +75,7 @@ def restore_history(net: Net, history: pd.DataFrame) -> None:
 
 
 @contextmanager
-def fitted_on(
-    fingerprint: str, owner: str
-) -> Iterator[Callable[[Backbone], Backbone]]:
+def fitted_on(fingerprint: str, owner: str) -> Iterator[Callable[[Backbone], Backbone]]:
     """Refuse a backbone that a classifier was not fitted on.
 
     Parameters
