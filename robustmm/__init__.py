@@ -19,3 +19,5 @@ from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table
+from .persistence import load as load
+from .persistence import save as save

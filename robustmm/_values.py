@@ -13,7 +13,7 @@ import pandas as pd
 TAG = "$type"
 _PLAIN_KINDS = "biuf"  # kept as arrays; text, objects and times go into the JSON
 _LISTED_DTYPE = re.compile(r"[<>|=]?(O|[US]\d+|[mM]8(\[\w+\])?)")
-_SCALAR_DTYPE = re.compile(r"[<>|=]?([biuf]\d+|\?|[US]\d+|[mM]8(\[\w+\])?)")
+_SCALAR_DTYPE = re.compile(r"[<>|=]?([biuf][1248]|[US]\d+|[mM]8(\[\w+\])?)")
 
 
 def pack(value, arrays: dict[str, np.ndarray], name: str):

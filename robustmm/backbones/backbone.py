@@ -117,6 +117,10 @@ class Backbone(nn.Module):
         parts = {name: self._identities[name].value for name in sorted(self.streams)}
         return _hash(json.dumps(parts).encode()).hexdigest()
 
+    def is_same(self, name: str, stream: Stream) -> bool:
+        """Tell whether a stream has the frozen weights of one of this backbone's."""
+        return self._identities[name].value == Identity(stream).value
+
     def is_shared(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""
         return any(stream.is_shared(tensor) for stream in self.streams.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -140,6 +141,42 @@ def load_model(name_or_path: str | Path) -> tuple[nn.Module, dict[str, Stream]]:
         model = checkpoint.model()
     makers = _ARCHITECTURES[checkpoint.architecture]
     return model, {name: make(model) for name, make in makers.items()}
+
+
+def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None:
+    """Write one of a backbone's checkpoints as a folder that needs no hub.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    source : str
+        One of ``backbone.sources``.
+    folder : path-like
+        Made; gets the weights as float32 safetensors, with tokenizer and image
+        settings.
+
+    Raises
+    ------
+    ValueError
+        If the source's files are no longer those that the backbone was loaded from.
+    """
+    with _LOCK, quiet(), torch.inference_mode(False):
+        checkpoint = find_checkpoint(source, _OFFERS)
+        model = checkpoint.model()
+        makers = _ARCHITECTURES[checkpoint.architecture]
+        of_source = [name for name, s in backbone.sources.items() if s == source]
+        for name in of_source:
+            if not backbone.is_same(name, makers[name](model)):
+                raise ValueError(
+                    f"The files of {source!r} must be those that the backbone was "
+                    "loaded from, but they have changed."
+                )
+        model.save_pretrained(folder)
+        if {"joint", "text"} & set(makers):
+            checkpoint.tokenizer().save_pretrained(folder)
+        if {"joint", "image"} & set(makers):
+            settings = json.dumps(checkpoint.image_config(), indent=2, sort_keys=True)
+            (Path(folder) / "preprocessor_config.json").write_text(settings + "\n")
 
 
 def _check_text_length(length: int | None) -> int | None:

@@ -1,0 +1,448 @@
+"""Saved models: whole at any moment, opened without pickle, refused when damaged."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from contract import ToyClassifier, frame_with_holes, small
+from safetensors.numpy import load_file, save_file
+from sklearn.exceptions import NotFittedError
+
+import robustmm
+from robustmm import MAPClassifier, persistence
+from robustmm.backbones import checkpoint
+
+X, Y = frame_with_holes()
+
+
+@pytest.fixture(scope="module")
+def toy():
+    return small(ToyClassifier).fit(X, Y)
+
+
+@pytest.fixture
+def folder(toy, tmp_path):
+    robustmm.save(toy, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture(scope="module")
+def complete(toy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("complete") / "model"
+    robustmm.save(toy, folder, include_backbone=True)
+    return folder
+
+
+def open_toy(folder, **options):
+    return robustmm.load(folder, classes=[ToyClassifier], **options)
+
+
+def edit(folder, change):
+    """Change the JSON of a saved model."""
+    file = folder / "robustmm.json"
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
+
+
+def loads(state):
+    return pickle.loads(state)
+
+
+def same(one, other):
+    np.testing.assert_allclose(
+        one.decision_function(X), other.decision_function(X), rtol=0, atol=1e-6
+    )
+
+
+# What is saved ------------------------------------------------------------------------
+
+
+def test_all_that_was_fitted_comes_back(toy, folder):
+    again = open_toy(folder)
+    same(again, toy)
+    assert again.get_params() == toy.get_params() | {"device": "auto"}
+    assert set(vars(again)) == set(vars(toy))
+    assert again.missing_report_ == toy.missing_report_
+    assert list(again.feature_names_in_) == ["image", "text"]
+    assert again.history_.equals(toy.history_)
+    assert len(again.net_.history) == 1
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([3, -4]),
+        np.array([3, 200], dtype=np.uint8),
+        np.array([0.5, 2.0]) * 2,
+        np.array([True, False]),
+        np.array(["yes", "naïve \udc80"]),
+        np.array(["a", "b"], dtype=object),
+    ],
+    ids=lambda labels: f"{labels.dtype}",
+)
+def test_labels_keep_their_type(labels, tmp_path):
+    y = labels[np.arange(12) % 2]
+    clf = small(ToyClassifier).fit(X[:12], y)
+    robustmm.save(clf, tmp_path)
+    predicted = open_toy(tmp_path).predict(X[:12])
+    assert predicted.dtype == clf.classes_.dtype
+    np.testing.assert_array_equal(predicted, clf.predict(X[:12]))
+
+
+def test_indicators_and_rows_with_bad_images(tmp_path):
+    import pandas as pd
+
+    table = X[:12].copy()
+    table.iloc[2, 0] = b"no picture"
+    table.index = pd.date_range("2026-01-01", periods=12)
+    Y2 = pd.DataFrame({"drama": [0, 1] * 6, ("a", 1): [1, 1, 0] * 4})
+    clf = small(ToyClassifier, on_bad_image="missing")
+    with pytest.warns(UserWarning, match="1 image cells"):
+        clf.fit(table, Y2)
+    robustmm.save(clf, tmp_path)
+    again = open_toy(tmp_path)
+    assert list(again.classes_) == ["drama", ("a", 1)]
+    assert again.missing_report_ == clf.missing_report_
+    assert again.predict(X).shape == (24, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("net_params", {"callbacks": [print]}),
+        ("random_state", np.random.RandomState(0)),
+    ],
+)
+def test_a_parameter_that_json_cannot_hold_is_named(toy, name, value, tmp_path):
+    copy = pickle.loads(pickle.dumps(toy)).set_params(**{name: value})
+    with pytest.raises(TypeError, match=f"{name}.* got (builtins|numpy)"):
+        robustmm.save(copy, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_parameters_keep_their_type(toy, tmp_path):
+    given = {
+        "class_weight": {"beach": 1.0, 3: np.float64(2)},
+        "net_params": {"optimizer__betas": (0.9, 0.95)},
+        "batch_size": np.int64(6),
+        "verbose": True,
+    }
+    copy = pickle.loads(pickle.dumps(toy)).set_params(**given)
+    robustmm.save(copy, tmp_path)
+    again = open_toy(tmp_path).get_params()
+    for name, value in given.items():
+        assert repr(again[name]) == repr(value)
+
+
+def test_what_belongs_to_the_machine_stays_there(tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    clf = small(MAPClassifier, cache=cache).fit(X[:12], Y[:12])
+    robustmm.save(clf, tmp_path / "model")
+    shutil.rmtree(cache)
+    again = robustmm.load(tmp_path / "model", device="cpu")
+    assert (again.cache, again.device) == ("memory", "cpu")
+
+
+def test_only_fitted_classifiers_are_saved(tmp_path):
+    with pytest.raises(NotFittedError):
+        robustmm.save(MAPClassifier(), tmp_path)
+    with pytest.raises(TypeError, match="must be a MultimodalClassifier, got int"):
+        robustmm.save(3, tmp_path)
+
+
+def test_no_pickle_is_written_or_read(toy, tmp_path, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError
+
+    for owner, name in [(pickle, "loads"), (pickle, "load"), (torch, "load")]:
+        monkeypatch.setattr(owner, name, never)
+    robustmm.save(toy, tmp_path, include_backbone=True)
+    same(open_toy(tmp_path), toy)
+    kinds = {file.suffix for file in tmp_path.rglob("*") if file.is_file()}
+    assert kinds == {".json", ".safetensors"}
+
+
+# Backbones ----------------------------------------------------------------------------
+
+
+def test_the_included_backbone_is_the_parameter_and_stays(toy, complete, tmp_path):
+    shutil.copytree(complete, tmp_path / "model")
+    again = open_toy(tmp_path / "model")
+    inside = Path(again.backbone)
+    assert inside.parent == (tmp_path / "model").resolve()
+    robustmm.save(again, tmp_path / "model")
+    assert inside.is_dir()
+    same(open_toy(tmp_path / "model"), toy)
+
+
+def test_a_changed_or_missing_backbone_is_refused_by_name(tmp_path):
+    original = tmp_path / "original"
+    shutil.copytree(checkpoint._EMBEDDED / "tiny-vilt", original)
+    clf = small(MAPClassifier, backbone=str(original)).fit(X[:12], Y[:12])
+    fingerprint = clf.net_.module_.backbone.fingerprint[:12]
+    robustmm.save(clf, tmp_path / "model")
+    state = pickle.dumps(clf)
+    weights = load_file(original / "model.safetensors")
+    weights["embeddings.text_embeddings.word_embeddings.weight"] += 1
+    save_file(weights, original / "model.safetensors", {"format": "pt"})
+    for reopen in (lambda: robustmm.load(tmp_path / "model"), lambda: loads(state)):
+        with pytest.raises(ValueError, match=f"original.*differs.*{fingerprint}"):
+            reopen()
+    with pytest.raises(ValueError, match=r"original.*have changed"):
+        robustmm.save(clf, tmp_path / "model", include_backbone=True)
+    shutil.rmtree(original)
+    for reopen in (lambda: robustmm.load(tmp_path / "model"), lambda: loads(state)):
+        with pytest.raises(OSError, match=f"MAPClass.*{fingerprint}.*original"):
+            reopen()
+
+
+# Devices ------------------------------------------------------------------------------
+
+
+def test_an_absent_device_is_an_error_before_anything_is_read(tmp_path):
+    with pytest.raises(ValueError, match=r"cuda:7.*this machine has"):
+        robustmm.load(tmp_path / "nowhere", device="cuda:7")
+
+
+def test_a_model_of_another_gpu_opens_here(toy, monkeypatch):
+    state = toy.__getstate__() | {"device": "cuda:1"}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    again = ToyClassifier.__new__(ToyClassifier)
+    with pytest.warns(UserWarning, match="cuda:1.*0 CUDA devices; using another"):
+        again.__setstate__(state)
+    assert again.device == "cuda:1"
+    same(again, toy)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("way", ["pickle", "save"])
+def test_cuda_and_cpu_open_each_others_models(way, toy, tmp_path):
+    there = small(ToyClassifier, device="cuda").fit(X, Y)
+    for clf, device in ((there, "cpu"), (toy, "cuda"), (there, "cuda:0")):
+        if way == "save":
+            robustmm.save(clf, tmp_path)
+            again = open_toy(tmp_path, device=device)
+        else:
+            state = clf.__getstate__() | {"device": device}
+            again = ToyClassifier.__new__(ToyClassifier)
+            again.__setstate__(pickle.loads(pickle.dumps(state)))
+        assert next(again.net_.module_.parameters()).device.type == device[:4].strip(
+            ":"
+        )
+        np.testing.assert_allclose(
+            again.predict_proba(X), clf.predict_proba(X), atol=2e-2
+        )
+
+
+@pytest.mark.cuda
+def test_the_second_gpu_of_another_machine_becomes_the_first(toy, tmp_path):
+    absent = f"cuda:{torch.cuda.device_count()}"
+    state = toy.__getstate__() | {"device": absent}
+    again = ToyClassifier.__new__(ToyClassifier)
+    with pytest.warns(UserWarning, match=f"{absent}.*using another"):
+        again.__setstate__(state)
+    assert next(again.net_.module_.parameters()).device.type == "cuda"
+
+
+# Damage and attack --------------------------------------------------------------------
+
+
+def test_nothing_there(tmp_path):
+    for place in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(FileNotFoundError, match="There is no saved model"):
+            robustmm.load(place)
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("kind", ["robustmm.json", "*.safetensors", "*/tokenizer.json"])
+def test_truncated_files_are_refused(complete, kind, part, tmp_path):
+    shutil.copytree(complete, tmp_path / "model")
+    (file,) = (tmp_path / "model").glob(kind)
+    data = file.read_bytes()
+    file.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(ValueError, match=f"{file.name}.*(damaged|cut short)"):
+        open_toy(tmp_path / "model")
+
+
+def test_a_flipped_bit_is_found(folder):
+    (file,) = folder.glob("*.safetensors")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match="not the file that was saved"):
+        open_toy(folder)
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "link", "fifo"])
+@pytest.mark.parametrize("name", ["robustmm.json", "*.safetensors"])
+def test_only_regular_files_are_opened(folder, kind, name, tmp_path):
+    (file,) = folder.glob(name)
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(file, elsewhere)
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "link":
+        file.symlink_to(elsewhere)
+    elif kind == "fifo":
+        os.mkfifo(file)
+    with pytest.raises((ValueError, FileNotFoundError), match=file.name):
+        open_toy(folder)
+
+
+def move_weights(document, name):
+    fact = document["files"].pop(document["weights"])
+    document["files"][name] = fact
+    document["weights"] = name
+
+
+TRAVERSALS = [
+    "../secret.safetensors",
+    "/etc/passwd",
+    "backbone-0123456789ab/../../secret.safetensors",
+    "weights-0123456789ab.safetensors/../../x",
+    "..\\secret.safetensors",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", TRAVERSALS)
+def test_files_outside_the_folder_are_not_read(folder, name):
+    edit(folder, lambda document: move_weights(document, name))
+    with pytest.raises(ValueError, match="No saved model has a file named"):
+        open_toy(folder)
+
+
+@pytest.mark.parametrize("name", ["..", "../backbone-0123456789ab", "/tmp", 3, None])
+def test_backbones_outside_the_folder_are_not_read(folder, name):
+    edit(folder, lambda document: document.update(backbones={"backbone": name}))
+    with pytest.raises(ValueError, match="No saved model has a backbone 'backbone'"):
+        open_toy(folder)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "modeling.py", ".hidden.json"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_pickles_and_programs_beside_a_backbone_are_refused(
+    complete, name, listed, tmp_path
+):
+    shutil.copytree(complete, tmp_path / "model")
+    (inside,) = (tmp_path / "model").glob("backbone-*")
+    (inside / name).write_bytes(b"anything")
+    if listed:
+        key = f"{inside.name}/{name}"
+        fact = {"bytes": 8, "hash": "0" * 64}
+        edit(tmp_path / "model", lambda document: document["files"].update({key: fact}))
+    with pytest.raises(ValueError, match=r"must hold the listed|has a file named"):
+        open_toy(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", "other", "does not describe a model"),
+        ("format_version", 2, "has format 2, written by robustmm .* opens formats 1"),
+        ("format_version", "1", "has format '1'"),
+        ("format_version", True, "has format True"),
+        ("class", "Popen", r"one of \['CMPTClassifier'.*got 'Popen'.*classes="),
+        ("class", ["ToyClassifier"], r"lacks \['class'\]"),
+        ("parameters", {"rank": 3}, "has other parameters"),
+        ("parameters", {"backbone": {"$type": "code"}}, "is damaged: The kind"),
+        ("state", {}, "must hold what was trained"),
+        ("state", {"predict": 3}, "No fitted ToyClassifier sets 'predict'"),
+        ("state", {"device": "cpu"}, "No fitted ToyClassifier sets 'device'"),
+        ("state", {"__class__": 3}, "No fitted ToyClassifier sets '__class__'"),
+        ("state", {"_trained": {}}, "is not a fitted ToyClassifier"),
+        ("state", None, r"lacks \['state'\]"),
+        ("weights", "robustmm.json", "lists no weights"),
+        ("files", {}, "lists no weights"),
+    ],
+)
+def test_a_forged_description_is_refused(folder, key, value, message):
+    edit(folder, lambda document: document.update({key: value}))
+    with pytest.raises(ValueError, match=message):
+        open_toy(folder)
+
+
+def test_json_that_nests_too_deeply(folder):
+    (folder / "robustmm.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="is damaged"):
+        open_toy(folder)
+
+
+def test_tensors_of_another_shape_are_refused(folder):
+    (file,) = folder.glob("*.safetensors")
+    arrays = load_file(file)
+    name = "_trained.tensors.head.bias"
+    # Broadcasting would accept it without a word.
+    save_file(arrays | {name: arrays[name][:1]}, file)
+    edit(folder, lambda d: d["files"].update(persistence.facts(folder, [file.name])))
+    with pytest.raises(ValueError, match=r"names and shapes.*head\.bias"):
+        open_toy(folder)
+
+
+def test_an_unknown_class_is_named(folder):
+    with pytest.raises(ValueError, match="got 'ToyClassifier'; pass a class of"):
+        robustmm.load(folder)
+
+
+# Saving over --------------------------------------------------------------------------
+
+
+def test_saving_again_replaces_and_leaves_nothing_behind(toy, folder):
+    before = {file.name for file in folder.iterdir()}
+    other = small(ToyClassifier, random_state=1).fit(X, Y)
+    (folder / "README.txt").write_text("mine")
+    robustmm.save(other, folder, include_backbone=True)
+    robustmm.save(other, folder)
+    same(open_toy(folder), other)
+    after = {file.name for file in folder.iterdir()}
+    assert len(after) == len(before) + 1 == 3
+    assert "README.txt" in after
+
+
+def test_a_folder_of_something_else_is_left_alone(toy, tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError, match=r"holds \['thesis.tex'\]"):
+        robustmm.save(toy, tmp_path)
+    with pytest.raises(ValueError, match=r"thesis\.tex' is a file"):
+        robustmm.save(toy, tmp_path / "thesis.tex")
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+STEPS = ["write_bytes", "replace_bytes", "sync_folder", "save_checkpoint"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_failure_in_the_middle_leaves_the_old_model(toy, folder, step, monkeypatch):
+    before = {file.name for file in folder.iterdir()}
+    other = small(ToyClassifier, random_state=1).fit(X, Y)
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(persistence, step, fail)
+        with pytest.raises(KeyboardInterrupt):
+            robustmm.save(other, folder, include_backbone=True)
+    same(open_toy(folder), toy)
+    assert {file.name for file in folder.iterdir()} == before
+    robustmm.save(other, folder)
+    same(open_toy(folder), other)
+
+
+def test_what_a_kill_left_behind_is_removed(toy, folder):
+    # A killed process runs no cleaning.
+    (folder / "weights-0123456789ab.safetensors").write_bytes(b"half")
+    (folder / ".robustmm.json.0123456789ab").write_bytes(b"half")
+    (folder / "backbone-0123456789ab").mkdir()
+    (folder / "backbone-0123456789ab" / "config.json").write_bytes(b"half")
+    same(open_toy(folder), toy)
+    robustmm.save(toy, folder)
+    assert len(list(folder.iterdir())) == 2
