@@ -5,9 +5,16 @@ from .backbones import load_backbone as load_backbone
 from .base import MultimodalClassifier as MultimodalClassifier
 from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
+from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
+from .evaluation import compare_methods as compare_methods
 from .evaluation import continual_matrix as continual_matrix
+from .evaluation import cross_scenario_matrix as cross_scenario_matrix
+from .evaluation import embedding_coordinates as embedding_coordinates
 from .evaluation import forgetting as forgetting
+from .evaluation import missing_rate_curve as missing_rate_curve
+from .evaluation import modality_importance as modality_importance
+from .evaluation import score_by_pattern as score_by_pattern
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
@@ -17,6 +24,7 @@ from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
+from .missingness import apply_missing_table as apply_missing_table
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table
 from .persistence import load as load

@@ -132,6 +132,66 @@ def drop_modalities(
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
     table = missing_table(len(X), rate, scenario, random_state, groups)
+    result, table = _apply(X, table, image_column, text_column)
+    return (result, table) if return_table else result
+
+
+def apply_missing_table(
+    X: pd.DataFrame,
+    table: Sequence[int],
+    image_column: str = "image",
+    text_column: str = "text",
+) -> pd.DataFrame:
+    """Return a copy of `X` without the cells that a given table names.
+
+    For a table that others published, or one drawn by `missing_table`. As with
+    `drop_modalities`, a row never loses its last modality.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n, n_columns)
+        Must hold the two columns; the others are copied.
+    table : sequence of int, shape (n,)
+        0 leaves the row as it is, 1 takes its text away, 2 its image.
+    image_column, text_column : str
+        Names of the two columns.
+
+    Returns
+    -------
+    DataFrame of shape (n, n_columns)
+        Dtypes are those of `X`.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no DataFrame.
+    ValueError
+        If `table` has another length or other codes, or a column is absent.
+
+    Examples
+    --------
+    >>> df = pd.DataFrame({"image": ["a.png", "b.png"], "text": ["a cat", "a dog"]})
+    >>> apply_missing_table(df, [0, 2])["image"].isna().tolist()
+    [False, True]
+    """
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    codes = np.asarray(table)
+    if codes.shape != (len(X),):
+        raise ValueError(
+            f"table must have {len(X)} entries, one a row, got the shape {codes.shape}."
+        )
+    unknown = sorted(set(codes.tolist()) - {0, 1, 2})
+    if unknown:
+        raise ValueError(f"table must have the codes 0, 1 and 2 only, got {unknown}.")
+    return _apply(X, codes, image_column, text_column)[0]
+
+
+def _apply(
+    X: pd.DataFrame, table: np.ndarray, image_column: str, text_column: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the blanked copy, and the table of what was drawn and done."""
+    table = table.copy()
     has_image, has_text = read_rows(X, image_column, text_column).present.T
     table[(table == 1) & ~has_image] = 0
     table[(table == 2) & ~has_text] = 0
@@ -139,7 +199,7 @@ def drop_modalities(
     for column, code in ((text_column, 1), (image_column, 2)):
         place = column_position(X, column)
         result.isetitem(place, _blank(X.iloc[:, place], table == code))
-    return (result, table) if return_table else result
+    return result, table
 
 
 def _blank(column: pd.Series, where: np.ndarray) -> pd.Series:

@@ -20,8 +20,8 @@ ALLOWED = {
     "private": LEVEL_0 | LEVEL_1 | {"private"},
     "base": LEVEL_0 | LEVEL_1 | {"private"},
     "methods": LEVEL_0 | {"base", "adapters", "backbones"},
-    "evaluation": BELOW_LEAVES,
-    "display": BELOW_LEAVES | {"evaluation"},
+    "evaluation": BELOW_LEAVES | {"evaluation"},
+    "display": BELOW_LEAVES | {"evaluation", "display"},
     "persistence": BELOW_LEAVES,
     "testing": BELOW_LEAVES,
 }

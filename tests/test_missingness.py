@@ -7,7 +7,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustmm.missingness import SCENARIOS, drop_modalities, missing_table
+from robustmm.missingness import (
+    SCENARIOS,
+    apply_missing_table,
+    drop_modalities,
+    missing_table,
+)
 
 STRING_DTYPES = ["object", "str", "string", "category"]
 if importlib.util.find_spec("pyarrow"):
@@ -37,9 +42,39 @@ def test_counts(n, rate, scenario):
     assert counts == [n - affected, affected - image, image]
 
 
-def test_the_mm_imdb_training_table():
-    table = missing_table(15552, 0.7, "both", random_state=0)
-    assert np.bincount(table).tolist() == [4666, 5443, 5443]
+# Rows of each split of MM-IMDb (movies), UPMC Food-101 (with text) and Hateful Memes;
+# at 70%: complete rows, and in scenario "both" those without text and without image.
+PROTOCOL = {
+    "mmimdb train": (15552, 4666, 5443, 5443),
+    "mmimdb dev": (2608, 783, 913, 912),
+    "mmimdb test": (7799, 2340, 2730, 2729),
+    "food101 train": (61127, 18339, 21394, 21394),
+    "food101 val": (6845, 2054, 2396, 2395),
+    "food101 test": (22716, 6815, 7951, 7950),
+    "hateful memes train": (8500, 2550, 2975, 2975),
+    "hateful memes dev": (500, 150, 175, 175),
+    "hateful memes test_seen": (1000, 300, 350, 350),
+}
+
+
+@pytest.mark.parametrize("split", PROTOCOL)
+def test_the_tables_of_the_published_protocol(split):
+    n, complete, text, image = PROTOCOL[split]
+    for seed in (0, 42):
+        both = missing_table(n, 0.7, "both", random_state=seed)
+        assert np.bincount(both).tolist() == [complete, text, image]
+        one = missing_table(n, 0.7, "text", random_state=seed)
+        assert np.bincount(one).tolist() == [complete, n - complete]
+        other = missing_table(n, 0.7, "image", random_state=seed)
+        assert np.bincount(other).tolist() == [complete, 0, n - complete]
+
+
+def test_all_plots_of_a_movie_share_the_code_that_was_drawn_per_movie():
+    plots = np.repeat(np.arange(2608), np.arange(2608) % 4 + 1)
+    table = pd.Series(missing_table(len(plots), 0.7, "both", 0, groups=plots))
+    movies = table.groupby(plots).agg(["nunique", "first"])
+    assert movies["nunique"].eq(1).all()
+    assert np.bincount(movies["first"]).tolist() == [783, 913, 912]
 
 
 def test_a_seed_repeats_and_another_differs():
@@ -195,3 +230,34 @@ def test_errors_before_anything_is_drawn():
         drop_modalities(frame(), 0.5, "text", image_column="poster")
     with pytest.raises(TypeError, match="DataFrame, got list"):
         drop_modalities([["a", "b"]], 0.5, "text")
+
+
+def test_a_given_table_is_applied():
+    df = frame(6)
+    df.loc[3, "image"] = None
+    before = df.copy()
+    result = apply_missing_table(df, [0, 1, 2, 1, 2, 0])
+    assert result["text"].isna().tolist() == [False, True] + [False] * 4
+    assert result["image"].isna().tolist() == [False, False, True, True, True, False]
+    assert result["year"].equals(df["year"])
+    pd.testing.assert_frame_equal(df, before)
+
+
+@pytest.mark.parametrize("dtype", STRING_DTYPES)
+def test_a_drawn_table_gives_what_drop_modalities_gives(dtype):
+    df = frame(dtype=dtype)
+    dropped, table = drop_modalities(df, 0.7, "both", 0, return_table=True)
+    pd.testing.assert_frame_equal(apply_missing_table(df, table), dropped)
+
+
+def test_tables_that_cannot_be_applied():
+    with pytest.raises(
+        ValueError, match=r"20 entries, one a row, got the shape \(3,\)"
+    ):
+        apply_missing_table(frame(), [0, 1, 2])
+    with pytest.raises(ValueError, match=r"codes 0, 1 and 2 only, got \[3\]"):
+        apply_missing_table(frame(2), [0, 3])
+    with pytest.raises(ValueError, match="column 'poster'"):
+        apply_missing_table(frame(2), [0, 1], image_column="poster")
+    with pytest.raises(TypeError, match="DataFrame, got list"):
+        apply_missing_table([["a", "b"]], [0])

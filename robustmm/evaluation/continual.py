@@ -1,4 +1,4 @@
-"""Numbers about fitted classifiers, as DataFrames."""
+"""What is left of earlier tasks: the matrix of continual learning and its summaries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
 
-from ._checks import check_choice
+from .._checks import check_choice
 
 
 def continual_matrix(

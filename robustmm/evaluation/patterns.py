@@ -1,0 +1,214 @@
+"""What a fitted classifier makes of complete and incomplete rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from .._checks import check_choice, check_number
+from ..data.frame import MODALITIES, PATTERNS, column_position, read_rows
+from ..missingness import apply_missing_table
+from ._runs import Table, draw_seeds
+from ._scoring import Scorer
+
+CODES = {"text": 1, "image": 2}
+
+
+def score_by_pattern(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    scoring: str | Callable | Sequence | dict | None = None,
+    rows: str = "observed",
+    image_column: str = "image",
+    text_column: str = "text",
+) -> pd.DataFrame:
+    """Score a fitted estimator on complete rows and on rows that miss a modality.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Fitted; any that takes the frame, a pipeline as well.
+    X : DataFrame of shape (n, ...)
+        Test rows.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    scoring : str, callable, list, dict or None
+        As in scikit-learn; None is the ``score`` of the estimator.
+    rows : {"observed", "blanked"}
+        ``"observed"`` sorts the rows by what they miss: what to expect of such rows,
+        which may also be easier or harder. ``"blanked"`` takes the complete rows only
+        and scores the same ones three times, as they are and without either cell: what
+        the missing cell itself costs.
+    image_column, text_column : str
+        Names of the two columns.
+
+    Returns
+    -------
+    DataFrame
+        Index ``pattern``: ``complete``, ``text_missing`` (image only),
+        ``image_missing`` (text only), with ``rows="observed"`` also ``both_missing``
+        and ``all``. Columns ``n_rows``, and ``score`` or one column per metric, NaN
+        where there is no row.
+
+    Raises
+    ------
+    ValueError
+        If the scoring cannot be used, a column is absent or, with ``rows="blanked"``,
+        no row is complete.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import score_by_pattern
+    >>> df = pd.DataFrame({"image": ["a.png", None, "b.png"], "text": ["a", "b", "c"]})
+    >>> y = [1, 0, 1]
+    >>> scores = score_by_pattern(DummyClassifier().fit(df, y), df, y)
+    >>> scores["score"].dropna().round(2).to_dict()
+    {'complete': 1.0, 'image_missing': 0.0, 'all': 0.67}
+    """
+    check_choice("rows", rows, ("observed", "blanked"))
+    table = Table(X, y, None, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y)
+    patterns = read_rows(X, image_column, text_column).patterns
+    if rows == "observed":
+        parts = {name: table.take(patterns == name) for name in PATTERNS}
+        parts["all"] = table
+    else:
+        complete = table.take(patterns == "complete")
+        if not len(complete):
+            raise ValueError(
+                'rows="blanked" needs rows with both an image and a text, got none '
+                f"among {len(X)}."
+            )
+        parts = {"complete": complete}
+        for modality, code in CODES.items():
+            parts[f"{modality}_missing"] = _blanked(complete, code)
+    records = {
+        name: {
+            "n_rows": len(part),
+            **(scorer(estimator, part.X, part.y) if len(part) else {}),
+        }
+        for name, part in parts.items()
+    }
+    scores = pd.DataFrame.from_dict(records, orient="index")
+    return scores.rename_axis("pattern")
+
+
+def modality_importance(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    scoring: str | Callable | None = None,
+    n_repeats: int = 5,
+    random_state=None,
+    image_column: str = "image",
+    text_column: str = "text",
+) -> pd.DataFrame:
+    """Measure how much the score of a fitted estimator falls without a modality.
+
+    Two answers to two questions. *Permuted*: cells of the column change places among
+    the rows that have one, so that each row says something wrong about itself. It
+    shows how much the estimator relies on the modality, and is high where it relies on
+    it blindly. *Blanked*: the cells are missing, where the row has the other modality
+    left. It shows what it costs to lose the modality, and is low where the estimator
+    notices, and makes do with the other one. A robust classifier has a high first and
+    a low second number; one that falls as far when blanked as when permuted takes a
+    missing cell for a real one.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Fitted; any that takes the frame, a pipeline as well.
+    X : DataFrame of shape (n, ...)
+        Test rows.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    scoring : str, callable or None
+        One metric, as in scikit-learn; None is the ``score`` of the estimator.
+    n_repeats : int
+        Permutations of each column.
+    random_state : int, Generator, RandomState or None
+        Seeds the permutations.
+    image_column, text_column : str
+        Names of the two columns.
+
+    Returns
+    -------
+    DataFrame of shape (2, 3)
+        Index ``modality``: ``image``, ``text``. Columns ``permuted`` and ``blanked``,
+        the score as it is minus the score so changed, and ``permuted_sd``, the standard
+        deviation of the first over the repeats.
+
+    Raises
+    ------
+    ValueError
+        If the scoring or ``n_repeats`` cannot be used or a column is absent.
+
+    See Also
+    --------
+    sklearn.inspection.permutation_importance : The same for any column, missing cells
+        included, so that rows change what they miss.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import modality_importance
+    >>> df = pd.DataFrame({"image": ["a.png", "b.png"], "text": ["a", "b"]})
+    >>> clf = DummyClassifier().fit(df, [0, 1])
+    >>> modality_importance(clf, df, [0, 1])["blanked"].tolist()
+    [0.0, 0.0]
+    """
+    check_number("n_repeats", n_repeats, int, 1)
+    table = Table(X, y, None, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y).single()
+    here = read_rows(X, image_column, text_column).present
+    rngs = [np.random.default_rng(s) for s in draw_seeds(random_state, n_repeats)]
+    score = scorer(estimator, X, y)["score"]
+    records = []
+    for place, modality in enumerate(MODALITIES):
+        column = image_column if modality == "image" else text_column
+        falls = [
+            score
+            - scorer(estimator, _permuted(X, column, here[:, place], rng), y)["score"]
+            for rng in rngs
+        ]
+        blanked = _blanked(table, CODES[modality])
+        records.append(
+            {
+                "modality": modality,
+                "permuted": np.mean(falls),
+                "permuted_sd": np.std(falls, ddof=1) if n_repeats > 1 else np.nan,
+                "blanked": score - scorer(estimator, blanked.X, y)["score"],
+            }
+        )
+    return pd.DataFrame(records).set_index("modality")
+
+
+def _blanked(table: Table, code: int) -> Table:
+    """Take a modality from every row that has the other one."""
+    rows = read_rows(table.X, table.image_column, table.text_column)
+    other = rows.present[:, 0 if code == 1 else 1]
+    codes = np.where(other, code, 0)
+    X = apply_missing_table(table.X, codes, table.image_column, table.text_column)
+    return Table(X, table.y, None, table.image_column, table.text_column)
+
+
+def _permuted(
+    X: pd.DataFrame, column: str, here: np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return a copy in which the cells that are there have changed places."""
+    place = column_position(X, column)
+    at = np.flatnonzero(here)
+    order = np.arange(len(X))
+    order[at] = rng.permutation(at)
+    result = X.copy()
+    values = pd.Series(X.iloc[:, place].array.take(order), index=X.index, name=column)
+    result.isetitem(place, values)
+    return result

@@ -1,0 +1,365 @@
+"""Scores under missing modalities that training and test rows may miss differently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from .._checks import check_choice
+from ..missingness import SCENARIOS
+from ._draws import availability as draw_availability
+from ._draws import holes, holes_or_none, training_holes
+from ._runs import Table, score_plans
+from ._scoring import Scorer
+
+RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+# (image, text), in the order of a round trip: first less and less text, then less and
+# less image, so that neighbours on a radar plot are alike.
+AVAILABILITY = (
+    (1.0, 1.0),
+    (1.0, 0.65),
+    (1.0, 0.3),
+    (1.0, 0.0),
+    (0.5, 0.5),
+    (0.0, 1.0),
+    (0.3, 1.0),
+    (0.65, 1.0),
+)
+
+
+def missing_rate_curve(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rates: Sequence[float] = RATES,
+    scenario: str | Sequence[str] = "both",
+    train_rate: float | str | None = None,
+    train_scenario: str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Score an estimator while more and more of the test rows miss a modality.
+
+    In each fold, the test rows are blanked at every rate. What the training rows miss
+    is up to ``train_rate``. By default they stay as they are, so that one fit per fold
+    gives the whole curve: the estimator that you would train today, on rows that get
+    worse tomorrow.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any that takes the frame, a pipeline as well; cloned, not changed.
+    X : DataFrame of shape (n, ...)
+        Rows; may have missing cells already. A row never loses its last modality.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    rates : sequence of float in [0, 1]
+        Shares of the *test* rows that lose a modality.
+    scenario : {"text", "image", "both"} or sequence of them
+        What the test rows miss; a curve each.
+    train_rate : None, "same" or float in [0, 1]
+        What the *training* rows miss: None leaves them as they are, ``"same"`` blanks
+        them at the rate of the test rows (as the papers' tables do, with a fit for
+        every rate), and a number at that rate throughout.
+    train_scenario : {"text", "image", "both"}, optional
+        What the training rows miss, if not the same as the test rows.
+    cv : int, splitter, iterable of (train, test) or None
+        As in scikit-learn; five folds if None. For an official split, pass
+        ``[(train, test)]`` with integer positions.
+    scoring : str, callable, list, dict or None
+        As in scikit-learn; None is the ``score`` of the estimator.
+    groups : array-like of shape (n,), optional
+        Rows of one group, such as the plots of one movie, miss the same modality, and
+        are on the same side of every split if ``cv`` is an int or None.
+    image_column, text_column : str
+        Names of the two columns.
+    n_jobs : int, optional
+        Fits at a time.
+    random_state : int, Generator, RandomState or None
+        Seeds what is blanked, and nothing else. All rates of a fold are drawn from the
+        same seeds, so that a higher rate adds to a lower one.
+    verbose : int
+        1 shows a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        A row per scenario, rate and fold: columns ``scenario``, ``rate``, ``fold``, and
+        ``score`` or one column per metric.
+
+    Raises
+    ------
+    ValueError
+        If a rate, a scenario or the scoring cannot be used or a column is absent.
+
+    See Also
+    --------
+    MissingRateCurveDisplay : Draws the curves.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import missing_rate_curve
+    >>> df = pd.DataFrame({"image": ["a.png"] * 8, "text": ["a cat"] * 8})
+    >>> curve = missing_rate_curve(
+    ...     DummyClassifier(), df, [0, 1] * 4, rates=[0.0, 0.5], cv=2, random_state=0
+    ... )
+    >>> curve.groupby("rate")["score"].mean().to_dict()
+    {0.0: 0.5, 0.5: 0.5}
+    """
+    table = Table(X, y, groups, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y)
+    scenarios = [scenario] if isinstance(scenario, str) else list(scenario)
+    rates = np.atleast_1d(np.asarray(rates, dtype=object)).tolist()
+    if not rates or not scenarios:
+        raise ValueError(
+            "There must be at least one rate and one scenario, got "
+            f"rates={rates} and scenario={scenarios}."
+        )
+    plans: dict = {}
+    for name in scenarios:
+        for rate in rates:
+            draw = holes(rate, name)
+            key, train_draw = training_holes(rate, name, train_rate, train_scenario)
+            plan = plans.setdefault(key, (train_draw, [], []))
+            plan[1].append(draw)
+            plan[2].append({"scenario": name, "rate": float(rate)})
+    frame = score_plans(
+        estimator,
+        table,
+        list(plans.values()),
+        cv=cv,
+        scorer=scorer,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        name="missing_rate_curve",
+    )
+    place = frame["scenario"].map(scenarios.index)
+    order = np.lexsort((frame["fold"], frame["rate"], place))
+    return frame.iloc[order].reset_index(drop=True)
+
+
+def cross_scenario_matrix(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float = 0.7,
+    scenarios: Sequence[str] = SCENARIOS,
+    cv=None,
+    scoring: str | Callable | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+    return_folds: bool = False,
+) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
+    """Train under each scenario, test under each: table 1 of MAP and MemPrompt.
+
+    Training and test rows are blanked at the same rate. On the diagonal, both miss the
+    same modality; elsewhere the test brings what training has not seen.
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any that takes the frame, a pipeline as well; cloned, not changed.
+    X : DataFrame of shape (n, ...)
+        Rows; may have missing cells already. A row never loses its last modality.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    rate : float in [0, 1]
+        Share of the rows that lose a modality, in training and in test.
+    scenarios : sequence of {"text", "image", "both", "complete"}
+        What is missing; ``"complete"`` leaves the rows as they are.
+    cv : int, splitter, iterable of (train, test) or None
+        As in scikit-learn; five folds if None.
+    scoring : str, callable or None
+        One metric, as in scikit-learn; None is the ``score`` of the estimator.
+    groups : array-like of shape (n,), optional
+        Rows of one group miss the same modality, see :func:`missing_rate_curve`.
+    image_column, text_column : str
+        Names of the two columns.
+    n_jobs : int, optional
+        Fits at a time.
+    random_state : int, Generator, RandomState or None
+        Seeds what is blanked, and nothing else.
+    verbose : int
+        1 shows a progress bar.
+    return_folds : bool
+        Also return the scores of each fold.
+
+    Returns
+    -------
+    matrix : DataFrame of shape (n_scenarios, n_scenarios)
+        Mean scores; a row per scenario of training, a column per scenario of test.
+    folds : DataFrame
+        With ``return_folds=True`` only: columns ``trained on``, ``tested on``, ``fold``
+        and ``score``.
+
+    Raises
+    ------
+    ValueError
+        If the rate, a scenario or the scoring cannot be used or a column is absent.
+
+    See Also
+    --------
+    CrossScenarioDisplay : Draws the matrix.
+
+    References
+    ----------
+    Zhao et al., "MemPrompt", IJCAI 2025, table 1.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import cross_scenario_matrix
+    >>> df = pd.DataFrame({"image": ["a.png"] * 8, "text": ["a cat"] * 8})
+    >>> matrix = cross_scenario_matrix(DummyClassifier(), df, [0, 1] * 4, cv=2)
+    >>> matrix.loc["text"].to_dict()
+    {'text': 0.5, 'image': 0.5, 'both': 0.5}
+    """
+    table = Table(X, y, groups, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y).single()
+    names = list(scenarios)
+    draws = [holes_or_none(rate, name) for name in names]
+    labels = [
+        [{"trained on": trained, "tested on": tested} for tested in names]
+        for trained in names
+    ]
+    folds = score_plans(
+        estimator,
+        table,
+        [(draw, draws, label) for draw, label in zip(draws, labels, strict=True)],
+        cv=cv,
+        scorer=scorer,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        name="cross_scenario_matrix",
+    )
+    means = folds.groupby(["trained on", "tested on"])["score"].mean().unstack()
+    matrix = means.loc[names, names]
+    return (matrix, folds) if return_folds else matrix
+
+
+def availability_grid(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    availability: Sequence[tuple[float, float]] = AVAILABILITY,
+    train_availability: tuple[float, float] | str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Score an estimator by how many test rows have an image and how many a text.
+
+    The numbers behind the radar plots of MAIL and CMPT, whose axes are pairs such as
+    "65% images, 65% texts".
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any that takes the frame, a pipeline as well; cloned, not changed.
+    X : DataFrame of shape (n, ...)
+        Rows; shares are exact if no cell is missing. A row never loses its last
+        modality.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    availability : sequence of (image, text)
+        Shares, in [0, 1], of the *test* rows that have an image and that have a text;
+        they add up to at least 1, so that each row can have one.
+    train_availability : None, "same" or (image, text)
+        What the *training* rows have: None leaves them as they are, ``"same"`` gives
+        them what the test rows have, with a fit for every pair, and a pair is used
+        throughout.
+    cv : int, splitter, iterable of (train, test) or None
+        As in scikit-learn; five folds if None.
+    scoring : str, callable, list, dict or None
+        As in scikit-learn; None is the ``score`` of the estimator.
+    groups : array-like of shape (n,), optional
+        Rows of one group miss the same modality, see :func:`missing_rate_curve`.
+    image_column, text_column : str
+        Names of the two columns.
+    n_jobs : int, optional
+        Fits at a time.
+    random_state : int, Generator, RandomState or None
+        Seeds what is blanked, and nothing else.
+    verbose : int
+        1 shows a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair and fold: columns ``image``, ``text``, ``fold``, and ``score`` or
+        one column per metric. Pairs are in the order of ``availability``.
+
+    Raises
+    ------
+    ValueError
+        If a pair or the scoring cannot be used or a column is absent.
+
+    See Also
+    --------
+    AvailabilityRadarDisplay : Draws the radar plot.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import availability_grid
+    >>> df = pd.DataFrame({"image": ["a.png"] * 8, "text": ["a cat"] * 8})
+    >>> pairs = [(1.0, 0.3), (0.65, 0.65)]
+    >>> grid = availability_grid(
+    ...     DummyClassifier(), df, [0, 1] * 4, availability=pairs, cv=2
+    ... )
+    >>> grid.shape
+    (4, 4)
+    """
+    table = Table(X, y, groups, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y)
+    draws = [draw_availability("availability", pair) for pair in availability]
+    pairs = [(draw.keywords["image"], draw.keywords["text"]) for draw in draws]
+    labels = [{"image": image, "text": text} for image, text in pairs]
+    plans = [(None, draws, labels)]
+    if isinstance(train_availability, str):
+        check_choice("train_availability", train_availability, ("same",))
+        plans = [(d, [d], [name]) for d, name in zip(draws, labels, strict=True)]
+    elif train_availability is not None:
+        train_draw = draw_availability("train_availability", train_availability)
+        plans = [(train_draw, draws, labels)]
+    frame = score_plans(
+        estimator,
+        table,
+        plans,
+        cv=cv,
+        scorer=scorer,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        name="availability_grid",
+    )
+    place = [
+        pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
+    ]
+    order = np.lexsort((frame["fold"], place))
+    return frame.iloc[order].reset_index(drop=True)
