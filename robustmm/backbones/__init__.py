@@ -9,6 +9,7 @@ from .features import projected as projected
 from .features import projected_width as projected_width
 from .loading import clear_backbone_cache as clear_backbone_cache
 from .loading import load_backbone as load_backbone
+from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys
 from .tokens import Tokens as Tokens
