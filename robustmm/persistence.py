@@ -80,12 +80,12 @@ def save(
     Examples
     --------
     >>> import os, tempfile
-    >>> from robustmm import MAPClassifier
+    >>> from robustmm import CMPTClassifier
     >>> from robustmm.datasets import make_scenes
     >>> X, y = make_scenes(24, n_classes=2, random_state=0)
-    >>> clf = MAPClassifier("robustmm/tiny-vilt", max_epochs=1).fit(X, y)
+    >>> clf = CMPTClassifier("robustmm/tiny-clip", "robustmm/tiny-bert", max_epochs=1)
     >>> folder = os.path.join(tempfile.mkdtemp(), "model")
-    >>> save(clf, folder)
+    >>> save(clf.fit(X, y), folder)
     >>> bool((load(folder).predict(X) == clf.predict(X)).all())
     True
     """
