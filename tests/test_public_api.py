@@ -21,7 +21,7 @@ def public_objects() -> dict:
         if not name.startswith("_") and not inspect.ismodule(thing)
     }
     for name, thing in vars(datasets).items():
-        own = getattr(thing, "__module__", None) == datasets.__name__
+        own = getattr(thing, "__module__", "").startswith(datasets.__name__)
         if own and not name.startswith("_"):
             found[f"datasets.{name}"] = thing
     return found

@@ -1,0 +1,6 @@
+"""Data sets: scenes drawn on the spot, and the published ones from a local folder."""
+
+from .food101 import load_food101 as load_food101
+from .hateful_memes import load_hateful_memes as load_hateful_memes
+from .mmimdb import load_mmimdb as load_mmimdb
+from .scenes import make_scenes as make_scenes
