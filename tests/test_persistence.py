@@ -4,17 +4,33 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 from pathlib import Path
 
+import cloudpickle
+import joblib
 import numpy as np
+import pandas as pd
 import pytest
+import skops.io
 import torch
 from contract import ToyClassifier, frame_with_holes, small
 from safetensors.numpy import load_file, save_file
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from vilt_cases import full_size_vilt
 
 import robustmm
-from robustmm import MAPClassifier, persistence
+from robustmm import (
+    DeLoClassifier,
+    FineTuneClassifier,
+    LinearProbeClassifier,
+    MAILClassifier,
+    MAPClassifier,
+    MemPromptClassifier,
+    MSPClassifier,
+    persistence,
+)
+from robustmm._training import own_tensors
 from robustmm.backbones import checkpoint
 
 X, Y = frame_with_holes()
@@ -96,8 +112,6 @@ def test_labels_keep_their_type(labels, tmp_path):
 
 
 def test_indicators_and_rows_with_bad_images(tmp_path):
-    import pandas as pd
-
     table = X[:12].copy()
     table.iloc[2, 0] = b"no picture"
     table.index = pd.date_range("2026-01-01", periods=12)
@@ -201,6 +215,93 @@ def test_a_changed_or_missing_backbone_is_refused_by_name(tmp_path):
     for reopen in (lambda: robustmm.load(tmp_path / "model"), lambda: loads(state)):
         with pytest.raises(OSError, match=f"MAPClass.*{fingerprint}.*original"):
             reopen()
+
+
+# Other formats and versions -----------------------------------------------------------
+
+
+def dump_with_skops(clf, path):
+    skops.io.dump(clf, path)
+    untrusted = skops.io.get_untrusted_types(file=path)
+    assert untrusted == [f"{type(clf).__module__}.{type(clf).__name__}"]
+    return skops.io.load(path, trusted=untrusted)
+
+
+def dump_with_joblib(clf, path):
+    joblib.dump(clf, path)
+    return joblib.load(path, mmap_mode="r")
+
+
+def dump_with_cloudpickle(clf, path):
+    path.write_bytes(cloudpickle.dumps(clf))
+    return cloudpickle.loads(path.read_bytes())
+
+
+@pytest.mark.parametrize("cls", [ToyClassifier, DeLoClassifier, LinearProbeClassifier])
+@pytest.mark.parametrize(
+    "there_and_back", [dump_with_skops, dump_with_joblib, dump_with_cloudpickle]
+)
+def test_other_serialisers(cls, there_and_back, tmp_path):
+    if cls not in FITTED:
+        FITTED[cls] = small(cls).fit(X, Y)
+    again = there_and_back(FITTED[cls], tmp_path / "model")
+    same(again, FITTED[cls])
+    # What a memory-mapped file cannot do: be written to.
+    again.fit(X, Y)
+    same(again, FITTED[cls])
+
+
+FITTED = {}
+RELEASES = sorted((Path(__file__).parent / "fixtures").glob("*/expected.npz"))
+
+
+@pytest.mark.parametrize("way", ["pickle", "saved"])
+@pytest.mark.parametrize("stored", RELEASES, ids=lambda file: file.parent.name)
+def test_models_of_earlier_versions_open(stored, way):
+    expected = np.load(stored)
+    images = [expected.get(f"image{i}") for i in range(len(expected["texts"]))]
+    rows = pd.DataFrame({"image": pd.Series(images, dtype=object)})
+    rows["text"] = expected["texts"]
+    if way == "saved":
+        clf = robustmm.load(stored.with_name("saved"), device="cpu")
+    else:
+        with warnings.catch_warnings():
+            # Another release of scikit-learn; none of its objects are inside.
+            warnings.simplefilter("ignore", InconsistentVersionWarning)
+            clf = loads(stored.with_name("model.pickle").read_bytes())
+    np.testing.assert_allclose(clf.predict_proba(rows), expected["proba"], atol=1e-5)
+    np.testing.assert_array_equal(clf.predict(rows).astype(str), expected["labels"])
+
+
+def test_there_is_a_stored_model():
+    assert RELEASES
+    folder = Path(__file__).parent / "fixtures"
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    assert size < 200_000 * len(RELEASES)
+
+
+# The papers' own settings make DeLo, MemPrompt and MAIL larger than a fiftieth.
+LARGEST = {
+    MAPClassifier: 0.02,
+    MSPClassifier: 0.02,
+    FineTuneClassifier: 0.02,
+    MAILClassifier: 0.026,
+    MemPromptClassifier: 0.048,
+    DeLoClassifier: 0.064,
+}
+
+
+@pytest.mark.parametrize("cls", LARGEST, ids=lambda cls: cls.__name__)
+def test_share_of_the_backbone_that_a_model_takes_at_full_size(cls):
+    clf, backbone = cls(), full_size_vilt()
+    clf.classes_, clf._multilabel = np.arange(2), False
+    clf.task_classes_, clf._task = [clf.classes_], 0
+    with torch.device("meta"):
+        module = clf._build_module(backbone, 2)
+    # A pickle holds these and a few kB; see test_contract.
+    own = sum(tensor.numel() for tensor in own_tensors(module).values())
+    frozen = sum(p.numel() for p in full_size_vilt().parameters())
+    assert own / frozen < LARGEST[cls]
 
 
 # Devices ------------------------------------------------------------------------------
