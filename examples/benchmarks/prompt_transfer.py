@@ -64,6 +64,7 @@ def methods(seed: int) -> dict:
         "MSP (input)": MSPClassifier(prompt_type="input", **fixed),
         "MSP (attention)": MSPClassifier(**fixed),
         "MemPrompt": MemPromptClassifier(**read),
+        "MemPrompt (one source)": MemPromptClassifier(shared="single", **read),
     }
 
 
