@@ -16,6 +16,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
+    "myst_parser",  # the page of results is written by a script, in Markdown
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "generated/method_table.rst"]
