@@ -3,8 +3,12 @@
 from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
 from .base import MultimodalClassifier as MultimodalClassifier
+from .display import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
+from .display import CrossScenarioDisplay as CrossScenarioDisplay
+from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
+from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
 from .evaluation import compare_methods as compare_methods

@@ -1,24 +1,20 @@
-"""Pictures of numbers that were computed elsewhere.
-
-Each display is made from an estimator or from a DataFrame, keeps what it shows as
-attributes, and draws it with ``plot``, in axes of the caller or its own.
-"""
+"""Which experts serve which rows, as a heat map."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ._checks import check_choice
-from .evaluation import continual_matrix
+from .._checks import check_choice
+from ._axes import cell_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .base import MultimodalClassifier
+    from ..base import MultimodalClassifier
 
 USAGE_VALUES = {
     "frequency": "share of tokens that chose the expert",
@@ -187,7 +183,7 @@ class ExpertUsageDisplay:
         n_linears, n_layers, n_patterns, n_experts = cells.shape
         shape = n_linears * n_layers, n_patterns * n_experts
         cells = cells.reshape(shape)[:-1, :-1]
-        self.ax_ = _new_axes(cells.shape) if ax is None else ax
+        self.ax_ = cell_axes(cells.shape) if ax is None else ax
         self.figure_ = self.ax_.figure
         self.im_ = self.ax_.imshow(cells, cmap=cmap, vmin=0, vmax=1, aspect="auto")
         self._label_columns(n_experts)
@@ -231,145 +227,3 @@ class ExpertUsageDisplay:
                 rotation=90,
                 fontsize=9,
             )
-
-
-class ContinualMatrixDisplay:
-    """Heat map of the scores on every task after every stage of continual learning.
-
-    Rows are tasks, columns what was learned last; the cells before a task was learned
-    are empty. Reading a row from the diagonal to the right shows forgetting.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n_tasks, n_tasks)
-        The scores, NaN where a task had not been learned.
-    names : sequence
-        Names of the tasks.
-    label : str
-        What the numbers are.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where the map was drawn.
-    figure_ : matplotlib Figure
-        The figure of ``ax_``.
-    im_ : matplotlib AxesImage
-        The map.
-
-    See Also
-    --------
-    continual_matrix : Computes the numbers.
-
-    Examples
-    --------
-    >>> import matplotlib
-    >>> matplotlib.use("Agg")
-    >>> import numpy as np
-    >>> import pandas as pd
-    >>> from robustmm import ContinualMatrixDisplay
-    >>> matrix = pd.DataFrame([[0.9, 0.6], [np.nan, 0.8]])
-    >>> display = ContinualMatrixDisplay.from_frame(matrix)
-    >>> [text.get_text() for text in display.ax_.texts]
-    ['0.90', '0.60', '0.80']
-    """
-
-    def __init__(self, values: np.ndarray, *, names: Sequence, label: str = "score"):
-        self.values = values
-        self.names = names
-        self.label = label
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: MultimodalClassifier,
-        tasks: Iterable[tuple],
-        *,
-        scoring: str | Callable | None = None,
-        names: Sequence | None = None,
-        label: str = "score",
-        ax: Axes | None = None,
-    ) -> ContinualMatrixDisplay:
-        """Learn tasks one after another with a clone, and draw the scores.
-
-        Parameters
-        ----------
-        estimator : DeLoClassifier, or another classifier with ``partial_fit``
-            Not changed.
-        tasks : iterable of (X_train, y_train, X_test, y_test)
-            One tuple per task.
-        scoring : str, callable or None
-            As for :func:`continual_matrix`.
-        names : sequence, optional
-            Names of the tasks.
-        label : str
-            What the numbers are.
-        ax : matplotlib Axes, optional
-            Where to draw; a new figure if None.
-        """
-        matrix = continual_matrix(estimator, tasks, scoring=scoring, names=names)
-        return cls.from_frame(matrix, label=label, ax=ax)
-
-    @classmethod
-    def from_frame(
-        cls, matrix: pd.DataFrame, *, label: str = "score", ax: Axes | None = None
-    ) -> ContinualMatrixDisplay:
-        """Draw what :func:`continual_matrix` returned.
-
-        Parameters
-        ----------
-        matrix : DataFrame of shape (n_tasks, n_tasks)
-            The scores.
-        label : str
-            What the numbers are.
-        ax : matplotlib Axes, optional
-            Where to draw; a new figure if None.
-        """
-        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.empty:
-            raise ValueError(
-                "matrix must be square, a row and a column per task, got the shape "
-                f"{matrix.shape}."
-            )
-        values = matrix.to_numpy(dtype=float)
-        return cls(values, names=list(matrix.index), label=label).plot(ax=ax)
-
-    def plot(
-        self, ax: Axes | None = None, cmap: str = "YlGnBu"
-    ) -> ContinualMatrixDisplay:
-        """Draw the map, with the number in every cell.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; a new figure if None.
-        cmap : str
-            Name of a colour map.
-
-        Returns
-        -------
-        self
-        """
-        size = len(self.names)
-        # Cells with numbers in them are larger than those of a plain heat map.
-        self.ax_ = _new_axes((3 * size, 3 * size)) if ax is None else ax
-        self.figure_ = self.ax_.figure
-        self.im_ = self.ax_.imshow(self.values, cmap=cmap, vmin=0, vmax=1)
-        for i, j in zip(*np.nonzero(~np.isnan(self.values)), strict=True):
-            value = self.values[i, j]
-            colour = "white" if value > 0.6 else "black"
-            self.ax_.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour)
-        self.ax_.set_xticks(range(size), self.names, rotation=30, ha="right")
-        self.ax_.set_yticks(range(size), self.names)
-        self.ax_.set(xlabel="after learning", ylabel="tested on")
-        self.ax_.spines[:].set_visible(False)
-        self.ax_.tick_params(length=0)
-        self.figure_.colorbar(self.im_, ax=self.ax_, label=self.label)
-        return self
-
-
-def _new_axes(shape: tuple[int, int]) -> Axes:
-    """Return axes of a new figure in which (lines, columns) of cells are readable."""
-    import matplotlib.pyplot as plt
-
-    size = 2.5 + 0.22 * shape[1], 1.5 + 0.17 * shape[0]
-    return plt.subplots(figsize=size, layout="constrained")[1]

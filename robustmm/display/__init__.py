@@ -1,0 +1,12 @@
+"""Pictures of numbers that were computed elsewhere.
+
+Each display is made from an estimator or from a DataFrame, keeps what it shows as
+attributes, and draws it with ``plot``, in axes of the caller or its own.
+"""
+
+from .continual import ContinualMatrixDisplay as ContinualMatrixDisplay
+from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .embedding import EmbeddingDisplay as EmbeddingDisplay
+from .experts import ExpertUsageDisplay as ExpertUsageDisplay
+from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
+from .scenarios import CrossScenarioDisplay as CrossScenarioDisplay

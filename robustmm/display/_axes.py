@@ -1,0 +1,67 @@
+"""New axes and colours that all pictures share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, which also differ for the colour-blind; the yellow, hard to
+# see on white, comes last.
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+    "#F0E442",
+)
+DASHES = ("-", "--", ":", "-.")
+# What is missing, in words for a legend.
+SCENARIO_NAMES = {
+    "text": "text missing",
+    "image": "image missing",
+    "both": "either missing",
+    "complete": "complete",
+}
+
+
+def cell_axes(shape: tuple[int, int]) -> Axes:
+    """Return axes of a new figure in which (lines, columns) of cells are readable."""
+    import matplotlib.pyplot as plt
+
+    size = 2.5 + 0.22 * shape[1], 1.5 + 0.17 * shape[0]
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def plain_axes(width: float, height: float, projection: str | None = None) -> Axes:
+    """Return axes of a new figure of a size in inches."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(
+        figsize=(width, height),
+        layout="constrained",
+        subplot_kw={"projection": projection},
+    )[1]
+
+
+def colours(n: int) -> Sequence:
+    """Return ``n`` colours that differ as much as so many can."""
+    import matplotlib
+
+    if n <= len(COLOURS):
+        return COLOURS[:n]
+    if n <= 20:
+        return matplotlib.colormaps["tab20"].colors[:n]
+    wheel = matplotlib.colormaps["turbo"]
+    return [wheel(i / (n - 1)) for i in range(n)]
+
+
+def text_colour(image, value: float) -> str:
+    """Return black or white, whichever can be read on the colour of a value."""
+    red, green, blue, _ = image.cmap(image.norm(value))
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
