@@ -339,9 +339,9 @@ KEYS = ["method", "setting", "table", "trained", "seed", "tested", "rows", "metr
 
 
 def show(title: str, table: pd.DataFrame) -> None:
-    """Print a table in Markdown, methods in the order of this script."""
+    """Print a table of strings in Markdown, methods in the order of this script."""
     table = table.reindex([name for name in names if name in table.index])
-    print(f"\n### {title}\n\n{table.fillna('').to_markdown()}")
+    print(f"\n### {title}\n\n{table.to_markdown(disable_numparse=True)}")
 
 
 def mean_and_sd(values: pd.Series) -> str:
@@ -349,9 +349,9 @@ def mean_and_sd(values: pd.Series) -> str:
     return f"{values.mean():.3f} ± {values.std():.3f}"
 
 
-def three(value: float) -> str:
-    """Return three decimals."""
-    return f"{value:.3f}"
+def plain(value, digits: int = 3) -> str:
+    """Return a number as it is to be read; nothing for none."""
+    return "" if pd.isna(value) else f"{value:,.{digits}f}"
 
 
 found = results()
@@ -371,12 +371,20 @@ for table in (CLOTHES, GENRES):
     across.columns = [f"{train} → {test}" for train, test in across.columns]
     show(
         f"{table}, {of['metric'].iloc[0]}, one seed: lost in training → in the test",
-        across.map(three),
+        across.map(plain),
     )
     cost = main.groupby("method")[["trained_parameters", "fit_seconds", "rate", "C"]]
-    show(f"{table}, cost and choices", cost.median())
+    cost = cost.median()
+    for column, digits in {
+        "trained_parameters": 0,
+        "fit_seconds": 1,
+        "rate": 3,
+        "C": 4,
+    }.items():
+        cost[column] = [plain(value, digits) for value in cost[column]]
+    show(f"{table}, cost and choices (medians; seconds of processor time)", cost)
 extra = found[(found["setting"] == "extra") & (found["rows"] == "all")]
 if len(extra):
     of = extra.pivot_table("score", "method", ["metric", "tested"], "first", sort=False)
     of.columns = [f"{metric}, test loses {test}" for metric, test in of.columns]
-    show("Training rows that really are incomplete", of.map(three))
+    show("Training rows that really are incomplete", of.map(plain))
