@@ -23,7 +23,7 @@ ALLOWED = {
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
     "persistence": BELOW_LEAVES,
-    "testing": BELOW_LEAVES,
+    "testing": BELOW_LEAVES | {"testing"},
 }
 ALLOWED["package"] = set(ALLOWED)
 PLAIN = sys.stdlib_module_names | {"numpy", "pandas", "PIL"}

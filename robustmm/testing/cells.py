@@ -1,0 +1,215 @@
+"""Checks of what comes in: cells, columns, rows with nothing in them."""
+
+import copy
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from .subject import Subject, must_raise, must_warn, needs, require, require_equal
+
+NULLS = {"None": None, "nan": float("nan"), "pd.NA": pd.NA, "pd.NaT": pd.NaT}
+CELLS = ("PIL image", "array", "bytes", "str", "Path")
+# Other routes to the same pixels end in the same predictions, up to rounding.
+ROUNDING = 1e-5
+
+
+def noise_image(seed: int = 0, size: tuple[int, int] = (20, 30)) -> Image.Image:
+    """Return a picture of random pixels, of (height, width)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def as_cell(image: Image.Image, kind: str, folder: Path):
+    """Return the same picture as one of ``CELLS``; files are made in ``folder``."""
+    if kind == "PIL image":
+        return image
+    if kind == "array":
+        return np.asarray(image)
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    if kind == "bytes":
+        return buffer.getvalue()
+    path = Path(folder, f"{len(list(Path(folder).iterdir()))}.png")
+    path.write_bytes(buffer.getvalue())
+    return str(path) if kind == "str" else path
+
+
+def check_any_null_with_any_cell(subject: Subject) -> None:
+    """Every null means a missing cell in ``predict``, whatever the other cells are."""
+    nulls, n = list(NULLS.values()), len(NULLS)
+    pictures = [noise_image(i) for i in range(n + 2)]
+    images, texts = [None] * n + pictures, ["a hill"] * n + [None] * (n + 2)
+    columns = subject.table(6)[0].columns
+
+    def frame(images: list, texts: list) -> pd.DataFrame:
+        return pd.DataFrame(
+            dict(zip(columns, (images, texts), strict=True)), dtype=object
+        )
+
+    expected = subject.fitted.decision_function(frame(images, texts))
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in CELLS:
+            cells = [as_cell(picture, kind, folder) for picture in pictures]
+            other = frame(nulls + cells, texts[:n] + nulls + ["", " \n"])
+            require_equal(
+                subject.fitted.decision_function(other),
+                expected,
+                f"{list(NULLS)} and blank texts must mean missing cells, beside image "
+                f"cells of type {kind}",
+                atol=ROUNDING,
+            )
+
+
+def check_fit_takes_any_null(subject: Subject) -> None:
+    """Every null means a missing cell in ``fit``."""
+    X, y = subject.table()
+    where = np.argwhere(X.isna().to_numpy())
+    nulls = [*NULLS.values(), None]
+    for i, (row, column) in enumerate(where):
+        X.iat[row, column] = nulls[i % len(nulls)] if column == 0 or i % 5 else " \t"
+    require_equal(
+        subject.fresh().fit(X, y).decision_function(X),
+        subject.fitted.decision_function(X),
+        "fit must read None, NaN, pd.NA, pd.NaT and blank texts alike",
+        atol=ROUNDING,
+    )
+
+
+def check_text_of_any_dtype(subject: Subject) -> None:
+    """The dtype of the text column makes no difference."""
+    X, _ = subject.table()
+    expected = subject.fitted.decision_function(X)
+    for dtype in ("str", "string", "category"):
+        other = X.astype({X.columns[1]: dtype})
+        require_equal(
+            subject.fitted.decision_function(other),
+            expected,
+            f"A text column of dtype {dtype!r} must be read like one of objects",
+        )
+
+
+def check_a_whole_column_may_be_missing(subject: Subject) -> None:
+    """Tables of images only, and of texts only, are legal."""
+    for column in (0, 1):
+        X, y = subject.table()
+        here = X.iloc[:, 1 - column].notna().to_numpy()
+        X, y = X[here], y[here]
+        X.iloc[:, column] = None
+        proba = subject.fresh().fit(X, y).predict_proba(X)
+        name = X.columns[column]
+        rule = f"A table whose column {name!r} is missing throughout must be legal"
+        require(np.isfinite(proba).all(), f"{rule}, predict_proba is not finite.")
+
+
+def check_array_is_read_by_position(subject: Subject) -> None:
+    """An object array of two columns is read as image, text."""
+    X, y = subject.table()
+    array = X.to_numpy(dtype=object)
+    require_equal(
+        subject.fresh().fit(array, y).decision_function(array),
+        subject.fitted.decision_function(X),
+        "An object array of two columns must be read as image, text",
+        atol=ROUNDING,
+    )
+
+
+def check_other_columns_are_ignored(subject: Subject) -> None:
+    """Columns that are neither image nor text make no difference."""
+    X, y = subject.table(9)
+    wider = X.assign(price=np.arange(9.0), tags=[["a"]] * 9)[["price", *X, "tags"]]
+    require_equal(
+        subject.fresh().fit(wider, y).decision_function(wider),
+        subject.fresh().fit(X, y).decision_function(X),
+        "Columns other than image and text must be ignored",
+        atol=ROUNDING,
+    )
+
+
+def check_wrong_columns_are_named(subject: Subject) -> None:
+    """A missing or renamed column is an error that names it."""
+    X, y = subject.table(6)
+    name = X.columns[0]
+    renamed = X.rename(columns={name: "robustmm_other"})
+    with must_raise(ValueError, name, f"fit must name the absent column {name!r}"):
+        subject.fresh().fit(renamed, y)
+    rule = "predict must name columns that fit did not see"
+    with must_raise(ValueError, "robustmm_other", rule):
+        subject.fitted.predict(renamed)
+    rule = "predict must refuse columns in another order"
+    with must_raise(ValueError, "order", rule):
+        subject.fitted.predict(X[X.columns[::-1]])
+
+
+def check_empty_table_is_refused(subject: Subject) -> None:
+    """``fit`` and ``predict`` need a row."""
+    X, y = subject.table(6)
+    message = "minimum of 1 is required"
+    with must_raise(ValueError, message, "fit must refuse a table without rows"):
+        subject.fresh().fit(X.iloc[:0], y[:0])
+    with must_raise(ValueError, message, "predict must refuse a table without rows"):
+        subject.fitted.predict(X.iloc[:0])
+
+
+def check_rows_without_any_modality_get_the_prior(subject: Subject) -> None:
+    """Such rows count in the prior, are predicted as the prior, and are warned of."""
+    X, y = subject.table(12)
+    X.iloc[:4] = None
+    y[:4] = y[5]
+    message = "4 of 12 rows have neither image nor text"
+    with must_warn("fit must warn of rows with neither image nor text", message):
+        estimator = subject.fresh().fit(X, y)
+    frequency = np.unique(y, return_counts=True)[1] / len(y)
+    rule = "class_prior_ must be the frequencies of all rows"
+    require_equal(estimator.class_prior_, frequency, rule, atol=1e-12)
+    with must_warn("predict must warn of rows with neither image nor text", message):
+        proba = estimator.predict_proba(X)
+    rule = "A row with neither image nor text must be predicted as class_prior_"
+    require_equal(proba[:4], np.tile(frequency, (4, 1)), rule, atol=1e-9)
+
+
+def check_no_modality_at_all_is_an_error(subject: Subject) -> None:
+    """``fit`` needs a row with something in it."""
+    X, y = subject.table(6)
+    X.iloc[:] = None
+    rule = "fit must refuse a table in which all cells are missing"
+    with must_raise(ValueError, "At least one row must have", rule):
+        subject.fresh().fit(X, y)
+
+
+@needs("on_bad_image")
+def check_bad_images_are_listed_by_row(subject: Subject) -> None:
+    """Images that cannot be read are an error, or missing with a warning."""
+    X, y = subject.table(12)
+    X.iloc[2, 0], X.iloc[5, 0] = b"not a picture", "nowhere.png"
+    message = "2 image cells.*'row2'.*'row5'"
+    with must_raise(ValueError, message, "fit must list unreadable images by row"):
+        subject.fresh(on_bad_image="raise").fit(X, y)
+    fitted = copy.copy(subject.fitted).set_params(on_bad_image="raise")
+    with must_raise(ValueError, message, "predict must list unreadable images by row"):
+        fitted.predict(X)
+    estimator = subject.fresh(on_bad_image="missing")
+    with must_warn("fit must warn of images that it takes as missing", message):
+        estimator.fit(X, y)
+    noted = set(estimator.missing_report_["bad_images"])
+    require(noted == {"row2", "row5"}, f"missing_report_ must name them, got {noted}.")
+    with must_warn("predict must warn of images that it takes as missing", message):
+        estimator.predict(X)
+
+
+def check_inputs_are_not_changed(subject: Subject) -> None:
+    """``fit`` and ``predict`` leave table, labels and weights as they were."""
+    seen, (X, y) = subject.observed, subject.table()
+    seen.estimator.predict(seen.X)
+    same = all(
+        a is b or a == b or (pd.isna(a) and pd.isna(b))
+        for column in X
+        for a, b in zip(X[column], seen.X[column], strict=True)
+    )
+    same = same and X.index.equals(seen.X.index) and list(X) == list(seen.X)
+    require(same, "fit and predict must not change the table.")
+    require_equal(seen.y, y, "fit must not change the labels")
+    require_equal(seen.weights, np.ones(len(X)), "fit must not change the weights")

@@ -1,0 +1,166 @@
+"""Checks of what a training does, and of what it leaves alone."""
+
+import contextlib
+import copy
+import io
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+
+from .subject import Subject, must_raise, needs, require, require_equal
+
+
+class Interrupt(Callback):
+    """A user who presses Ctrl-C after the first batch."""
+
+    def on_batch_end(self, net, **kwargs) -> None:
+        """Press it."""
+        raise KeyboardInterrupt
+
+
+def check_fitted_attributes(subject: Subject) -> None:
+    """The documented fitted attributes are there and agree."""
+    fitted, (X, y) = subject.fitted, subject.table()
+    epochs = len(fitted.history_)
+    rule = "history_ must have a row per epoch and n_iter_ must count them"
+    require(fitted.n_iter_ == epochs > 0, f"{rule}, got {fitted.n_iter_} and {epochs}.")
+    losses = fitted.history_["train_loss"]
+    require(np.isfinite(losses).all(), f"The train_loss must be finite, got {losses}.")
+    rule = "feature_names_in_ must be the columns of the table"
+    require_equal(fitted.feature_names_in_, list(X), rule)
+    require(fitted.n_features_in_ == 2, "n_features_in_ must count the columns.")
+    rule = "classes_ must be the sorted labels"
+    require_equal(fitted.classes_, np.unique(y), rule)
+    trained, total = fitted.n_trainable_parameters_, fitted.n_parameters_
+    rule = "n_trainable_parameters_ must not exceed n_parameters_"
+    require(0 <= trained <= total, f"{rule}, got {trained} and {total}.")
+    expected = dict.fromkeys(("complete", "text_missing", "image_missing"), len(X) // 3)
+    found = {name: fitted.missing_report_[name] for name in expected}
+    require(found == expected, f"missing_report_ must be {expected}, got {found}.")
+
+
+@needs("max_epochs")
+def check_every_trained_parameter_moves(subject: Subject) -> None:
+    """No parameter that asks for a gradient is left out of the training."""
+    estimator, before = subject.fresh(max_epochs=2, **subject.given(lr=1e-2)), {}
+    build = estimator._build_module
+
+    def remember(backbone, n_outputs):
+        module = build(backbone, n_outputs)
+        named = module.named_parameters()
+        before.update({k: p.detach().clone() for k, p in named if p.requires_grad})
+        return module
+
+    estimator._build_module = remember
+    estimator.fit(*subject.table())
+    after = dict(estimator.net_.module_.named_parameters())
+    still = [name for name, value in before.items() if torch.equal(value, after[name])]
+    require(not still, f"Every trained parameter must move, these did not: {still}.")
+
+
+def check_frozen_weights_do_not_move(subject: Subject) -> None:
+    """The backbone is as it was loaded, and shared with other estimators."""
+    module = subject.fitted.net_.module_
+    again = subject.fitted._load_backbone(next(module.parameters()).device)
+    same = again.fingerprint == module.backbone.fingerprint
+    require(same, "Training must leave the weights of the backbone alone.")
+    theirs = {p.data_ptr() for p in again.parameters()}
+    frozen = {p.data_ptr() for p in module.parameters() if not p.requires_grad}
+    shared = not theirs or bool(theirs & frozen)
+    require(shared, "The module must use the frozen weights it is given, not copies.")
+
+
+def check_fit_is_repeatable(subject: Subject) -> None:
+    """The same seed gives the same model, to the bit.
+
+    Frozen states that were cached in other batches differ in the last bit, so two fits
+    that both find full caches are compared.
+    """
+    first = subject.observed.estimator
+    if next(first.net_.module_.parameters()).is_cuda:
+        return
+    X, y = subject.table()
+    weights = np.ones(len(X))
+    require_equal(
+        subject.fresh().fit(X, y, sample_weight=weights).decision_function(X),
+        first.decision_function(X),
+        "The same random_state must give the same model on the CPU",
+    )
+
+
+def check_global_generators_are_left_alone(subject: Subject) -> None:
+    """``fit`` draws no random number from torch's or numpy's global generator."""
+    seen = subject.observed
+    rule = "fit must leave the global generator alone, that of"
+    require(torch.equal(*seen.torch_state), f"{rule} torch.")
+    require((seen.numpy_state[0] == seen.numpy_state[1]).all(), f"{rule} numpy.")
+
+
+def check_quiet_by_default(subject: Subject) -> None:
+    """With ``verbose=0`` nothing is written, with 1 there are progress bars."""
+    if subject.estimator.verbose == 0:
+        output = subject.observed.output
+        require(not output, f"fit must write nothing by default, got {output[:200]!r}.")
+    if subject.has("verbose"):
+        shown = io.StringIO()
+        with contextlib.redirect_stderr(shown):
+            subject.fresh(verbose=1).fit(*subject.table(9))
+        require(shown.getvalue(), "fit must show its progress with verbose=1.")
+
+
+def check_refit_starts_anew(subject: Subject) -> None:
+    """A second ``fit`` forgets the first, its number of classes included."""
+    X, y = subject.table()
+    estimator = subject.fresh().fit(*subject.table(12, n_classes=3)).fit(X, y)
+    require_equal(
+        estimator.decision_function(X),
+        subject.fitted.decision_function(X),
+        "A second fit must forget the first",
+        atol=1e-5,
+    )
+
+
+def check_failed_fit_changes_nothing(subject: Subject) -> None:
+    """A ``fit`` that raises leaves the estimator as it was."""
+    X, y = subject.table(6, n_classes=3)
+    X.iloc[2, 0] = b"not a picture"  # found after the labels were taken
+    raising = subject.given(on_bad_image="raise")
+    fitted = copy.copy(subject.fitted).set_params(**raising)
+    for estimator in (subject.fresh(**raising), fitted):
+        before = dict(vars(estimator))
+        rule = "fit must refuse images that cannot be read"
+        with must_raise(ValueError, "image", rule):
+            estimator.fit(X, y)
+        rule = "A fit that raises must leave the estimator as it was"
+        require(_same(vars(estimator), before), f"{rule}.")
+
+
+@needs("net_params")
+def check_interrupt_changes_nothing(subject: Subject) -> None:
+    """Ctrl-C reaches the caller and leaves the estimator as it was."""
+    estimator = subject.fresh(net_params={"callbacks": [Interrupt()]})
+    before = dict(vars(estimator))
+    try:
+        estimator.fit(*subject.table(6))
+    except KeyboardInterrupt:
+        rule = "An interrupted fit must leave the estimator as it was"
+        require(_same(vars(estimator), before), f"{rule}.")
+    else:
+        raise AssertionError("Ctrl-C in fit must reach the caller.")
+
+
+@needs("early_stopping", "max_epochs")
+def check_early_stopping_holds_rows_out(subject: Subject) -> None:
+    """Early stopping has a validation loss for every epoch."""
+    estimator = subject.fresh(early_stopping=True, max_epochs=2)
+    history = estimator.fit(*subject.table()).history_
+    losses = history.get("valid_loss")
+    has_losses = losses is not None and np.isfinite(losses).all()
+    require(has_losses, f"Early stopping must have a valid_loss, got {history}.")
+
+
+def _same(attributes: dict, before: dict) -> bool:
+    return attributes.keys() == before.keys() and all(
+        attributes[name] is value for name, value in before.items()
+    )
