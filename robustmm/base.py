@@ -34,6 +34,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._callbacks import FitTasks
+from ._checkpoint import fit_or_resume
 from ._checks import check_choice, check_folder, check_number
 from ._device import (
     PRECISIONS,
@@ -138,6 +139,13 @@ class MultimodalClassifier(
         them: in the process, up to one GiB for all estimators together, or in an
         existing folder, as memory-mapped files of up to 64 GiB, for later processes as
         well.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows, and
+        on the CPU ends with the same weights, to the bit, as one that was not; up to
+        rounding where frozen layers' states are kept in memory only. Needs a
+        ``random_state``; a fit that ends removes its file. Callbacks in ``net_params``
+        start anew.
     random_state : int, RandomState instance or None
         Seeds initialisation, order of rows, dropout and the held-out part.
     verbose : int
@@ -192,6 +200,7 @@ class MultimodalClassifier(
         device="auto",
         precision="auto",
         cache="memory",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
         net_params=None,
@@ -214,6 +223,7 @@ class MultimodalClassifier(
         self.device = device
         self.precision = precision
         self.cache = cache
+        self.checkpoint_dir = checkpoint_dir
         self.random_state = random_state
         self.verbose = verbose
         self.net_params = net_params
@@ -250,6 +260,12 @@ class MultimodalClassifier(
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
+        check_folder("checkpoint_dir", self.checkpoint_dir, (None,))
+        if self.checkpoint_dir is not None and self.random_state is None:
+            raise ValueError(
+                "random_state must be set with checkpoint_dir, or a fit could never be "
+                "found again, got None."
+            )
         if self.max_text_length is not None:
             check_number("max_text_length", self.max_text_length, Integral, 2)
 
@@ -375,7 +391,13 @@ class MultimodalClassifier(
             split = predefined_split(held_out) if len(held_out) else None
             callbacks = self._with_epoch_tasks(callbacks)
             net = self._make_net(module, device, callbacks, split)
-            net.fit(train)
+            if self.checkpoint_dir is None:
+                net.fit(train)
+            else:
+                parameters = self.get_params(deep=False)
+                name = type(self).__name__
+                file = fit_or_resume(net, train, held_out, name, parameters)
+                self._checkpoints.append(file)
         net.release_training_memory()
         self._finish(net)
 
@@ -455,14 +477,21 @@ class MultimodalClassifier(
 
     @contextmanager
     def _unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was when the block raises, Ctrl-C included."""
+        """Leave the estimator as it was when the block raises, Ctrl-C included.
+
+        Checkpoints are kept until the outermost block has ended well.
+        """
         before = dict(vars(self))
+        self._checkpoints = before.get("_checkpoints", [])
         try:
             yield
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
+        if "_checkpoints" not in before:
+            for file in vars(self).pop("_checkpoints"):
+                file.unlink(missing_ok=True)
 
     # Prediction ---------------------------------------------------------------------
 

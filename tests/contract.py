@@ -82,6 +82,7 @@ class ToyClassifier(MultimodalClassifier):
         early_stopping=False,
         net_params=None,
         device="auto",
+        checkpoint_dir=None,
         verbose=0,
     ):
         super().__init__(
@@ -93,6 +94,7 @@ class ToyClassifier(MultimodalClassifier):
             early_stopping=early_stopping,
             net_params=net_params,
             device=device,
+            checkpoint_dir=checkpoint_dir,
             verbose=verbose,
         )
         self.backbone = backbone

@@ -239,6 +239,9 @@ class MAILClassifier(MultimodalClassifier):
         always compute in float32.
     cache : {"memory", None} or path-like
         Whether decoded images are kept, in memory or in an existing folder.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int
@@ -316,6 +319,7 @@ class MAILClassifier(MultimodalClassifier):
         device="auto",
         precision="auto",
         cache="memory",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
         net_params=None,
@@ -339,6 +343,7 @@ class MAILClassifier(MultimodalClassifier):
             device=device,
             precision=precision,
             cache=cache,
+            checkpoint_dir=checkpoint_dir,
             random_state=random_state,
             verbose=verbose,
             net_params=net_params,

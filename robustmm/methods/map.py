@@ -129,6 +129,9 @@ class MAPClassifier(MultimodalClassifier):
         Where and in which type to compute; ``"auto"`` takes the best there is.
     cache : {"memory", None} or path-like
         Whether decoded images are kept, in memory or in an existing folder.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int
@@ -190,6 +193,7 @@ class MAPClassifier(MultimodalClassifier):
         device="auto",
         precision="auto",
         cache="memory",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
         net_params=None,
@@ -213,6 +217,7 @@ class MAPClassifier(MultimodalClassifier):
             device=device,
             precision=precision,
             cache=cache,
+            checkpoint_dir=checkpoint_dir,
             random_state=random_state,
             verbose=verbose,
             net_params=net_params,

@@ -214,6 +214,9 @@ class MemPromptClassifier(MultimodalClassifier):
         Where and in which type to compute; ``"auto"`` takes the best there is.
     cache : {"memory", None} or path-like
         Whether decoded images are kept, in memory or in an existing folder.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int
@@ -284,6 +287,7 @@ class MemPromptClassifier(MultimodalClassifier):
         device="auto",
         precision="auto",
         cache="memory",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
         net_params=None,
@@ -307,6 +311,7 @@ class MemPromptClassifier(MultimodalClassifier):
             device=device,
             precision=precision,
             cache=cache,
+            checkpoint_dir=checkpoint_dir,
             random_state=random_state,
             verbose=verbose,
             net_params=net_params,

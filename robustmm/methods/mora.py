@@ -271,6 +271,9 @@ class MoRAClassifier(MultimodalClassifier):
         memory, up to 1 and 2 GiB, or in an existing folder. Epochs, folds, candidates
         of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
         per token of text; where 2 GiB are too little, take a folder.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows.
     random_state : int, RandomState instance or None
         Seed.
     verbose : int
@@ -340,6 +343,7 @@ class MoRAClassifier(MultimodalClassifier):
         device="auto",
         precision="auto",
         cache="memory",
+        checkpoint_dir=None,
         random_state=None,
         verbose=0,
         net_params=None,
@@ -363,6 +367,7 @@ class MoRAClassifier(MultimodalClassifier):
             device=device,
             precision=precision,
             cache=cache,
+            checkpoint_dir=checkpoint_dir,
             random_state=random_state,
             verbose=verbose,
             net_params=net_params,

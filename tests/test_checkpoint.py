@@ -1,0 +1,318 @@
+"""Fits that are interrupted or killed lose nothing, and nothing is left half done."""
+
+import os
+import pickle
+import shutil
+import signal
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from contract import ToyClassifier, frame_with_holes, public_classifiers, small
+
+import robustmm
+from robustmm import DeLoClassifier
+from robustmm._net import Net
+
+X, Y = frame_with_holes()
+RESUMABLE = [
+    cls for cls in public_classifiers() if "checkpoint_dir" in cls().get_params()
+]
+# What is kept of frozen layers differs in the last bit with the batch it came from.
+OPTIONS = {"max_epochs": 3, "early_stopping": True}
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it."""
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Counts optimiser steps; the process is "killed" in step ``steps.last``."""
+
+    class Steps:
+        done, last = 0, None
+
+    def counted(net, *args, **kwargs):
+        if Steps.done == Steps.last:
+            raise Killed
+        Steps.done += 1
+        return step(net, *args, **kwargs)
+
+    step = Net.train_step_single
+    monkeypatch.setattr(Net, "train_step_single", counted)
+    return Steps
+
+
+def exactly_as(one, other):
+    """Compare everything learned, to the bit."""
+    trained = [clf.__getstate__()["_trained"] for clf in (one, other)]
+    for name, value in trained[0]["tensors"].items():
+        np.testing.assert_array_equal(trained[1]["tensors"][name], value)
+    histories = [clf.history_.drop(columns="dur") for clf in (one, other)]
+    assert histories[0].equals(histories[1])
+    flags = [clf.net_.history[:, "train_loss_best"] for clf in (one, other)]
+    assert flags[0] == flags[1]
+
+
+def kill_and_go_on(make, steps, last, fit):
+    """Kill one fit in a step, go on in another estimator; return it and its steps."""
+    steps.done, steps.last = 0, last
+    with pytest.raises(Killed):
+        fit(make())
+    steps.done, steps.last = 0, None
+    return fit(make()), steps.done
+
+
+@pytest.mark.parametrize("cls", RESUMABLE, ids=lambda cls: cls.__name__)
+def test_every_classifier_goes_on_to_the_same_weights(cls, steps, tmp_path):
+    options = OPTIONS | ({} if cls is ToyClassifier else {"cache": None})
+
+    def make(**more):
+        return small(cls, **options | more)
+
+    whole = make().fit(X, Y)
+    total = steps.done
+    again, rest = kill_and_go_on(
+        lambda: make(checkpoint_dir=tmp_path), steps, 8, lambda clf: clf.fit(X, Y)
+    )
+    assert (total, rest) == (9, 3)
+    exactly_as(again, whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("last", range(9))
+def test_whenever_it_is_killed(last, steps, tmp_path):
+    def make():
+        return small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+
+    whole = make().fit(X, Y)
+    again, rest = kill_and_go_on(make, steps, last, lambda clf: clf.fit(X, Y))
+    assert rest == 9 - last // 3 * 3
+    exactly_as(again, whole)
+
+
+def test_a_kill_between_the_last_epoch_and_the_end(steps, tmp_path, monkeypatch):
+    whole = small(ToyClassifier, **OPTIONS).fit(X, Y)
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+
+    def killed(self, net):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyClassifier, "_finish", killed)
+        with pytest.raises(Killed):
+            clf.fit(X, Y)
+    steps.done = 0
+    exactly_as(clf.fit(X, Y), whole)
+    assert steps.done == 0
+
+
+def test_tasks_that_were_learned_are_not_learned_again(steps, tmp_path):
+    X4, y4 = frame_with_holes(24, n_classes=4)
+    tasks = np.isin(y4, np.unique(y4)[:2]).astype(int)
+
+    def make(folder=tmp_path):
+        return small(DeLoClassifier, checkpoint_dir=folder, max_epochs=2)
+
+    def fit(clf):
+        return clf.fit(X4, y4, tasks=tasks)
+
+    whole = fit(make(None))
+    total, first = steps.done, 2 * -(-np.sum(tasks == 0) // 8)
+    again, rest = kill_and_go_on(make, steps, first + 1, fit)
+    assert rest == total - first
+    exactly_as(again, whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_fit_starts_anew(steps, tmp_path):
+    def make(**more):
+        return small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS | more)
+
+    steps.last = 5
+    with pytest.raises(Killed):
+        make().fit(X, Y)
+    (stored,) = tmp_path.iterdir()
+    steps.last = None
+    retold = X.assign(text=X["text"].replace({X["text"].iloc[0]: "other"}))
+    others = [
+        (make(random_state=1), X, Y, None),
+        (make(class_weight="balanced"), X, Y, None),
+        (make(net_params={"lr": 0.1}), X, Y, None),
+        (make(), X, Y, np.linspace(1, 2, len(Y))),
+        (make(), X[::-1], Y[::-1], None),
+        (make(), retold, Y, None),
+    ]
+    for clf, table, labels, weights in others:
+        steps.done = 0
+        clf.fit(table, labels, sample_weight=weights)
+        assert steps.done == 9
+    assert list(tmp_path.iterdir()) == [stored]
+
+
+def test_a_search_shares_a_folder(tmp_path):
+    from sklearn.model_selection import GridSearchCV
+
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path)
+    plain = small(ToyClassifier)
+    scores = [
+        GridSearchCV(e, {"batch_size": [6, 12]}, cv=2).fit(X, Y).cv_results_
+        for e in (clf, plain)
+    ]
+    np.testing.assert_array_equal(*[s["mean_test_score"] for s in scores])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"checkpoint_dir": "nowhere"}, "checkpoint_dir must be .* 'nowhere'"),
+        ({"checkpoint_dir": 3}, "checkpoint_dir must be .* got 3"),
+        ({"checkpoint_dir": ".", "random_state": None}, "random_state must be set"),
+    ],
+)
+def test_what_a_checkpoint_needs(params, message):
+    with pytest.raises(ValueError, match=message):
+        small(ToyClassifier, **params).fit(X, Y)
+
+
+class Trap:
+    def __reduce__(self):
+        return os.abort, ()
+
+
+@pytest.mark.parametrize("content", [b"", b"half", pickle.dumps(Trap())])
+def test_a_damaged_checkpoint_is_refused_and_not_executed(content, steps, tmp_path):
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path)
+    steps.last = 1
+    with pytest.raises(Killed):
+        clf.set_params(max_epochs=2, batch_size=24).fit(X, Y)
+    (stored,) = tmp_path.iterdir()
+    stored.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{stored.name}.*is damaged.*remove it"):
+        clf.fit(X, Y)
+
+
+@pytest.mark.cuda
+def test_a_fit_on_cuda_goes_on(steps, tmp_path):
+    def make():
+        options = {"device": "cuda", "checkpoint_dir": tmp_path, "precision": "float32"}
+        return small(robustmm.CMPTClassifier, **OPTIONS | options)
+
+    whole = make().fit(X, Y)
+    again, rest = kill_and_go_on(make, steps, 7, lambda clf: clf.fit(X, Y))
+    assert rest == 3
+    proba = whole.predict_proba(X)
+    np.testing.assert_allclose(again.predict_proba(X), proba, atol=1e-3)
+
+
+# Ctrl-C ------------------------------------------------------------------------------
+
+MOMENTS = ["_check_X", "_load_backbone", "_screen", "_build_module", "_make_net"]
+
+
+@pytest.mark.parametrize("moment", [*MOMENTS, "_finish"])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("fitted", [False, True])
+def test_ctrl_c_leaves_the_estimator_as_it_was(moment, when, fitted, monkeypatch):
+    clf = small(ToyClassifier)
+    expected = clf.fit(X, Y).decision_function(X) if fitted else None
+    before = dict(vars(clf))
+    original = getattr(ToyClassifier, moment)
+
+    def interrupted(*args, **kwargs):
+        if when == "after":
+            original(*args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyClassifier, moment, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X[:12], Y[:12])
+    assert vars(clf) == before
+    if fitted:
+        np.testing.assert_array_equal(clf.decision_function(X), expected)
+    assert clf.fit(X, Y).predict(X).shape == (24,)
+
+
+# Kills -------------------------------------------------------------------------------
+
+
+def in_a_killed_child(function):
+    """Run a function in a child process that kills itself somewhere in it."""
+    with warnings.catch_warnings():
+        # Later Pythons warn of threads; torch has one here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def test_a_killed_process_loses_no_epoch(steps, tmp_path, monkeypatch):
+    def make():
+        return small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+
+    whole = make().fit(X, Y)
+
+    def train():
+        steps.done, step = 0, Net.train_step_single
+
+        def killed(net, *args, **kwargs):
+            if steps.done == 7:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step(net, *args, **kwargs)
+
+        Net.train_step_single = killed
+        make().fit(X, Y)
+
+    in_a_killed_child(train)
+    steps.done = 0
+    exactly_as(make().fit(X, Y), whole)
+    assert steps.done == 3
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_killed_save_leaves_the_old_model(calls, tmp_path):
+    old = small(ToyClassifier).fit(X, Y)
+    new = small(ToyClassifier, random_state=1).fit(X, Y)
+    robustmm.save(old, tmp_path / "model")
+
+    def save():
+        left, replace = [None] * calls, os.fsync
+
+        def killed(descriptor):
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left.pop()
+            replace(descriptor)
+
+        os.fsync = killed
+        robustmm.save(new, tmp_path / "model")
+
+    in_a_killed_child(save)
+    assert len(list((tmp_path / "model").iterdir())) == 3
+    again = robustmm.load(tmp_path / "model", classes=[ToyClassifier])
+    np.testing.assert_array_equal(again.predict_proba(X), old.predict_proba(X))
+    robustmm.save(new, tmp_path / "model")
+    again = robustmm.load(tmp_path / "model", classes=[ToyClassifier])
+    np.testing.assert_array_equal(again.predict_proba(X), new.predict_proba(X))
+    assert len(list((tmp_path / "model").iterdir())) == 2
+    shutil.rmtree(tmp_path / "model")
+
+
+def test_generators_of_the_caller_are_untouched_by_going_on(steps, tmp_path):
+    def make():
+        return small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    kill_and_go_on(make, steps, 7, lambda clf: clf.fit(X, Y))
+    assert torch.equal(torch.get_rng_state(), before)
