@@ -31,8 +31,9 @@ class FitTasks(CallbackSupportMixin):
             return fit()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         told = {"estimator": self, "X": X, "y": y, "metadata": metadata}
+        # A method that does not take the parameter may have no epochs at all.
         has_epochs = "max_epochs" in self.get_params(deep=False)
-        n_epochs = self.max_epochs if has_epochs else 0
+        n_epochs = self.max_epochs if has_epochs else None
         root = self._init_callback_context(max_subtasks=n_epochs)
         root.call_on_fit_task_begin(**told)
         self._epoch_tasks = EpochTasks(root, told)
