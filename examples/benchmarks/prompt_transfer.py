@@ -65,6 +65,10 @@ def methods(seed: int) -> dict:
         "MSP (attention)": MSPClassifier(**fixed),
         "MemPrompt": MemPromptClassifier(**read),
         "MemPrompt (one source)": MemPromptClassifier(shared="single", **read),
+        "MemPrompt (memory only)": MemPromptClassifier(**read | {"shared_layers": 0}),
+        "MemPrompt (shared only)": MemPromptClassifier(
+            **read | {"generative_layers": 0}
+        ),
     }
 
 
