@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from contract import frame_with_holes, public_classifiers, small
 
+from robustmm import MoRAClassifier
 from robustmm.testing import parametrize_with_checks
 
 
@@ -20,6 +21,14 @@ def test_another_backbone_is_refused_when_a_pickle_opens(cls):
     state["_trained"]["fingerprint"] = "0" * 64
     with pytest.raises(ValueError, match="differs from the one"):
         cls.__new__(cls).__setstate__(state)
+
+
+def test_without_a_cache_the_first_fit_is_like_every_other():
+    X, y = frame_with_holes(12)
+    first, second = (small(MoRAClassifier, cache=None).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(
+        first.decision_function(X), second.decision_function(X)
+    )
 
 
 @pytest.mark.cuda
