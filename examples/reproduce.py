@@ -16,7 +16,8 @@ split, which is not used here (``--early-stopping`` takes the best one on a tent
 training rows), and the cells that are blanked, as exact in number as theirs, are not
 the same ones. DeLo is left out: its protocol is another one, see ``continual.py``.
 
-Every run is written when it ends; the same command goes on where it was stopped.
+Every run is written when it ends, and its state after every epoch; the same command
+goes on where it was stopped.
 """
 
 import argparse
@@ -303,7 +304,13 @@ changes = {
     "max_text_length": args.text_length,
 }
 changes = {name: value for name, value in changes.items() if value is not None}
-changes |= {"early_stopping": args.early_stopping, "device": args.device}
+checkpoints = args.out / "checkpoints"
+checkpoints.mkdir(exist_ok=True)
+changes |= {
+    "early_stopping": args.early_stopping,
+    "device": args.device,
+    "checkpoint_dir": checkpoints,
+}
 plan = [(s, t, m) for s in args.seeds for t in args.scenarios for m in args.methods]
 shown = []
 for seed, scenario, name in tqdm(plan, desc=f"reproduce {args.data_set}"):

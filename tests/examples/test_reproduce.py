@@ -107,6 +107,7 @@ def test_the_table_stands_beside_the_published_figures(reproduce, capsys, tmp_pa
     assert "train 10: 3 complete, 4 without text, 3 without image" in printed
     assert "test  6: 2 complete, 2 without text, 2 without image" in printed
     assert "AUROC in percent, 70% blanked" in printed
+    assert not list((tmp_path / "out" / "checkpoints").iterdir())
     check_metrics(names["score"])
     check_figures(names["published"])
 
