@@ -4,6 +4,8 @@ import inspect
 import re
 from pathlib import Path
 
+from sphinx.errors import ExtensionError
+
 import robustmm
 
 project = "robustmm"
@@ -70,11 +72,26 @@ def write_method_table(app) -> None:
 
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
     """Leave out what scikit-learn generates; its text refers to its own pages."""
-    generated = re.fullmatch(r"set_\w+_request|get_metadata_routing", name)
+    names = r"set_\w+_request|get_metadata_routing|set_output"
+    generated = re.fullmatch(names, name)
     return True if generated else None
+
+
+def missing_pages(folder) -> list[str]:
+    """Return the links from estimators' HTML to pages that are not in ``folder``."""
+    links = [classifier()._get_doc_link() for classifier in public_classifiers()]
+    pages = {link: Path(folder, link.split("/latest/")[1]) for link in links}
+    return [link for link, page in pages.items() if not page.is_file()]
+
+
+def check_links(app, exception) -> None:
+    """Fail the build if the "?" of an estimator's HTML would lead nowhere."""
+    if exception is None and app.builder.name == "html" and missing_pages(app.outdir):
+        raise ExtensionError(f"Pages must be built: {missing_pages(app.outdir)}.")
 
 
 def setup(app) -> None:
     """Connect the functions above to the build."""
     app.connect("builder-inited", write_method_table)
     app.connect("autodoc-skip-member", skip_member)
+    app.connect("build-finished", check_links)

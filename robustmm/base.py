@@ -176,7 +176,8 @@ class MultimodalClassifier(
 
     _doc_link_module = "robustmm"
     _doc_link_template = (
-        "https://robustmm.readthedocs.io/generated/robustmm.{estimator_name}.html"
+        "https://robustmm.readthedocs.io/en/latest/"
+        "generated/robustmm.{estimator_name}.html"
     )
 
     def __init__(

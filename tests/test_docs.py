@@ -12,6 +12,7 @@ import pytest
 
 from robustmm import drop_modalities
 from robustmm.datasets import make_scenes
+from robustmm.testing import check_estimator
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted(p for p in PROJECT.glob("docs/**/*.rst") if ">>> " in p.read_text())
@@ -73,6 +74,13 @@ def test_the_example_method_learns_and_survives_pickling(late_fusion, monkeypatc
     assert losses.iloc[-1] < losses.iloc[0]
     again = pickle.loads(pickle.dumps(clf))
     np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), rtol=1e-6)
+
+
+def test_the_example_method_keeps_all_promises(late_fusion, monkeypatch):
+    monkeypatch.setitem(sys.modules, "late_fusion", late_fusion)
+    estimator = late_fusion.LateFusionClassifier(max_epochs=1, random_state=0)
+    results = check_estimator(estimator)
+    assert "check_every_trained_parameter_moves" in {r["check_name"] for r in results}
 
 
 def test_every_constraint_is_an_exact_version():

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import robustmm
-from robustmm import datasets
+from robustmm import datasets, testing
 
 PROJECT = Path(__file__).parents[1]
 METHODS = sorted((PROJECT / "robustmm" / "methods").glob("[!_]*.py"))
 
 
 def public_objects() -> dict:
-    """Return what the package exports, and what ``robustmm.datasets`` defines."""
+    """Return what the package, its ``datasets`` and its ``testing`` export."""
     found = {
         name: thing
         for name, thing in vars(robustmm).items()
@@ -24,7 +24,8 @@ def public_objects() -> dict:
         own = getattr(thing, "__module__", "").startswith(datasets.__name__)
         if own and not name.startswith("_"):
             found[f"datasets.{name}"] = thing
-    return found
+    checks = inspect.getmembers(testing, inspect.isfunction)
+    return found | {f"testing.{name}": function for name, function in checks}
 
 
 PUBLIC = public_objects()
@@ -102,3 +103,20 @@ def test_a_method_has_a_test_file_and_a_page(file):
     assert (PROJECT / "docs" / "methods" / f"{file.stem}.rst").is_file()
     index = (PROJECT / "docs" / "methods" / "index.rst").read_text()
     assert re.search(rf"^   {file.stem}$", index, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_html_of_a_classifier_links_to_its_page(name):
+    thing = CLASSIFIERS[name]
+    if inspect.isabstract(thing):
+        thing = type(name, (thing,), {"_build_module": None, "__module__": "robustmm"})
+    # Sphinx's autosummary names its pages so; its build fails if one is not there.
+    folder = "https://robustmm.readthedocs.io/en/latest/generated"
+    link = f"{folder}/robustmm.{name}.html"
+    assert thing()._get_doc_link() == link
+    assert f'href="{link}"' in thing()._repr_html_()
+
+
+def test_the_html_of_a_foreign_classifier_has_no_link():
+    foreign = type("Foreign", (robustmm.CMPTClassifier,), {"__module__": "elsewhere"})
+    assert foreign()._get_doc_link() == ""

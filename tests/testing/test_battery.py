@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from toys import QuickClassifier
 
 from robustmm._targets import Targets
-from robustmm.testing import check_estimator, parametrize_with_checks
+from robustmm.testing import cells, check_estimator, parametrize_with_checks
 from robustmm.testing.battery import CHECKS, checks_for
 
 BROKEN = {}
@@ -470,6 +470,19 @@ class Renamed(QuickClassifier):
         self.text_column = text_column
 
 
-@parametrize_with_checks([Renamed()])
-def test_columns_may_have_other_names(estimator, check):
-    check(estimator)
+def test_columns_may_have_other_names():
+    estimator = Renamed()
+    checked = [
+        c for c in checks_for(estimator) if c.function.__module__ == cells.__name__
+    ]
+    assert len(checked) > 9
+    for check in checked:
+        check(estimator)
+
+
+def test_pytest_gets_a_test_per_check():
+    mark = parametrize_with_checks([QuickClassifier(), QuickClassifier()]).args
+    names, cases = mark
+    assert names == ("estimator", "check")
+    assert len(cases) == 2 * len(CHECKS)
+    assert cases[0].id == "QuickClassifier-check_bad_parameters_are_named"
