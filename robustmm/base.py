@@ -614,6 +614,9 @@ class MultimodalClassifier(
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         tags.classifier_tags.multi_label = True
+        # Backward passes of gather and of attention add in any order there.
+        cuda = self.device == "auto" and torch.cuda.is_available()
+        tags.non_deterministic = cuda or str(self.device).startswith("cuda")
         return tags
 
     def __getstate__(self) -> dict:

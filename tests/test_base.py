@@ -1,0 +1,128 @@
+"""What the base class does by itself, on the cheapest classifier there is."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from contract import frame_with_holes
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import get_tags
+from toys import QuickClassifier
+
+
+@pytest.fixture(scope="module")
+def data():
+    return frame_with_holes(12)
+
+
+@pytest.fixture(scope="module")
+def fitted(data):
+    return QuickClassifier().fit(*data)
+
+
+def test_tags_say_what_is_true():
+    tags = get_tags(QuickClassifier())
+    assert tags.estimator_type == "classifier"
+    assert tags.input_tags.string
+    assert tags.input_tags.allow_nan
+    assert not tags.input_tags.sparse
+    assert tags.target_tags.required
+    assert tags.classifier_tags.multi_class
+    assert tags.classifier_tags.multi_label
+    assert not tags.array_api_support
+    assert not tags.non_deterministic
+
+
+def test_only_training_on_cuda_is_not_repeatable(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    by_device = {
+        device: get_tags(QuickClassifier(device=device)).non_deterministic
+        for device in ("cpu", "cuda", "cuda:1", "auto", torch.device("cuda"))
+    }
+    assert [d for d, tag in by_device.items() if not tag] == ["cpu"]
+
+
+def test_labels_in_a_column_are_taken_with_a_warning(data, fitted):
+    X, y = data
+    with pytest.warns(DataConversionWarning, match="column-vector y was passed"):
+        other = QuickClassifier().fit(X, y[:, None])
+    np.testing.assert_array_equal(
+        other.decision_function(X), fitted.decision_function(X)
+    )
+
+
+class Numbered(QuickClassifier):
+    """Reads columns that have numbers instead of names."""
+
+    def __init__(self):
+        super().__init__()
+        self.image_column, self.text_column = 0, 1
+
+
+def test_columns_with_numbers_have_no_names(data, fitted):
+    X, y = data
+    numbered = X.set_axis([0, 1], axis=1)
+    estimator = Numbered().fit(numbered, y)
+    assert not hasattr(estimator, "feature_names_in_")
+    assert estimator.n_features_in_ == 2
+    np.testing.assert_array_equal(
+        estimator.decision_function(numbered), fitted.decision_function(X)
+    )
+
+
+def test_names_and_numbers_do_not_mix(data):
+    X, y = data
+    with pytest.raises(TypeError, match="only supported if all input features have"):
+        QuickClassifier().fit(X.assign(**{"extra": 1}).rename(columns={"extra": 1}), y)
+
+
+def test_features_of_rows_without_anything_are_zeros_of_full_width(fitted, data):
+    X = data[0].iloc[:3].copy()
+    X.iloc[:] = None
+    with pytest.warns(UserWarning, match="3 of 3 rows have neither"):
+        features = fitted.transform(X)
+    assert features.shape == (3, len(fitted.get_feature_names_out()))
+    assert not features.any()
+
+
+def test_a_shallow_copy_shares_the_net(fitted, data):
+    twin = copy.copy(fitted)
+    assert twin.net_ is fitted.net_
+    twin.set_params(on_bad_image="missing")
+    assert fitted.on_bad_image == "raise"
+
+
+def test_a_generator_as_random_state_goes_on(data):
+    X, y = data
+    generator = np.random.RandomState(0)
+    first, second = (
+        QuickClassifier(random_state=generator).fit(X, y).decision_function(X)
+        for _ in range(2)
+    )
+    assert not np.array_equal(first, second)
+    again = QuickClassifier(random_state=np.random.RandomState(0)).fit(X, y)
+    np.testing.assert_array_equal(again.decision_function(X), first)
+
+
+def test_what_is_no_table_is_refused(data, fitted):
+    X, y = data
+    for wrong in (X.to_dict(), X["text"].tolist(), "images"):
+        with pytest.raises(TypeError, match="X must be a DataFrame, or an object"):
+            QuickClassifier().fit(wrong, y)
+        with pytest.raises(TypeError, match="X must be a DataFrame, or an object"):
+            fitted.predict(wrong)
+
+
+def test_index_of_the_table_does_not_matter(data, fitted):
+    X, y = data
+    expected = fitted.decision_function(X)
+    for index in (
+        np.zeros(len(X)),
+        pd.MultiIndex.from_product([["a"], range(len(X))]),
+        pd.date_range("2026-01-01", periods=len(X)),
+    ):
+        moved = X.set_axis(index, axis=0)
+        other = QuickClassifier().fit(moved, pd.Series(y, index=index[::-1]))
+        np.testing.assert_array_equal(other.decision_function(moved), expected)
