@@ -1,5 +1,6 @@
 """Numbers about classifiers, as DataFrames; of any estimator that takes the frame."""
 
+from .availability import availability_grid as availability_grid
 from .comparison import compare_methods as compare_methods
 from .continual import average_performance as average_performance
 from .continual import continual_matrix as continual_matrix
@@ -7,6 +8,5 @@ from .continual import forgetting as forgetting
 from .embedding import embedding_coordinates as embedding_coordinates
 from .patterns import modality_importance as modality_importance
 from .patterns import score_by_pattern as score_by_pattern
-from .robustness import availability_grid as availability_grid
 from .robustness import cross_scenario_matrix as cross_scenario_matrix
 from .robustness import missing_rate_curve as missing_rate_curve

@@ -1,0 +1,137 @@
+"""Scores by the share of rows that have an image and the share that have a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+
+from .._checks import check_choice
+from ._draws import availability as draw_availability
+from ._runs import Table, score_plans
+from ._scoring import Scorer
+
+# (image, text), in the order of a round trip: first less and less text, then less and
+# less image, so that neighbours on a radar plot are alike.
+AVAILABILITY = (
+    (1.0, 1.0),
+    (1.0, 0.65),
+    (1.0, 0.3),
+    (1.0, 0.0),
+    (0.5, 0.5),
+    (0.0, 1.0),
+    (0.3, 1.0),
+    (0.65, 1.0),
+)
+
+
+def availability_grid(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    availability: Sequence[tuple[float, float]] = AVAILABILITY,
+    train_availability: tuple[float, float] | str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+) -> pd.DataFrame:
+    """Score an estimator by how many test rows have an image and how many a text.
+
+    The numbers behind the radar plots of MAIL and CMPT, whose axes are pairs such as
+    "65% images, 65% texts".
+
+    Parameters
+    ----------
+    estimator : classifier
+        Any that takes the frame, a pipeline as well; cloned, not changed.
+    X : DataFrame of shape (n, ...)
+        Rows; shares are exact if no cell is missing. A row never loses its last
+        modality.
+    y : array-like of shape (n,), or indicator matrix of shape (n, L)
+        Labels.
+    availability : sequence of (image, text)
+        Shares, in [0, 1], of the *test* rows that have an image and that have a text;
+        they add up to at least 1, so that each row can have one.
+    train_availability : None, "same" or (image, text)
+        What the *training* rows have: None leaves them as they are, ``"same"`` gives
+        them what the test rows have, with a fit for every pair, and a pair is used
+        throughout.
+    cv : int, splitter, iterable of (train, test) or None
+        As in scikit-learn; five folds if None.
+    scoring : str, callable, list, dict or None
+        As in scikit-learn; None is the ``score`` of the estimator.
+    groups : array-like of shape (n,), optional
+        Rows of one group miss the same modality, see :func:`missing_rate_curve`.
+    image_column, text_column : str
+        Names of the two columns.
+    n_jobs : int, optional
+        Fits at a time.
+    random_state : int, Generator, RandomState or None
+        Seeds what is blanked, and nothing else.
+    verbose : int
+        1 shows a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair and fold: columns ``image``, ``text``, ``fold``, and ``score`` or
+        one column per metric. Pairs are in the order of ``availability``.
+
+    Raises
+    ------
+    ValueError
+        If a pair or the scoring cannot be used or a column is absent.
+
+    See Also
+    --------
+    AvailabilityRadarDisplay : Draws the radar plot.
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from robustmm import availability_grid
+    >>> df = pd.DataFrame({"image": ["a.png"] * 8, "text": ["a cat"] * 8})
+    >>> pairs = [(1.0, 0.3), (0.65, 0.65)]
+    >>> grid = availability_grid(
+    ...     DummyClassifier(), df, [0, 1] * 4, availability=pairs, cv=2
+    ... )
+    >>> grid.shape
+    (4, 4)
+    """
+    table = Table(X, y, groups, image_column, text_column)
+    scorer = Scorer(estimator, scoring, y)
+    draws = [draw_availability("availability", pair) for pair in availability]
+    pairs = [(draw.keywords["image"], draw.keywords["text"]) for draw in draws]
+    labels = [{"image": image, "text": text} for image, text in pairs]
+    plans = [(None, draws, labels)]
+    if isinstance(train_availability, str):
+        check_choice("train_availability", train_availability, ("same",))
+        plans = [(d, [d], [name]) for d, name in zip(draws, labels, strict=True)]
+    elif train_availability is not None:
+        train_draw = draw_availability("train_availability", train_availability)
+        plans = [(train_draw, draws, labels)]
+    frame = score_plans(
+        estimator,
+        table,
+        plans,
+        cv=cv,
+        scorer=scorer,
+        random_state=random_state,
+        n_jobs=n_jobs,
+        verbose=verbose,
+        name="availability_grid",
+    )
+    place = [
+        pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
+    ]
+    order = np.lexsort((frame["fold"], place))
+    return frame.iloc[order].reset_index(drop=True)
