@@ -101,8 +101,9 @@ class Net(NeuralNet):
             raise
 
     def release_training_memory(self) -> None:
-        """Drop gradients and optimiser moments; the module stays usable."""
+        """Drop gradients, optimiser moments and held-out rows; the module stays."""
         self.optimizer_.state.clear()
+        self.train_split = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 
