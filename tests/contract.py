@@ -1,16 +1,12 @@
 """Frames, small settings and a toy method that the contract tests share."""
 
 import inspect
-import io
 
-import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 
 import robustmm
 from robustmm import MultimodalClassifier
-from robustmm.datasets import make_scenes
+from robustmm.testing.subject import table
 
 EMBEDDED = {
     "dandelin/vilt": "robustmm/tiny-vilt",
@@ -125,36 +121,6 @@ def small(cls, **params):
     return estimator.set_params(**chosen | params)
 
 
-def frame_with_holes(n=24, n_classes=2, random_state=0):
+def frame_with_holes(n=24, n_classes=2):
     """Scenes of which a third lost the image and a third the text."""
-    X, y = make_scenes(n, n_classes=n_classes, random_state=random_state)
-    X = X.astype(object)
-    X.iloc[::3, 0] = None
-    X.iloc[1::3, 1] = None
-    X.index = [f"row{i}" for i in range(n)]
-    return X, np.array(y)
-
-
-def as_cell(image, kind, folder):
-    """The same picture as another type of cell."""
-    if kind == "pil":
-        return image
-    if kind == "array":
-        return np.asarray(image)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    if kind == "bytes":
-        return buffer.getvalue()
-    path = folder / f"{abs(hash(buffer.getvalue()))}.png"
-    path.write_bytes(buffer.getvalue())
-    return str(path) if kind == "str" else path
-
-
-def noise_image(seed=0, size=(20, 30)):
-    """A picture of random pixels."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
-    return Image.fromarray(pixels)
-
-
-NULLS = {"None": None, "nan": float("nan"), "NA": pd.NA, "NaT": pd.NaT}
-CELLS = ("pil", "array", "bytes", "str", "path")
+    return table(n, n_classes)
