@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from tqdm.auto import tqdm
 
 from .._checks import check_choice, check_number
 from ..data.frame import MODALITIES, PATTERNS, column_position, read_rows
@@ -110,6 +112,7 @@ def modality_importance(
     random_state=None,
     image_column: str = "image",
     text_column: str = "text",
+    verbose: int = 0,
 ) -> pd.DataFrame:
     """Measure how much the score of a fitted estimator falls without a modality.
 
@@ -138,6 +141,8 @@ def modality_importance(
         Seeds the permutations.
     image_column, text_column : str
         Names of the two columns.
+    verbose : int
+        1 shows a progress bar.
 
     Returns
     -------
@@ -165,29 +170,33 @@ def modality_importance(
     >>> modality_importance(clf, df, [0, 1])["blanked"].tolist()
     [0.0, 0.0]
     """
-    check_number("n_repeats", n_repeats, int, 1)
+    check_number("n_repeats", n_repeats, Integral, 1)
     table = Table(X, y, None, image_column, text_column)
     scorer = Scorer(estimator, scoring, y).single()
     here = read_rows(X, image_column, text_column).present
     rngs = [np.random.default_rng(s) for s in draw_seeds(random_state, n_repeats)]
-    score = scorer(estimator, X, y)["score"]
-    records = []
-    for place, modality in enumerate(MODALITIES):
-        column = image_column if modality == "image" else text_column
-        falls = [
-            score
-            - scorer(estimator, _permuted(X, column, here[:, place], rng), y)["score"]
-            for rng in rngs
-        ]
-        blanked = _blanked(table, CODES[modality])
-        records.append(
-            {
-                "modality": modality,
-                "permuted": np.mean(falls),
-                "permuted_sd": np.std(falls, ddof=1) if n_repeats > 1 else np.nan,
-                "blanked": score - scorer(estimator, blanked.X, y)["score"],
-            }
-        )
+    columns = dict(zip(MODALITIES, (image_column, text_column), strict=True))
+    total = 1 + len(columns) * (n_repeats + 1)
+    with tqdm(total=total, desc="modality_importance", disable=not verbose) as bar:
+
+        def score(rows: pd.DataFrame) -> float:
+            value = scorer(estimator, rows, y)["score"]
+            bar.update()
+            return value
+
+        whole, records = score(X), []
+        for place, (modality, column) in enumerate(columns.items()):
+            falls = [
+                whole - score(_permuted(X, column, here[:, place], rng)) for rng in rngs
+            ]
+            records.append(
+                {
+                    "modality": modality,
+                    "permuted": np.mean(falls),
+                    "permuted_sd": np.std(falls, ddof=1) if n_repeats > 1 else np.nan,
+                    "blanked": whole - score(_blanked(table, CODES[modality]).X),
+                }
+            )
     return pd.DataFrame(records).set_index("modality")
 
 

@@ -146,6 +146,15 @@ def test_a_pipeline_on_words_and_one_of_ours(scenes, toy):
     assert np.isfinite(ours).all(axis=None)
 
 
+def test_progress_is_shown_on_demand_only(capsys):
+    X, y = labelled_cells(4)
+    fitted = Reader().fit(X, y)
+    modality_importance(fitted, X, y)
+    assert capsys.readouterr().err == ""
+    modality_importance(fitted, X, y, n_repeats=np.int64(3), verbose=1)
+    assert "modality_importance: 100%" in capsys.readouterr().err
+
+
 def test_what_cannot_be_evaluated_is_named():
     X, y = labelled_cells(4)
     fitted = Reader().fit(X, y)
