@@ -517,17 +517,24 @@ class MultimodalClassifier(
 
     def _run(self, data: Subset, output: str) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
-        outputs, bad = [], {}
+        values, done, bad = None, 0, {}
         batches = self.net_.get_iterator(data, training=False)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
                 bad |= dict(batch.pop("bad", ()))
                 bar.update(len(batch["row"]))
-                if not bad or self.on_bad_image == "missing":
-                    outputs.append(self.net_.evaluate(batch, output).numpy())
-        if not outputs:
-            outputs.append(np.zeros((0, self._width(output))))
-        return np.concatenate(outputs), bad
+                if bad and self.on_bad_image == "raise":
+                    continue
+                part = self.net_.evaluate(batch, output).numpy()
+                if values is None:
+                    # Small arrays of each batch, if kept, would pin the memory of the
+                    # large ones between them: kilobytes per row.
+                    values = np.zeros((len(data), part.shape[1]), part.dtype)
+                values[done : done + len(part)] = part
+                done += len(part)
+        if values is None:
+            values = np.zeros((0, self._width(output)))
+        return values, bad
 
     def _width(self, output: str) -> int:
         """Columns of what a method of the module returns."""
