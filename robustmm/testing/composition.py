@@ -72,6 +72,23 @@ def check_sample_weight_is_routed(subject: Subject) -> None:
             pipeline.fit(X, y, sample_weight=-np.ones(len(X)))
 
 
+def check_global_configuration_makes_no_difference(subject: Subject) -> None:
+    """scikit-learn's ``set_config`` changes no model."""
+    X, y = subject.table()
+    options = {"transform_output": "pandas", "enable_metadata_routing": True}
+    with config_context(assume_finite=True, **options):
+        found = subject.fresh().fit(X, y).decision_function(X)
+    rule = f"Under set_config(assume_finite=True, {options}) a model must be the same"
+    require_equal(found, subject.fitted.decision_function(X), rule, atol=1e-5)
+
+
+def check_representations(subject: Subject) -> None:
+    """The text and the HTML that a notebook shows name the class."""
+    name = type(subject.fitted).__name__
+    for text in (repr(subject.fitted), estimator_html_repr(subject.fitted)):
+        require(name in text, f"What a notebook shows must name {name}.")
+
+
 @applies_if(lambda subject: hasattr(subject.estimator, "set_callbacks"))
 def check_callbacks_are_told(subject: Subject) -> None:
     """scikit-learn's callbacks hear of each epoch, if there are any, and of the fit."""
