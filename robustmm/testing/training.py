@@ -105,7 +105,7 @@ def check_quiet_by_default(subject: Subject) -> None:
     if subject.has("verbose"):
         shown = io.StringIO()
         with contextlib.redirect_stderr(shown):
-            subject.fresh(verbose=1).fit(*subject.table(9))
+            subject.fresh(verbose=1).fit(*subject.table(6))
         require(shown.getvalue(), "fit must show its progress with verbose=1.")
 
 
