@@ -64,4 +64,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def may_start_workers() -> bool:
     """Whether this process may have children: a worker of joblib may not."""
-    return not multiprocessing.current_process().daemon
+    # Those of joblib's own backend are no daemons, but fail to start another process.
+    in_loky = multiprocessing.get_start_method(allow_none=True) == "loky"
+    return not (multiprocessing.current_process().daemon or in_loky)

@@ -1,6 +1,7 @@
 """What is used is given back: fits, searches and long predictions."""
 
 import gc
+import multiprocessing
 import os
 import weakref
 
@@ -116,6 +117,13 @@ def test_workers_are_not_started_inside_workers():
         for name, value in one.net_.module_.head.named_parameters():
             again = two.net_.module_.head.get_parameter(name)
             torch.testing.assert_close(again, value)
+
+
+def test_workers_are_not_started_in_workers_of_loky(monkeypatch):
+    # What joblib's own backend sets in its processes, which are no daemons.
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **kwargs: "loky")
+    clf = small(ToyClassifier, net_params={"iterator_train__num_workers": 2})
+    assert clf.fit(X, Y).net_.iterator_train__num_workers == 0
 
 
 @pytest.mark.cuda
