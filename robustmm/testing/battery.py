@@ -96,10 +96,13 @@ def check_estimator(
     --------
     >>> from robustmm import LinearProbeClassifier
     >>> from robustmm.testing import check_estimator
-    >>> small = LinearProbeClassifier("robustmm/tiny-clip", device="cpu")
-    >>> results = check_estimator(small)
-    >>> {result["status"] for result in results}
-    {'passed'}
+    >>> class Probe(LinearProbeClassifier):
+    ...     def __init__(self, backbone, C=1.0):
+    ...         super().__init__(backbone, C=C, device="cpu")
+    >>> check_estimator(Probe("robustmm/tiny-clip"))
+    Traceback (most recent call last):
+        ...
+    AssertionError: Parameters must be named and have defaults, got ['backbone'].
     """
     if on_fail not in ("raise", None):
         raise ValueError(f'on_fail must be "raise" or None, got {on_fail!r}.')

@@ -29,10 +29,9 @@ def check_constructor_has_defaults(subject: Subject) -> None:
     """``cls()`` works, and the constructor names each parameter."""
     cls = type(subject.estimator)
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    rule = f"Every parameter of {cls.__name__} must be named and have a default"
     variadic = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     wrong = [p.name for p in parameters if p.kind in variadic or p.default is p.empty]
-    require(not wrong, f"{rule}, got {wrong}.")
+    require(not wrong, f"Parameters must be named and have defaults, got {wrong}.")
     cls()
 
 
