@@ -156,8 +156,10 @@ def load(
     check_files(folder, document)
     try:
         arrays = load_arrays((folder / document["weights"]).read_bytes())
-        parameters = unpack(document["parameters"], arrays)
-        state = unpack(document["state"], arrays)
+        parameters, state = (
+            {name: unpack(value, arrays) for name, value in document[part].items()}
+            for part in ("parameters", "state")
+        )
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"The model in {named(folder)} is damaged: {error}") from error
     parameters |= _of_this_machine(parameters, device)
@@ -166,7 +168,9 @@ def load(
     _check_state(clf, state)
     try:
         clf.__setstate__(vars(clf) | state)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # whatever a forged value leads to
         raise ValueError(
             f"The model in {named(folder)} is not a fitted {cls.__name__}: {error!r}"
         ) from error

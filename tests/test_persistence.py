@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import random
 import shutil
 import warnings
 from pathlib import Path
@@ -30,6 +31,7 @@ from robustmm import (
     MSPClassifier,
     persistence,
 )
+from robustmm._device import resolve_device
 from robustmm._training import own_tensors
 from robustmm.backbones import checkpoint
 
@@ -323,6 +325,16 @@ def test_a_model_of_another_gpu_opens_here(toy, monkeypatch):
     same(again, toy)
 
 
+def test_the_second_gpu_becomes_the_only_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.warns(UserWarning, match=r"cuda:1.*1 CUDA devices; using another"):
+        assert resolve_device("cuda:1", fall_back=True) == torch.device("cuda")
+    assert resolve_device("cuda:0", fall_back=True) == torch.device("cuda:0")
+    with pytest.raises(ValueError, match=r"cuda:1.*1 CUDA devices"):
+        resolve_device("cuda:1")
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("way", ["pickle", "save"])
 def test_cuda_and_cpu_open_each_others_models(way, toy, tmp_path):
@@ -469,6 +481,47 @@ def test_a_forged_description_is_refused(folder, key, value, message):
     edit(folder, lambda document: document.update({key: value}))
     with pytest.raises(ValueError, match=message):
         open_toy(folder)
+
+
+JUNK = [
+    *(None, True, -1, 2**80, 1.5, "", "x", "cuda:9", [], {}, [1]),
+    {"$type": "tuple", "items": [1]},
+    {"$type": "array", "name": "class_prior_"},
+    {"$type": "list", "dtype": "<U3", "shape": [1], "items": ["a"]},
+    {"$type": "path", "value": "/"},
+    {"$type": "float", "value": "nan"},
+]
+
+
+def places(value, path=()):
+    """The paths of all values inside parsed JSON."""
+    keys = range(len(value)) if isinstance(value, list) else list(value)
+    for key in keys:
+        yield (*path, key)
+        if isinstance(value[key], list | dict):
+            yield from places(value[key], (*path, key))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_forged_values_end_in_a_model_or_an_error_that_says_so(folder):
+    original = json.loads((folder / "robustmm.json").read_text())
+    found = [path for path in places(original) if path[0] != "files"]
+    draw, outcomes = random.Random(0), set()
+    for _ in range(40):
+        forged = json.loads(json.dumps(original))
+        *path, last = draw.choice(found)
+        owner = forged
+        for key in path:
+            owner = owner[key]
+        owner[last] = draw.choice(JUNK)
+        (folder / "robustmm.json").write_text(json.dumps(forged))
+        try:
+            open_toy(folder)
+        except (ValueError, OSError):
+            outcomes.add("refused")
+        else:
+            outcomes.add("opened")
+    assert outcomes == {"refused", "opened"}
 
 
 def test_json_that_nests_too_deeply(folder):
