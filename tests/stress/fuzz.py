@@ -34,6 +34,7 @@ def main():
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=3000)
+    parser.add_argument("--seconds", type=float, default=250, help="stop after these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--backbone", choices=list(classes), default="clip")
     options = parser.parse_args()
@@ -52,6 +53,8 @@ def main():
     )
     def run(table):
         nonlocal slowest, n_tables
+        if time.perf_counter() - begun > options.seconds:
+            return
         faulthandler.dump_traceback_later(20, exit=True)
         start = time.perf_counter()
         counts.update(outcome(clf, table))
@@ -59,12 +62,12 @@ def main():
         n_tables += 1
         faulthandler.cancel_dump_traceback_later()
 
-    start = time.perf_counter()
+    begun = time.perf_counter()
     run()
     rows = sum(counts.values())
     print(
         f"{cls.__name__}, seed {options.seed}: {n_tables} tables, {rows} rows in "
-        f"{time.perf_counter() - start:.0f} s, slowest table {slowest:.2f} s: "
+        f"{time.perf_counter() - begun:.0f} s, slowest table {slowest:.2f} s: "
         + ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     )
 
