@@ -10,6 +10,7 @@ which draws 60 such tables.
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import sys
 import time
@@ -54,7 +55,7 @@ def main():
     def run(table):
         nonlocal slowest, n_tables
         if time.perf_counter() - begun > options.seconds:
-            return
+            raise KeyboardInterrupt
         faulthandler.dump_traceback_later(20, exit=True)
         start = time.perf_counter()
         counts.update(outcome(clf, table))
@@ -63,7 +64,8 @@ def main():
         faulthandler.cancel_dump_traceback_later()
 
     begun = time.perf_counter()
-    run()
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C prints the counts too
+        run()
     rows = sum(counts.values())
     print(
         f"{cls.__name__}, seed {options.seed}: {n_tables} tables, {rows} rows in "
