@@ -33,6 +33,15 @@ def check_choice(name: str, value, choices: Iterable) -> None:
         raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
 
 
+def check_names(name: str, value, choices: Iterable) -> None:
+    """Raise unless ``value`` is a sequence of different ones of ``choices``."""
+    choices = list(choices)
+    names = [] if isinstance(value, str) else list(value)
+    known = [choice for choice in choices if choice in names]
+    if not names or len(known) < len(names):
+        raise ValueError(f"{name} must be different names of {choices}, got {value!r}.")
+
+
 def check_folder(name: str, value, choices: Iterable) -> None:
     """Raise unless ``value`` is one of ``choices`` or an existing folder."""
     choices = list(choices)

@@ -1,5 +1,6 @@
 """Trainable pieces, pure torch."""
 
+from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear
 from .experts import Experts as Experts
 from .experts import JointExpertLinear as JointExpertLinear

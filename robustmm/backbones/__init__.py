@@ -8,7 +8,9 @@ from .features import encode_streams as encode_streams
 from .features import projected as projected
 from .features import projected_width as projected_width
 from .loading import clear_backbone_cache as clear_backbone_cache
+from .loading import join_encoders as join_encoders
 from .loading import load_backbone as load_backbone
+from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys

@@ -162,12 +162,13 @@ def encode_streams(
             parts.append(encode(stream, present, batch))
             continue
         rows = present[:, COLUMNS[modality]].nonzero()[:, 0]
-        if len(rows) == 0:
-            # One row, for the width and the type; it counts for nothing.
+        nothing = len(rows) == 0
+        if nothing:  # run one row, for the width and the type; it counts for nothing
             rows = rows.new_zeros(1)
-            vectors = encode(stream, *_pick(present, batch, rows)) * 0.0
-        else:
-            vectors = encode(stream, *_pick(present, batch, rows))
+        picked = {name: value[rows] for name, value in batch.items()}
+        vectors = encode(stream, present[rows], picked)
+        if nothing:
+            vectors = vectors * 0.0
         empty = vectors.new_zeros(len(present), vectors.shape[1])
         parts.append(empty.index_copy(0, rows, vectors))
     return parts
@@ -182,7 +183,3 @@ def projected_width(stream: Stream) -> int:
     """Return the width of what :func:`projected` returns."""
     projection = stream.projection
     return stream.width if projection is None else projection.out_features
-
-
-def _pick(present: Tensor, batch: dict, rows: Tensor) -> tuple[Tensor, dict]:
-    return present[rows], {name: value[rows] for name, value in batch.items()}

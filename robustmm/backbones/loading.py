@@ -261,3 +261,22 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def join_encoders(
+    image, text, *, device="cpu", max_text_length: int | None = None
+) -> Backbone:
+    """Load the image encoder of one checkpoint and the text encoder of another."""
+    return Backbone.join(
+        image=load_backbone(image, streams=("image",), device=device),
+        text=load_backbone(
+            text, streams=("text",), device=device, max_text_length=max_text_length
+        ),
+    )
+
+
+def load_encoders(name_or_path, text=None, **options) -> Backbone:
+    """Load a checkpoint, with the text encoder of another in the place of its own."""
+    if text is None:
+        return load_backbone(name_or_path, **options)
+    return join_encoders(name_or_path, text, **options)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .._checks import check_choice, check_number
-from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear
-from ..backbones import Backbone, load_backbone
+from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear, draw_hidden
+from ..backbones import Backbone, join_encoders
 from ..base import MultimodalClassifier
 
 MODALITIES = ("image", "text")
@@ -135,11 +135,7 @@ class CMPTModule(nn.Module):
         """Hide one modality of complete rows at random; never a row's only one."""
         if self.modality_dropout == 0:
             return present
-        draw = torch.rand(len(present), device=present.device)
-        first = draw < self.modality_dropout / 2
-        second = ~first & (draw < self.modality_dropout)
-        hidden = torch.stack([first, second], dim=1)
-        return present & ~(hidden & present.all(dim=1, keepdim=True))
+        return present & ~draw_hidden(present, self.modality_dropout)
 
     def _misalignment(
         self, classes: Tensor, proxies: Tensor, present: Tensor
@@ -397,19 +393,20 @@ class CMPTClassifier(MultimodalClassifier):
             check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
-        length = self.max_text_length
-        image = load_backbone(self.image_backbone, streams=("image",), device=device)
-        text = load_backbone(
-            self.text_backbone, streams=("text",), device=device, max_text_length=length
+        backbone = join_encoders(
+            self.image_backbone,
+            self.text_backbone,
+            device=device,
+            max_text_length=self.max_text_length,
         )
-        widths = image["image"].width, text["text"].width
+        widths = backbone["image"].width, backbone["text"].width
         if widths[0] != widths[1]:
             raise ValueError(
                 "CMPT adds the tokens of its encoders, so they must be equally wide, "
                 f"got {widths[0]} for {self.image_backbone!r} and {widths[1]} for "
                 f"{self.text_backbone!r}."
             )
-        return Backbone.join(image=image, text=text)
+        return backbone
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> CMPTModule:
         report, dropped = self.missing_report_, self.modality_dropout

@@ -13,14 +13,20 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
-from ..adapters import DoRALinear, LoRALinear, TwoLayerHead, trained_pooler
+from .._checks import check_choice, check_names, check_number
+from ..adapters import (
+    DoRALinear,
+    LoRALinear,
+    TwoLayerHead,
+    draw_hidden,
+    trained_pooler,
+)
 from ..backbones import (
     Backbone,
     FrozenFeatures,
     Stream,
     encode_streams,
-    load_backbone,
+    load_encoders,
     projected,
     projected_width,
 )
@@ -110,17 +116,7 @@ class FineTuneModule(nn.Module):
 
     def _drop(self, present: Tensor, batch: dict) -> tuple[Tensor, dict]:
         """Hide one modality of complete rows at random; never a row's only one."""
-        draw = torch.rand(len(present), device=present.device)
-        complete = present.all(dim=1)
-        hidden = torch.stack(
-            [
-                complete & (draw < self.modality_dropout / 2),
-                complete
-                & (draw >= self.modality_dropout / 2)
-                & (draw < self.modality_dropout),
-            ],
-            dim=1,
-        )
+        hidden = draw_hidden(present, self.modality_dropout)
         return present & ~hidden, blanked(batch, hidden, self.blank)
 
 
@@ -301,20 +297,14 @@ class FineTuneClassifier(MultimodalClassifier):
         check_number("dropout", self.dropout, Real, 0, 1)
         check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
         check_number("backbone_lr", self.backbone_lr, Real, 0, open="low")
-        names = [] if isinstance(self.projections, str) else list(self.projections)
-        if not names or set(names) - set(PROJECTIONS) or len(set(names)) < len(names):
-            raise ValueError(
-                f"projections must be different names of {list(PROJECTIONS)}, "
-                f"got {self.projections!r}."
-            )
+        check_names("projections", self.projections, PROJECTIONS)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
-        options = {"device": device, "max_text_length": self.max_text_length}
-        if self.text_backbone is None:
-            return load_backbone(self.backbone, **options)
-        return Backbone.join(
-            image=load_backbone(self.backbone, streams=("image",), **options),
-            text=load_backbone(self.text_backbone, streams=("text",), **options),
+        return load_encoders(
+            self.backbone,
+            self.text_backbone,
+            device=device,
+            max_text_length=self.max_text_length,
         )
 
     def _optimizer_options(self) -> dict:

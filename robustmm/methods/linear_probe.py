@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from .._checks import check_choice, check_number
-from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_backbone
+from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_encoders
 from ..base import MultimodalClassifier
 
 
@@ -161,12 +161,11 @@ class LinearProbeClassifier(MultimodalClassifier):
         check_number("max_iter", self.max_iter, Integral, 1)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
-        options = {"device": device, "max_text_length": self.max_text_length}
-        if self.text_backbone is None:
-            return load_backbone(self.backbone, **options)
-        return Backbone.join(
-            image=load_backbone(self.backbone, streams=("image",), **options),
-            text=load_backbone(self.text_backbone, streams=("text",), **options),
+        return load_encoders(
+            self.backbone,
+            self.text_backbone,
+            device=device,
+            max_text_length=self.max_text_length,
         )
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:

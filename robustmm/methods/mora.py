@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
+from .._checks import check_choice, check_names, check_number
 from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
 from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
@@ -396,13 +396,7 @@ class MoRAClassifier(MultimodalClassifier):
         check_choice("parametrization", self.parametrization, PARAMETRIZATIONS)
         check_choice("init", self.init, INITS)
         check_choice("gram", self.gram, GRAMS)
-        names = [] if isinstance(self.projections, str) else list(self.projections)
-        known = [name for name in PROJECTIONS if name in names]
-        if not names or len(known) < len(names):
-            raise ValueError(
-                f"projections must be different names of {list(PROJECTIONS)}, "
-                f"got {self.projections!r}."
-            )
+        check_names("projections", self.projections, PROJECTIONS)
         if not (self.use_shared or self.use_specific):
             raise ValueError(
                 "One of use_shared and use_specific must be true, "
