@@ -96,6 +96,8 @@ def compare_methods(
 
     Raises
     ------
+    TypeError
+        If ``estimators`` is no mapping, or one of them has no ``fit``.
     ValueError
         If there is no estimator or seed, or if a rate, a scenario or the scoring cannot
         be used or a column is absent. An error of an estimator carries its name as a
@@ -119,6 +121,7 @@ def compare_methods(
     >>> table[["score_mean", "n_runs"]].round(2).loc["prior"].tolist()
     [0.67, 3.0]
     """
+    _check_estimators(estimators)
     if not estimators or not len(seeds):
         raise ValueError(
             "There must be at least one estimator and one seed, got "
@@ -151,6 +154,22 @@ def compare_methods(
     runs = pd.DataFrame(runs)
     summary = _summarise(runs).loc[list(estimators)]
     return (summary, runs) if return_runs else summary
+
+
+def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:
+    """Raise unless these are estimators by name."""
+    if not isinstance(estimators, Mapping):
+        kind = type(estimators).__name__
+        raise TypeError(
+            "estimators must be a mapping of names to estimators, such as "
+            f'{{"prior": DummyClassifier()}}, got {kind}.'
+        )
+    for name, estimator in estimators.items():
+        if isinstance(estimator, type) or not hasattr(estimator, "fit"):
+            raise TypeError(
+                "estimators must be instances with a fit method, got "
+                f"{name!r}: {estimator!r:.100}."
+            )
 
 
 def _draws(rate, scenario, train_rate, train_scenario) -> tuple[Draw, Draw]:

@@ -181,3 +181,12 @@ def test_what_cannot_be_compared_is_named(capsys):
         compare_methods({"a": Reader()}, X, y, scoring="r2")
     compare_methods({"a": Reader()}, X, y, seeds=[0], verbose=1)
     assert "compare_methods: 100%" in capsys.readouterr().err
+
+
+def test_what_is_no_estimator_is_named():
+    X, y = labelled_cells()
+    with pytest.raises(TypeError, match=r"a mapping of names to .*, got list"):
+        compare_methods([Reader()], X, y)
+    for wrong in ("prior", None, Reader):
+        with pytest.raises(TypeError, match=r"with a fit method, got 'b': .*"):
+            compare_methods({"a": Reader(), "b": wrong}, X, y)

@@ -183,7 +183,7 @@ def test_cross_scenario_matrix_is_the_mean_over_folds():
 
 def test_a_pipeline_on_words_runs_everywhere(scenes):
     X, y = scenes
-    curve = missing_rate_curve(words(), X, y, rates=[0.0, 1.0], scenario="text", cv=3)
+    curve = missing_rate_curve(words(), X, y, [0.0, 1.0], "text", cv=3)
     means = curve.groupby("rate")["score"].mean()
     assert means[0.0] > 0.8 > 0.6 > means[1.0]
     matrix = cross_scenario_matrix(words(), X, y, rate=0.9, cv=3, random_state=0)
