@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -28,6 +29,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from tabulate import tabulate
 from tqdm.auto import tqdm
 
 from robustmm import (
@@ -53,6 +55,7 @@ parser.add_argument("--methods", nargs="+", help="some of the methods")
 parser.add_argument("--settings", nargs="+", help="some of both, cross, extra")
 parser.add_argument("--train-rows", type=int, default=800)
 parser.add_argument("--test-rows", type=int, default=600)
+parser.add_argument("--held-out-rows", type=int, default=200, help="to choose rates")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--batch-size", type=int, default=32)
 parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -162,6 +165,9 @@ def load(name: str, extra: bool = False):
 
 def draw(X, y, split, seed: int, part: str, n_rows: int):
     """Return so many rows of one part of the split."""
+    there = (split == part).sum()
+    if n_rows > there:
+        raise ValueError(f"There are {there} {part} rows, got {n_rows} to draw.")
     rows = X[split == part].sample(n_rows, random_state=seed).index
     return X.loc[rows], y.loc[rows]
 
@@ -250,9 +256,10 @@ def main_score(record: dict) -> float:
 def chosen_rate(name: str, table: str) -> float:
     """Return the best rate on rows and holes that no reported run uses alone."""
     X, y, split = load(table)
-    X, y = draw(X, y, split, TUNE_SEED, "train", args.train_rows // 2 + 200)
+    n = args.held_out_rows
+    X, y = draw(X, y, split, TUNE_SEED, "train", args.train_rows // 2 + n)
     X = holes(X, "both", TUNE_SEED)
-    train, held_out = (X[200:], y[200:]), (X[:200], y[:200])
+    train, held_out = (X[n:], y[n:]), (X[:n], y[:n])
     found = {}
     for rate in RATES:
         clf = trained(TUNE_SEED, args.data)[name].set_params(lr=rate)
@@ -341,12 +348,14 @@ KEYS = ["method", "setting", "table", "trained", "seed", "tested", "rows", "metr
 def show(title: str, table: pd.DataFrame) -> None:
     """Print a table of strings in Markdown, methods in the order of this script."""
     table = table.reindex([name for name in names if name in table.index])
-    print(f"\n### {title}\n\n{table.to_markdown(disable_numparse=True)}")
+    cells = tabulate(table, "keys", "pipe", disable_numparse=True)
+    print(f"\n### {title[0].upper()}{title[1:]}\n\n{cells}")
 
 
 def mean_and_sd(values: pd.Series) -> str:
-    """Return mean and standard deviation over the seeds."""
-    return f"{values.mean():.3f} ± {values.std():.3f}"
+    """Return mean and, of several seeds, standard deviation."""
+    spread = f" ± {values.std():.3f}" if len(values) > 1 else ""
+    return f"{values.mean():.3f}{spread}"
 
 
 def plain(value, digits: int = 3) -> str:
@@ -355,36 +364,97 @@ def plain(value, digits: int = 3) -> str:
 
 
 found = results()
-for table in (CLOTHES, GENRES):
-    here = found[(found["table"] == table) & (found["setting"] != "extra")]
-    main = here[(here["trained"] == "both") & (here["tested"] == "both")]
-    for metric in main["metric"].unique():
-        of = main[main["metric"] == metric]
+if found.empty:
+    parser.exit(message=f"No finished run in {path_of('x').parent}.\n")
+
+
+def usual(table: str) -> pd.DataFrame:
+    """Return the scores where training and test rows lose either modality."""
+    here = found[(found["table"] == table) & (found["setting"] == "both")]
+    return here[here["tested"] == "both"]
+
+
+def show_patterns(table: str) -> None:
+    """Print the scores by missing pattern, over the seeds."""
+    for metric, of in usual(table).groupby("metric", sort=False):
         title = f"{table}, {args.rate:.0%} both, {metric}"
         shown = of.pivot_table("score", "method", "rows", mean_and_sd, sort=False)
         show(f"{title}, {of['seed'].nunique()} seeds", shown)
-    of = here[(here["seed"] == args.seeds[0]) & (here["rows"] == "all")]
+
+
+def show_scenarios(table: str) -> None:
+    """Print the scores by what training and test rows lose, of the first seed."""
+    of = found[(found["table"] == table) & (found["setting"] != "extra")]
+    of = of[(of["seed"] == args.seeds[0]) & (of["rows"] == "all")]
     of = of[of["metric"] != "F1-macro"]
-    across = of.pivot_table(
+    if of.empty:
+        return
+    shown = of.pivot_table(
         "score", "method", ["trained", "tested"], "first", sort=False
     )
-    across.columns = [f"{train} → {test}" for train, test in across.columns]
-    show(
-        f"{table}, {of['metric'].iloc[0]}, one seed: lost in training → in the test",
-        across.map(plain),
+    shown.columns = [f"{train} → {test}" for train, test in shown.columns]
+    title = f"{table}, {of['metric'].iloc[0]}, one seed"
+    show(f"{title}: lost in training → in the test", shown.map(plain))
+
+
+def show_cost(table: str) -> None:
+    """Print what each method took, and what was chosen for it."""
+    digits = {"trained_parameters": 0, "fit_seconds": 1, "rate": 3, "C": 4}
+    of = usual(table).reindex(columns=["method", *digits])
+    cost = of.groupby("method").median()
+    shown = cost.apply(
+        lambda column: column.map(lambda v: plain(v, digits[column.name]))
     )
-    cost = main.groupby("method")[["trained_parameters", "fit_seconds", "rate", "C"]]
-    cost = cost.median()
-    for column, digits in {
-        "trained_parameters": 0,
-        "fit_seconds": 1,
-        "rate": 3,
-        "C": 4,
-    }.items():
-        cost[column] = [plain(value, digits) for value in cost[column]]
-    show(f"{table}, cost and choices (medians; seconds of processor time)", cost)
+    show(f"{table}, cost and choices (medians; seconds of processor time)", shown)
+
+
+measured = [table for table in (CLOTHES, GENRES) if len(usual(table))]
+for table in measured:
+    show_patterns(table)
+    show_scenarios(table)
+    show_cost(table)
 extra = found[(found["setting"] == "extra") & (found["rows"] == "all")]
 if len(extra):
     of = extra.pivot_table("score", "method", ["metric", "tested"], "first", sort=False)
     of.columns = [f"{metric}, test loses {test}" for metric, test in of.columns]
     show("Training rows that really are incomplete", of.map(plain))
+
+# %%
+# The picture: the main score of every method on all rows
+# -------------------------------------------------------
+
+KINDS = {"papers": "C3", "fine-tuning": "C0", "frozen features or words": "0.5"}
+
+
+def kind_of(name: str) -> str:
+    """Return what sort of method it is."""
+    if name in untrained(args.data, False):
+        return "frozen features or words"
+    parts = ("Head", "LoRA", "Full")
+    return "fine-tuning" if name.startswith(parts) else "papers"
+
+
+def draw_scores(ax, table: str) -> None:
+    """Draw mean and standard deviation of each method, the best one on top."""
+    of = usual(table)
+    of = of[(of["rows"] == "all") & (of["metric"] != "F1-macro")]
+    scores = of.groupby("method")["score"].agg(["mean", "std"]).sort_values("mean")
+    kinds = scores.index.map(kind_of)
+    for kind, color in KINDS.items():
+        at = np.flatnonzero(kinds == kind)
+        part = scores.iloc[at]
+        ax.errorbar(part["mean"], at, xerr=part["std"], fmt="o", c=color, label=kind)
+    metric = of["metric"].iloc[0]
+    ax.set(title=table.capitalize(), xlabel=f"{metric}, all rows, {args.rate:.0%} both")
+    ax.set_yticks(range(len(scores)), scores.index)
+    ax.grid(axis="x", alpha=0.3)
+
+
+if measured:
+    figure = Figure(figsize=(5.5 * len(measured), 5), layout="constrained")
+    axes = figure.subplots(1, len(measured), squeeze=False)[0]
+    for ax, table in zip(axes, measured, strict=True):
+        draw_scores(ax, table)
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3)
+    figure.savefig(path_of("results").with_suffix(".png"), dpi=110)
