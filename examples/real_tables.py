@@ -52,6 +52,7 @@ parser.add_argument("--clip", required=True, help="checkpoint: folder or hub id"
 parser.add_argument("--bert", required=True, help="checkpoint: folder or hub id")
 parser.add_argument("--out", type=Path, default=Path("outputs/real_tables"))
 parser.add_argument("--methods", nargs="+", help="some of the methods")
+parser.add_argument("--tables", nargs="+", help="one of the two, by name")
 parser.add_argument("--settings", nargs="+", help="some of both, cross, extra")
 parser.add_argument("--train-rows", type=int, default=800)
 parser.add_argument("--test-rows", type=int, default=600)
@@ -305,14 +306,21 @@ def execute(name: str, setting: str, table: str, scenario: str, seed: int) -> di
 
 
 names = [*untrained(args.data, False), *trained(0, args.data)]
-unknown = set(args.methods or ()) - set(names)
-if unknown:
-    parser.error(f"--methods must be among {names}, got {sorted(unknown)}")
+for option, given, known in (
+    ("--methods", args.methods, names),
+    ("--tables", args.tables, [CLOTHES, GENRES]),
+    ("--settings", args.settings, ["both", "cross", "extra"]),
+):
+    unknown = set(given or ()) - set(known)
+    if unknown:
+        parser.error(f"{option} must be among {known}, got {sorted(unknown)}")
 todo = [
     (name, *job)
     for job in jobs()
     for name in names
-    if name in (args.methods or names) and job[0] in (args.settings or [job[0]])
+    if name in (args.methods or names)
+    and job[0] in (args.settings or [job[0]])
+    and job[1] in (args.tables or [job[1]])
 ]
 if not args.report:
     for job in tqdm(todo, desc="runs"):

@@ -94,7 +94,10 @@ def test_a_run_that_is_there_is_not_made_again(compare, tmp_path):
     for path in runs[1:]:
         path.write_text(path.read_text().replace("fit_seconds", "old_seconds"))
     runs[0].unlink()
-    compare("--settings", "both", "--seeds", "0", *SIMPLE[:2])
+    compare(
+        *("--settings", "both", "--tables", "fashion products", "--seeds", "0"),
+        *SIMPLE[:2],
+    )
     assert "fit_seconds" in runs[0].read_text()
     assert all("old_seconds" in path.read_text() for path in runs[1:])
 
@@ -118,9 +121,10 @@ def test_nothing_to_report_and_what_cannot_be_done(compare, capsys):
         compare("--report")
     assert stop.value.code == 0
     assert "No finished run in" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        compare("--methods", "magic")
-    assert stop.value.code == 2
-    assert "got ['magic']" in capsys.readouterr().err
+    for option in ("--methods", "--tables", "--settings"):
+        with pytest.raises(SystemExit) as stop:
+            compare(option, "magic")
+        assert stop.value.code == 2
+        assert f"{option} must be among " in capsys.readouterr().err
     with pytest.raises(ValueError, match="There are 24 train rows, got 25 to draw"):
         compare("--methods", "Class prior", "--train-rows", "25")
