@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 # Okabe and Ito's colours, which also differ for the colour-blind; the yellow, hard to
 # see on white, comes last.
@@ -61,7 +64,19 @@ def colours(n: int) -> Sequence:
     return [wheel(i / (n - 1)) for i in range(n)]
 
 
-def text_colour(image, value: float) -> str:
+def text_colour(image: AxesImage, value: float) -> str:
     """Return black or white, whichever can be read on the colour of a value."""
     red, green, blue, _ = image.cmap(image.norm(value))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def write_numbers(image: AxesImage, values: np.ndarray, label: str) -> None:
+    """Write the values, but NaN, into the cells of a heat map; add its colour bar."""
+    ax = image.axes
+    for (i, j), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            style = {"ha": "center", "va": "center", "color": text_colour(image, value)}
+            ax.text(j, i, f"{value:.2f}", **style)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.figure.colorbar(image, ax=ax, label=label)

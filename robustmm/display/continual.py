@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import continual_matrix
-from ._axes import cell_axes
+from ._axes import cell_axes, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,14 +138,8 @@ class ContinualMatrixDisplay:
         self.ax_ = cell_axes((3 * size, 3 * size)) if ax is None else ax
         self.figure_ = self.ax_.figure
         self.im_ = self.ax_.imshow(self.values, cmap=cmap, vmin=0, vmax=1)
-        for i, j in zip(*np.nonzero(~np.isnan(self.values)), strict=True):
-            value = self.values[i, j]
-            colour = "white" if value > 0.6 else "black"
-            self.ax_.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour)
         self.ax_.set_xticks(range(size), self.names, rotation=30, ha="right")
         self.ax_.set_yticks(range(size), self.names)
         self.ax_.set(xlabel="after learning", ylabel="tested on")
-        self.ax_.spines[:].set_visible(False)
-        self.ax_.tick_params(length=0)
-        self.figure_.colorbar(self.im_, ax=self.ax_, label=self.label)
+        write_numbers(self.im_, self.values, self.label)
         return self

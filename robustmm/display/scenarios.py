@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import cross_scenario_matrix
-from ._axes import SCENARIO_NAMES, plain_axes, text_colour
+from ._axes import SCENARIO_NAMES, plain_axes, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,12 +146,6 @@ class CrossScenarioDisplay:
         self.ax_ = plain_axes(*size) if ax is None else ax
         self.figure_ = self.ax_.figure
         self.im_ = self.ax_.imshow(self.values, cmap=cmap, aspect="auto")
-        for (i, j), value in np.ndenumerate(self.values):
-            if not np.isnan(value):
-                colour = text_colour(self.im_, value)
-                self.ax_.text(
-                    j, i, f"{value:.2f}", ha="center", va="center", color=colour
-                )
         tested, trained = (
             [SCENARIO_NAMES.get(name, str(name)).replace(" ", "\n") for name in names]
             for names in (self.tested, self.trained)
@@ -159,7 +153,5 @@ class CrossScenarioDisplay:
         self.ax_.set_xticks(range(columns), tested)
         self.ax_.set_yticks(range(lines), trained)
         self.ax_.set(xlabel="tested on", ylabel="trained on")
-        self.ax_.spines[:].set_visible(False)
-        self.ax_.tick_params(length=0)
-        self.figure_.colorbar(self.im_, ax=self.ax_, label=self.label)
+        write_numbers(self.im_, self.values, self.label)
         return self
