@@ -56,6 +56,9 @@ parser.add_argument("--tables", nargs="+", help="one of the two, by name")
 parser.add_argument("--settings", nargs="+", help="some of both, cross, extra")
 parser.add_argument("--train-rows", type=int, default=800)
 parser.add_argument("--test-rows", type=int, default=600)
+parser.add_argument(
+    "--learning-rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2]
+)
 parser.add_argument("--held-out-rows", type=int, default=200, help="to choose rates")
 parser.add_argument("--epochs", type=int, default=3)
 parser.add_argument("--batch-size", type=int, default=32)
@@ -74,7 +77,6 @@ if args.threads:
 # A longer text is cut at 40 tokens for every encoder, as ViLT's is. Full fine-tuning
 # has the default rates: 1e-4 for the encoder's weights, 1e-3 for the head.
 
-RATES = [1e-3, 3e-3, 1e-2]
 STRENGTHS = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 TUNE_SEED = 100  # its rows and holes are drawn with this, the reported ones with seeds
 
@@ -262,7 +264,7 @@ def chosen_rate(name: str, table: str) -> float:
     X = holes(X, "both", TUNE_SEED)
     train, held_out = (X[n:], y[n:]), (X[:n], y[:n])
     found = {}
-    for rate in RATES:
+    for rate in args.learning_rates:
         clf = trained(TUNE_SEED, args.data)[name].set_params(lr=rate)
         path = path_of("rate", table, name, rate)
         record = once(path, lambda clf=clf: run(clf, train, {"both": held_out}))
