@@ -418,7 +418,7 @@ def show_cost(table: str) -> None:
     show(f"{table}, cost and choices (medians; seconds of processor time)", shown)
 
 
-measured = [table for table in (CLOTHES, GENRES) if len(usual(table))]
+measured = [name for name in args.tables or (CLOTHES, GENRES) if len(usual(name))]
 for table in measured:
     show_patterns(table)
     show_scenarios(table)
