@@ -307,7 +307,8 @@ def execute(name: str, setting: str, table: str, scenario: str, seed: int) -> di
     return run(clf, train, tests) | {"rate": clf.lr}
 
 
-names = [*untrained(args.data, False), *trained(0, args.data)]
+simple_names = [*untrained(args.data, False)]
+names = [*simple_names, *trained(0, args.data)]
 for option, given, known in (
     ("--methods", args.methods, names),
     ("--tables", args.tables, [CLOTHES, GENRES]),
@@ -384,6 +385,11 @@ def usual(table: str) -> pd.DataFrame:
     return here[here["tested"] == "both"]
 
 
+def main_scores(of: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores on all rows by accuracy or mean average precision."""
+    return of[(of["rows"] == "all") & (of["metric"] != "F1-macro")]
+
+
 def show_patterns(table: str) -> None:
     """Print the scores by missing pattern, over the seeds."""
     for metric, of in usual(table).groupby("metric", sort=False):
@@ -395,8 +401,7 @@ def show_patterns(table: str) -> None:
 def show_scenarios(table: str) -> None:
     """Print the scores by what training and test rows lose, of the first seed."""
     of = found[(found["table"] == table) & (found["setting"] != "extra")]
-    of = of[(of["seed"] == args.seeds[0]) & (of["rows"] == "all")]
-    of = of[of["metric"] != "F1-macro"]
+    of = main_scores(of[of["seed"] == args.seeds[0]])
     if of.empty:
         return
     shown = of.pivot_table(
@@ -438,7 +443,7 @@ KINDS = {"papers": "C3", "fine-tuning": "C0", "frozen features or words": "0.5"}
 
 def kind_of(name: str) -> str:
     """Return what sort of method it is."""
-    if name in untrained(args.data, False):
+    if name in simple_names:
         return "frozen features or words"
     parts = ("Head", "LoRA", "Full")
     return "fine-tuning" if name.startswith(parts) else "papers"
@@ -446,8 +451,7 @@ def kind_of(name: str) -> str:
 
 def draw_scores(ax, table: str) -> None:
     """Draw mean and standard deviation of each method, the best one on top."""
-    of = usual(table)
-    of = of[(of["rows"] == "all") & (of["metric"] != "F1-macro")]
+    of = main_scores(usual(table))
     scores = of.groupby("method")["score"].agg(["mean", "std"]).sort_values("mean")
     kinds = scores.index.map(kind_of)
     for kind, color in KINDS.items():
