@@ -42,7 +42,7 @@ TABLE = Path(__file__).parent / "generated" / "method_table.rst"
 def public_classifiers() -> list[type]:
     """Return the classes of the public namespace that fit and predict, by name."""
     classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
-    base = robustmm.MultimodalClassifier
+    base = robustmm.BaseMultimodalClassifier
     found = [c for c in classes if issubclass(c, base) and not inspect.isabstract(c)]
     return sorted(found, key=lambda c: c.__name__)
 

@@ -2,7 +2,7 @@
 
 from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
-from .base import MultimodalClassifier as MultimodalClassifier
+from .base import BaseMultimodalClassifier as BaseMultimodalClassifier
 from .display import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .display import CrossScenarioDisplay as CrossScenarioDisplay
@@ -33,3 +33,4 @@ from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table
 from .persistence import load as load
 from .persistence import save as save
+from .trained import MultimodalClassifier as MultimodalClassifier

@@ -1,15 +1,15 @@
-"""The estimator that every method completes with a constructor and a module."""
+"""What all classifiers share: rows, labels, prediction, pickles; not the training."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from numbers import Integral, Real
+from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -28,13 +28,11 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._callbacks import FitTasks
-from ._checkpoint import fit_or_resume
 from ._checks import check_choice, check_folder, check_number
 from ._device import (
     PRECISIONS,
@@ -42,7 +40,8 @@ from ._device import (
     resolve_device,
     seeded,
 )
-from ._net import SCHEDULES, BestWeights, Net, ProgressBar, learning_rate_callback
+from ._net import Net
+from ._parameters import Parameters
 from ._screening import (
     missing_report,
     report_bad_images,
@@ -57,7 +56,6 @@ from ._training import (
     load_tensors,
     make_net,
     restore_history,
-    split_rows,
 )
 from ._version import __version__
 from .backbones import Backbone, load_backbone
@@ -84,7 +82,8 @@ PREDICT_BATCH = 64
 N_THREADS = min(4, os.cpu_count() or 1)
 
 
-class MultimodalClassifier(
+class BaseMultimodalClassifier(
+    Parameters,
     FitTasks,
     ClassNamePrefixFeaturesOutMixin,
     ClassifierMixin,
@@ -110,26 +109,10 @@ class MultimodalClassifier(
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
-    max_epochs : int
-        Passes over the training rows.
     batch_size : int
         Rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and decoupled weight decay.
-    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
-        Decay of the learning rate after the warm-up. ``"held_polynomial"`` stays at a
-        tenth during the warm-up instead of rising.
-    warmup : float
-        Part of the optimiser steps, in [0, 1], that is warm-up.
     class_weight : "balanced", dict or None
         Weights of the classes, in the original labels.
-    early_stopping : bool
-        Hold out a part of the training rows, keep the weights of the epoch with the
-        lowest loss there and stop when it does not fall any more.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Epochs without improvement after which early stopping ends the training.
     device : str
         ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     precision : {"auto", "float32", "bfloat16"}
@@ -139,20 +122,10 @@ class MultimodalClassifier(
         them: in the process, up to one GiB for all estimators together, or in an
         existing folder, as memory-mapped files of up to 64 GiB, for later processes as
         well.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows, and
-        on the CPU ends with the same weights, to the bit, as one that was not; up to
-        rounding where frozen layers' states are kept in memory only. Needs a
-        ``random_state``; a fit that ends removes its file. Callbacks in ``net_params``
-        start anew.
     random_state : int, RandomState instance or None
         Seeds initialisation, order of rows, dropout and the held-out part.
     verbose : int
         0 is silent, 1 shows progress bars.
-    net_params : dict, optional
-        Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
-        ``{"iterator_train__num_workers": 4}``.
 
     Attributes
     ----------
@@ -180,54 +153,18 @@ class MultimodalClassifier(
         "generated/robustmm.{estimator_name}.html"
     )
 
-    def __init__(
-        self,
-        *,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=10,
-        batch_size=32,
-        lr=1e-3,
-        weight_decay=0.01,
-        lr_schedule="linear",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        self.image_column = image_column
-        self.text_column = text_column
-        self.image_root = image_root
-        self.max_text_length = max_text_length
-        self.on_bad_image = on_bad_image
-        self.max_epochs = max_epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.lr_schedule = lr_schedule
-        self.warmup = warmup
-        self.class_weight = class_weight
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.device = device
-        self.precision = precision
-        self.cache = cache
-        self.checkpoint_dir = checkpoint_dir
-        self.random_state = random_state
-        self.verbose = verbose
-        self.net_params = net_params
+    image_column: str = "image"
+    text_column: str = "text"
+    image_root: str | Path | None = None
+    max_text_length: int | None = None
+    on_bad_image: str = "raise"
+    batch_size: int = 32
+    class_weight: str | dict | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    cache: str | Path | None = "memory"
+    random_state: int | np.random.RandomState | None = None
+    verbose: int = 0
 
     # What a method writes -----------------------------------------------------------
 
@@ -249,24 +186,10 @@ class MultimodalClassifier(
 
     def _check_parameters(self) -> None:
         """Raise for a parameter that is out of its range; methods extend this."""
-        check_number("max_epochs", self.max_epochs, Integral, 1)
         check_number("batch_size", self.batch_size, Integral, 1)
-        check_number("lr", self.lr, Real, 0, open="low")
-        check_number("weight_decay", self.weight_decay, Real, 0)
-        check_number("warmup", self.warmup, Real, 0, 1)
-        check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
-        fraction = self.validation_fraction
-        check_number("validation_fraction", fraction, Real, 0, 1, open="both")
-        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
-        check_folder("checkpoint_dir", self.checkpoint_dir, (None,))
-        if self.checkpoint_dir is not None and self.random_state is None:
-            raise ValueError(
-                "random_state must be set with checkpoint_dir, or a fit could never be "
-                "found again, got None."
-            )
         if self.max_text_length is not None:
             check_number("max_text_length", self.max_text_length, Integral, 2)
 
@@ -274,7 +197,7 @@ class MultimodalClassifier(
 
     def fit(
         self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> MultimodalClassifier:
+    ) -> BaseMultimodalClassifier:
         """Train on rows whose image or text may be missing.
 
         Parameters
@@ -327,10 +250,12 @@ class MultimodalClassifier(
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
         data = self._dataset(backbone, rows, targets.encoded, weights)
-        train, held_out = kept, kept[:0]
-        if self.early_stopping:
-            train, held_out = split_rows(kept, targets, self.validation_fraction, seed)
+        train, held_out = self._split(kept, targets, seed)
         self._train(module, Subset(data, train), Subset(data, held_out), device)
+
+    def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
+        """Return the rows to train on and the rows to hold out."""
+        return rows, rows[:0]
 
     def _encode(self, y, classes=None, multilabel: bool = False) -> Targets:
         """Check and encode labels; see ``encode_targets``."""
@@ -377,51 +302,28 @@ class MultimodalClassifier(
         warn_of_empty_rows(rows, fitting=True)
         return rows
 
+    @abstractmethod
     def _train(
         self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
     ) -> None:
-        n_batches = math.ceil(len(train) / self.batch_size)
-        n_steps = n_batches * self.max_epochs
-        with self._progress(n_steps, "fit") as bar:
-            callbacks = [
-                learning_rate_callback(self.lr_schedule, self.warmup, n_steps),
-                ProgressBar(bar),
-            ]
-            if self.early_stopping:
-                callbacks.append(BestWeights(self.n_iter_no_change))
-            split = predefined_split(held_out) if len(held_out) else None
-            callbacks = self._with_epoch_tasks(callbacks)
-            net = self._make_net(module, device, callbacks, split)
-            if self.checkpoint_dir is None:
-                net.fit(train)
-            else:
-                parameters = self.get_params(deep=False)
-                name = type(self).__name__
-                file = fit_or_resume(net, train, held_out, name, parameters)
-                self._checkpoints.append(file)
-        net.release_training_memory()
-        self._finish(net)
+        """Train the module and hand its net to :meth:`_finish`."""
 
     def _make_net(self, module: nn.Module, device, callbacks=(), split=None) -> Net:
         loss = nn.BCEWithLogitsLoss if self._multilabel else nn.CrossEntropyLoss
         params = {
             "criterion": loss,
-            "optimizer": torch.optim.AdamW,
-            "optimizer__weight_decay": self.weight_decay,
-            "lr": self.lr,
-            "max_epochs": self.max_epochs,
             "batch_size": self.batch_size,
             "iterator_valid__batch_size": max(PREDICT_BATCH, self.batch_size),
             "train_split": split,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
         }
-        params |= self._optimizer_options() | dict(self.net_params or {})
+        params |= self._net_options()
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
-    def _optimizer_options(self) -> dict:
-        """Return further skorch parameters of a method's recipe."""
+    def _net_options(self) -> dict:
+        """Return what the skorch net needs for a training."""
         return {}
 
     def _finish(self, net: Net) -> None:
@@ -610,7 +512,7 @@ class MultimodalClassifier(
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
         return self._width("features")
 
-    def __copy__(self) -> MultimodalClassifier:
+    def __copy__(self) -> BaseMultimodalClassifier:
         """Share the net, which a copy by way of a pickle would not."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))

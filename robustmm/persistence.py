@@ -39,7 +39,7 @@ from ._saved import (
 from ._values import pack, unpack
 from ._version import __version__
 from .backbones import save_checkpoint
-from .base import MultimodalClassifier
+from .base import BaseMultimodalClassifier
 
 _STATE_NAME = re.compile(r"_?[a-z][a-z0-9_]*")
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
@@ -47,7 +47,7 @@ _NOT_SAVED = ("_metadata_request", "_skl_callbacks", "_sklearn_version")
 
 
 def save(
-    clf: MultimodalClassifier, path: str | Path, include_backbone: bool = False
+    clf: BaseMultimodalClassifier, path: str | Path, include_backbone: bool = False
 ) -> None:
     """Save a fitted classifier as a folder that :func:`load` opens without pickle.
 
@@ -59,7 +59,7 @@ def save(
 
     Parameters
     ----------
-    clf : MultimodalClassifier
+    clf : BaseMultimodalClassifier
         A fitted classifier.
     path : path-like
         A folder: a new one, an empty one, or a saved model to replace.
@@ -89,9 +89,9 @@ def save(
     >>> bool((load(folder).predict(X) == clf.predict(X)).all())
     True
     """
-    if not isinstance(clf, MultimodalClassifier):
+    if not isinstance(clf, BaseMultimodalClassifier):
         raise TypeError(
-            f"clf must be a MultimodalClassifier, got {type(clf).__name__}."
+            f"clf must be a BaseMultimodalClassifier, got {type(clf).__name__}."
         )
     check_is_fitted(clf)
     document, arrays = _describe(clf)
@@ -115,8 +115,8 @@ def save(
 def load(
     path: str | Path,
     device: str = "auto",
-    classes: Iterable[type[MultimodalClassifier]] = (),
-) -> MultimodalClassifier:
+    classes: Iterable[type[BaseMultimodalClassifier]] = (),
+) -> BaseMultimodalClassifier:
     """Open a classifier that :func:`save` has written; nothing in it is executed.
 
     The folder's files are read as JSON and safetensors after their names, sizes and
@@ -135,7 +135,7 @@ def load(
 
     Returns
     -------
-    MultimodalClassifier
+    BaseMultimodalClassifier
         With ``cache`` and ``checkpoint_dir``, if they were folders, back at their
         defaults; an included backbone's parameter is its folder.
 
@@ -180,7 +180,7 @@ def load(
 # Saving ------------------------------------------------------------------------------
 
 
-def _describe(clf: MultimodalClassifier) -> tuple[dict, dict[str, np.ndarray]]:
+def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray]]:
     """Return what goes into the JSON, and the arrays that it refers to."""
     parameters, arrays = clf.get_params(deep=False), {}
     # A method may leave parameters of the base class at values of its own.
@@ -205,7 +205,7 @@ def _describe(clf: MultimodalClassifier) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _write_backbones(
-    clf: MultimodalClassifier, folder: Path, include: bool, document: dict
+    clf: BaseMultimodalClassifier, folder: Path, include: bool, document: dict
 ) -> None:
     """Write frozen models into the folder, or keep the ones that are there."""
     backbone = clf.net_.module_.backbone
@@ -244,9 +244,11 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _find_class(
-    name: str, classes: Iterable[type[MultimodalClassifier]]
-) -> type[MultimodalClassifier]:
-    known = {cls.__name__: cls for cls in [*_public(MultimodalClassifier), *classes]}
+    name: str, classes: Iterable[type[BaseMultimodalClassifier]]
+) -> type[BaseMultimodalClassifier]:
+    known = {
+        cls.__name__: cls for cls in [*_public(BaseMultimodalClassifier), *classes]
+    }
     if name not in known:
         raise ValueError(
             f"The class of a saved model must be one of {sorted(known)}, got {name!r}; "
@@ -270,7 +272,7 @@ def _of_this_machine(parameters: dict, device: str) -> dict:
     return {name: value for name, value in local.items() if name in parameters}
 
 
-def _make(cls: type, parameters: dict, document: dict) -> MultimodalClassifier:
+def _make(cls: type, parameters: dict, document: dict) -> BaseMultimodalClassifier:
     try:
         return cls(**parameters)
     except TypeError as error:
@@ -281,7 +283,7 @@ def _make(cls: type, parameters: dict, document: dict) -> MultimodalClassifier:
         ) from error
 
 
-def _check_state(clf: MultimodalClassifier, state: dict) -> None:
+def _check_state(clf: BaseMultimodalClassifier, state: dict) -> None:
     for name in state:
         known = name in vars(clf) or hasattr(type(clf), name)
         if known or not _STATE_NAME.fullmatch(name):

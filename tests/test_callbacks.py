@@ -156,9 +156,10 @@ def load_again(name, monkeypatch):
 def test_older_versions_of_scikit_learn_fit_without_callbacks(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
     load_again("_callbacks", monkeypatch)
-    base = load_again("base", monkeypatch)
+    load_again("base", monkeypatch)
+    trained = load_again("trained", monkeypatch)
 
-    class Old(base.MultimodalClassifier):
+    class Old(trained.MultimodalClassifier):
         def __init__(self, backbone="robustmm/tiny-clip", *, random_state=0):
             super().__init__(max_epochs=1, random_state=random_state, batch_size=8)
             self.backbone = backbone

@@ -11,7 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 LEVEL_0 = {"_version", "_checks", "missingness", "datasets", "data.frame"}
 LEVEL_1 = {"data", "backbones", "adapters"}
-BELOW_LEAVES = LEVEL_0 | LEVEL_1 | {"private", "base", "methods"}
+BELOW_LEAVES = LEVEL_0 | LEVEL_1 | {"private", "base", "trained", "methods"}
 # What each unit may import. "private" stands for the underscored files below base.py,
 # "package" for robustmm/__init__.py, which nobody imports.
 ALLOWED = {
@@ -19,7 +19,8 @@ ALLOWED = {
     **{unit: LEVEL_0 | {unit} for unit in LEVEL_1},
     "private": LEVEL_0 | LEVEL_1 | {"private"},
     "base": LEVEL_0 | LEVEL_1 | {"private"},
-    "methods": LEVEL_0 | {"base", "adapters", "backbones"},
+    "trained": LEVEL_0 | LEVEL_1 | {"private", "base"},
+    "methods": LEVEL_0 | {"base", "trained", "adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
     "persistence": BELOW_LEAVES,

@@ -169,7 +169,7 @@ def test_what_belongs_to_the_machine_stays_there(tmp_path):
 def test_only_fitted_classifiers_are_saved(tmp_path):
     with pytest.raises(NotFittedError):
         robustmm.save(MAPClassifier(), tmp_path)
-    with pytest.raises(TypeError, match="must be a MultimodalClassifier, got int"):
+    with pytest.raises(TypeError, match="must be a BaseMultimodalClassifier, got int"):
         robustmm.save(3, tmp_path)
 
 

@@ -14,7 +14,7 @@ from ._axes import cell_axes, write_numbers
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..base import MultimodalClassifier
+    from ..base import BaseMultimodalClassifier
 
 
 class ContinualMatrixDisplay:
@@ -66,7 +66,7 @@ class ContinualMatrixDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MultimodalClassifier,
+        estimator: BaseMultimodalClassifier,
         tasks: Iterable[tuple],
         *,
         scoring: str | Callable | None = None,

@@ -14,7 +14,7 @@ from ._axes import cell_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..base import MultimodalClassifier
+    from ..base import BaseMultimodalClassifier
 
 USAGE_VALUES = {
     "frequency": "share of tokens that chose the expert",
@@ -99,7 +99,7 @@ class ExpertUsageDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: MultimodalClassifier,
+        estimator: BaseMultimodalClassifier,
         X: pd.DataFrame,
         *,
         value: str = "frequency",

@@ -12,8 +12,10 @@ a missing modality is not run at all and no dummy input exists.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 from .._checks import check_choice, check_number
 from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear, draw_hidden
 from ..backbones import Backbone, join_encoders
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")
 ADAPTERS = {"lora": LoRALinear, "dora": DoRALinear, "vera": VeRALinear}
@@ -234,43 +236,8 @@ class CMPTClassifier(MultimodalClassifier):
         Whether the output layer of the text encoder's feed-forward blocks is adapted
         too. The paper's text does not say so, but its parameter counts at rank 1
         (table 3) are reached only with it.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, in memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
 
     Attributes
     ----------
@@ -303,82 +270,26 @@ class CMPTClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        image_backbone="openai/clip-vit-base-patch16",
-        text_backbone="bert-base-uncased",
-        *,
-        rank=1,
-        alpha=1,
-        dropout=0.1,
-        adapter="lora",
-        lambda_align=0.2,
-        align_reduction="sum",
-        modality_dropout="auto",
-        use_proxy=True,
-        proxy_init="class_token",
-        detach_target=False,
-        adapt_text_ffn=False,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=10,
-        batch_size=8,
-        lr=1e-3,
-        weight_decay=0.02,
-        lr_schedule="held_polynomial",
-        warmup=0.5,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.image_backbone = image_backbone
-        self.text_backbone = text_backbone
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.adapter = adapter
-        self.lambda_align = lambda_align
-        self.align_reduction = align_reduction
-        self.modality_dropout = modality_dropout
-        self.use_proxy = use_proxy
-        self.proxy_init = proxy_init
-        self.detach_target = detach_target
-        self.adapt_text_ffn = adapt_text_ffn
+    image_backbone: str | Path = field(
+        default="openai/clip-vit-base-patch16", kw_only=False
+    )
+    text_backbone: str | Path = field(default="bert-base-uncased", kw_only=False)
+    rank: int = 1
+    alpha: float = 1
+    dropout: float = 0.1
+    adapter: str = "lora"
+    lambda_align: float = 0.2
+    align_reduction: str = "sum"
+    modality_dropout: float | str = "auto"
+    use_proxy: bool = True
+    proxy_init: str = "class_token"
+    detach_target: bool = False
+    adapt_text_ffn: bool = False
+
+    batch_size: int = 8
+    weight_decay: float = 0.02
+    lr_schedule: str = "held_polynomial"
+    warmup: float = 0.5
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -38,7 +38,7 @@ from ..adapters import (
     key_similarity,
 )
 from ..backbones import Backbone, Tokens
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 ADAPTED = ("query", "key", "value")
 MODALITIES = ("image", "text")

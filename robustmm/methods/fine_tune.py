@@ -30,7 +30,7 @@ from ..backbones import (
     projected,
     projected_width,
 )
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 TUNES = ("head", "bitfit", "lora", "dora", "full")
 PROJECTIONS = ("query", "key", "value", "out", "up", "down")

@@ -9,7 +9,9 @@ hidden layer.
 from __future__ import annotations
 
 import time
+from dataclasses import field
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from torch.utils.data import Subset
 
 from .._checks import check_choice, check_number
 from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_encoders
-from ..base import MultimodalClassifier
+from ..base import BaseMultimodalClassifier
 
 
 class LinearProbeModule(nn.Module):
@@ -47,7 +49,7 @@ class LinearProbeModule(nn.Module):
         return self.encode(present, batch, image_key)
 
 
-class LinearProbeClassifier(MultimodalClassifier):
+class LinearProbeClassifier(BaseMultimodalClassifier):
     """Logistic regression on the features of frozen encoders, the simple baseline.
 
     Features are standardised over the training rows. With ViLT, a missing cell is a
@@ -69,28 +71,14 @@ class LinearProbeClassifier(MultimodalClassifier):
         little: candidates and folds share the features.
     max_iter : int
         Iterations of the solver at most.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
-    max_text_length : int, optional
-        Longest text in tokens; None means what the checkpoint was trained with.
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
     batch_size : int
         Rows that are encoded at a time.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
     cache : {"memory", None} or path-like
         Whether decoded images and features are kept, in memory or in an existing
         folder.
     random_state : int, RandomState instance or None
         Not used by the solver, which has nothing random; here so that all classifiers
         take one.
-    verbose : int
-        1 shows progress bars.
 
     Attributes
     ----------
@@ -98,7 +86,7 @@ class LinearProbeClassifier(MultimodalClassifier):
         Labels in the order of the outputs.
     net_ : Net
         The skorch net, whose head holds the weights; the others are listed at
-        :class:`MultimodalClassifier`.
+        :class:`BaseMultimodalClassifier`.
 
     Examples
     --------
@@ -113,46 +101,13 @@ class LinearProbeClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        backbone="openai/clip-vit-base-patch16",
-        *,
-        text_backbone=None,
-        pooling="token",
-        C=1.0,
-        max_iter=1000,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        batch_size=64,
-        class_weight=None,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        random_state=None,
-        verbose=0,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            batch_size=batch_size,
-            class_weight=class_weight,
-            device=device,
-            precision=precision,
-            cache=cache,
-            random_state=random_state,
-            verbose=verbose,
-        )
-        self.backbone = backbone
-        self.text_backbone = text_backbone
-        self.pooling = pooling
-        self.C = C
-        self.max_iter = max_iter
+    backbone: str | Path = field(default="openai/clip-vit-base-patch16", kw_only=False)
+    text_backbone: str | Path | None = None
+    pooling: str = "token"
+    C: float = 1.0
+    max_iter: int = 1000
+
+    batch_size: int = 64
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -13,7 +13,9 @@ are recombined, and there are no tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from numbers import Integral, Real
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -31,7 +33,7 @@ from ..adapters import (
     usage_frame,
 )
 from ..backbones import Backbone, Tokens
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 ATTENTION = ("query", "key", "value")
 TARGETS = ("linear", "attention", "both")
@@ -210,44 +212,11 @@ class MAILClassifier(MultimodalClassifier):
         feed-forward block. The paper means one linear, see the user guide.
     balance_weight : float
         Weight of a load-balancing loss, for ``"top_k"`` only; the paper has none.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
     max_text_length : int, optional
         Longest text in tokens; None is the 40 that ViLT was trained with.
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is. Routers
-        always compute in float32.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, in memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
+    precision : {"auto", "float32", "bfloat16"}
+        ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
+        Routers always compute in float32.
 
     Attributes
     ----------
@@ -286,80 +255,23 @@ class MAILClassifier(MultimodalClassifier):
     ['pattern', 'layer', 'linear', 'expert', 'frequency', 'weight']
     """
 
-    def __init__(
-        self,
-        backbone="dandelin/vilt-b32-mlm",
-        *,
-        rank=4,
-        alpha=8.0,
-        dropout=0.05,
-        n_experts=5,
-        expert_shape="square",
-        top_k=2,
-        routing="top_k",
-        router_level="token",
-        targets="both",
-        linear_targets=("up",),
-        balance_weight=0.0,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=20,
-        batch_size=64,
-        lr=2e-4,
-        weight_decay=2e-2,
-        lr_schedule="linear",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.n_experts = n_experts
-        self.expert_shape = expert_shape
-        self.top_k = top_k
-        self.routing = routing
-        self.router_level = router_level
-        self.targets = targets
-        self.linear_targets = linear_targets
-        self.balance_weight = balance_weight
+    backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
+    rank: int = 4
+    alpha: float = 8.0
+    dropout: float = 0.05
+    n_experts: int | Sequence[int] = 5
+    expert_shape: str = "square"
+    top_k: int = 2
+    routing: str = "top_k"
+    router_level: str = "token"
+    targets: str = "both"
+    linear_targets: Sequence[str] = ("up",)
+    balance_weight: float = 0.0
+
+    max_epochs: int = 20
+    batch_size: int = 64
+    lr: float = 2e-4
+    weight_decay: float = 2e-2
 
     def expert_usage(self, X: pd.DataFrame) -> pd.DataFrame:
         """Count how often each expert is chosen, per missing pattern.

@@ -28,7 +28,7 @@ from ..adapters import (
     trained_pooler,
 )
 from ..backbones import Backbone, Tokens, load_backbone
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 PROMPT_TYPES = ("input", "attention")
 

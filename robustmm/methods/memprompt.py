@@ -31,8 +31,8 @@ from ..adapters import (
     trained_pooler,
 )
 from ..backbones import Backbone, Tokens, load_backbone
-from ..base import MultimodalClassifier
 from ..data.frame import PATTERNS
+from ..trained import MultimodalClassifier
 
 MODALITIES = ("text", "image")
 

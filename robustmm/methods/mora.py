@@ -30,7 +30,7 @@ from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
 from ..backbones.prefix import Store
-from ..base import MultimodalClassifier
+from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")
 POSITIONS = ("front", "middle", "rear")

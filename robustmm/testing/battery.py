@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from ..base import MultimodalClassifier
+from ..base import BaseMultimodalClassifier
 from . import cells, composition, parameters, predictions, targets, training
 from .subject import Subject
 
@@ -26,7 +26,7 @@ class Check:
     def __repr__(self) -> str:
         return self.__name__
 
-    def __call__(self, estimator: MultimodalClassifier) -> None:
+    def __call__(self, estimator: BaseMultimodalClassifier) -> None:
         known = estimator is self.subject.estimator
         self.function(self.subject if known else Subject(estimator))
 
@@ -44,14 +44,14 @@ GROUPS = (parameters, cells, targets, predictions, training, composition)
 CHECKS = [check for module in GROUPS for check in _checks_of(module)]
 
 
-def checks_for(estimator: MultimodalClassifier) -> list[Check]:
+def checks_for(estimator: BaseMultimodalClassifier) -> list[Check]:
     """Return the checks that apply to an estimator.
 
     Those that need a parameter which its constructor does not take are left out.
     """
-    if not isinstance(estimator, MultimodalClassifier):
+    if not isinstance(estimator, BaseMultimodalClassifier):
         raise TypeError(
-            "estimator must be an instance of a subclass of MultimodalClassifier, "
+            "estimator must be an instance of a subclass of BaseMultimodalClassifier, "
             f"got {estimator!r}."
         )
     subject = Subject(estimator)
@@ -64,7 +64,7 @@ def checks_for(estimator: MultimodalClassifier) -> list[Check]:
 
 
 def check_estimator(
-    estimator: MultimodalClassifier, *, on_fail: str | None = "raise"
+    estimator: BaseMultimodalClassifier, *, on_fail: str | None = "raise"
 ) -> list[dict]:
     """Check that a classifier of tables with holes keeps all promises of this package.
 
@@ -74,7 +74,7 @@ def check_estimator(
 
     Parameters
     ----------
-    estimator : MultimodalClassifier
+    estimator : BaseMultimodalClassifier
         An instance; it is cloned, not fitted.
     on_fail : {"raise", None}
         Raise the error of the first check that fails, or go on and report it.
@@ -122,12 +122,12 @@ def check_estimator(
     return results
 
 
-def parametrize_with_checks(estimators: Iterable[MultimodalClassifier]) -> Callable:
+def parametrize_with_checks(estimators: Iterable[BaseMultimodalClassifier]) -> Callable:
     """Return a pytest decorator that runs each check as a test of its own.
 
     Parameters
     ----------
-    estimators : iterable of MultimodalClassifier
+    estimators : iterable of BaseMultimodalClassifier
         Instances with small settings, as for :func:`check_estimator`.
 
     Returns

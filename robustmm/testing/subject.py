@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from ..base import MultimodalClassifier
+from ..base import BaseMultimodalClassifier
 from ..datasets import make_scenes
 
 N_ROWS = 18
@@ -56,7 +56,7 @@ class Observed:
         Pairs: the global generators before and after.
     """
 
-    estimator: MultimodalClassifier
+    estimator: BaseMultimodalClassifier
     returned: object
     X: pd.DataFrame
     y: np.ndarray
@@ -72,11 +72,11 @@ class Subject:
 
     Parameters
     ----------
-    estimator : MultimodalClassifier
+    estimator : BaseMultimodalClassifier
         An instance with small settings. It is cloned, never fitted.
     """
 
-    def __init__(self, estimator: MultimodalClassifier):
+    def __init__(self, estimator: BaseMultimodalClassifier):
         self.estimator = estimator
 
     def has(self, *names: str) -> bool:
@@ -87,7 +87,7 @@ class Subject:
         """Keep of these parameters those that the constructor takes."""
         return {name: value for name, value in params.items() if self.has(name)}
 
-    def fresh(self, **params) -> MultimodalClassifier:
+    def fresh(self, **params) -> BaseMultimodalClassifier:
         """Return an unfitted copy with other parameters, and always with a seed."""
         unseeded = self.has("random_state") and self.estimator.random_state is None
         seed = {"random_state": 0} if unseeded else {}
@@ -99,7 +99,7 @@ class Subject:
         return table(n, n_classes, columns)
 
     @cached_property
-    def fitted(self) -> MultimodalClassifier:
+    def fitted(self) -> BaseMultimodalClassifier:
         """A copy fitted on ``table()``; checks leave it as it is."""
         return self.fresh().fit(*self.table())
 

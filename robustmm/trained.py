@@ -1,0 +1,138 @@
+"""The classifier that every trained method completes with parameters and a module."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from pathlib import Path
+
+import numpy as np
+import torch
+from skorch.helper import predefined_split
+from torch import nn
+from torch.utils.data import Subset
+
+from ._checkpoint import fit_or_resume
+from ._checks import check_choice, check_folder, check_number
+from ._net import SCHEDULES, BestWeights, ProgressBar, learning_rate_callback
+from ._targets import Targets
+from ._training import split_rows
+from .base import BaseMultimodalClassifier
+
+
+class MultimodalClassifier(BaseMultimodalClassifier):
+    """Base class of classifiers that are trained by gradient descent, with skorch.
+
+    A method is a subclass with parameters and :meth:`_build_module`.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Passes over the training rows.
+    lr : float
+        AdamW's learning rate.
+    weight_decay : float
+        Its decoupled weight decay.
+    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
+        Decay of the learning rate after the warm-up. ``"held_polynomial"`` stays at a
+        tenth during the warm-up instead of rising.
+    warmup : float
+        Part of the optimiser steps, in [0, 1], that is warm-up.
+    early_stopping : bool
+        Hold out a part of the training rows, keep the weights of the epoch with the
+        lowest loss there and stop when it does not fall any more.
+    validation_fraction : float
+        The part held out.
+    n_iter_no_change : int
+        Epochs without improvement after which early stopping ends the training.
+    checkpoint_dir : path-like, optional
+        Existing folder for the state after each epoch: a ``fit`` that was killed goes
+        on from there when it is called again with the same parameters and rows, and
+        on the CPU ends with the same weights, to the bit, as one that was not; up to
+        rounding where frozen layers' states are kept in memory only. Needs a
+        ``random_state``; a fit that ends removes its file. Callbacks in ``net_params``
+        start anew.
+    net_params : dict, optional
+        Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
+        ``{"iterator_train__num_workers": 4}``.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at
+        :class:`BaseMultimodalClassifier`.
+    """
+
+    max_epochs: int = 10
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    lr_schedule: str = "linear"
+    warmup: float = 0.1
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    n_iter_no_change: int = 10
+    checkpoint_dir: str | Path | None = None
+    net_params: dict | None = None
+
+    def _optimizer_options(self) -> dict:
+        """Return further skorch parameters of a method's recipe."""
+        return {}
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_number("max_epochs", self.max_epochs, Integral, 1)
+        check_number("lr", self.lr, Real, 0, open="low")
+        check_number("weight_decay", self.weight_decay, Real, 0)
+        check_number("warmup", self.warmup, Real, 0, 1)
+        check_number("n_iter_no_change", self.n_iter_no_change, Integral, 1)
+        fraction = self.validation_fraction
+        check_number("validation_fraction", fraction, Real, 0, 1, open="both")
+        check_choice("lr_schedule", self.lr_schedule, SCHEDULES)
+        check_folder("checkpoint_dir", self.checkpoint_dir, (None,))
+        if self.checkpoint_dir is not None and self.random_state is None:
+            raise ValueError(
+                "random_state must be set with checkpoint_dir, or a fit could never be "
+                "found again, got None."
+            )
+
+    def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
+        if not self.early_stopping:
+            return super()._split(rows, targets, seed)
+        return split_rows(rows, targets, self.validation_fraction, seed)
+
+    def _train(
+        self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
+    ) -> None:
+        n_batches = math.ceil(len(train) / self.batch_size)
+        n_steps = n_batches * self.max_epochs
+        with self._progress(n_steps, "fit") as bar:
+            callbacks = [
+                learning_rate_callback(self.lr_schedule, self.warmup, n_steps),
+                ProgressBar(bar),
+            ]
+            if self.early_stopping:
+                callbacks.append(BestWeights(self.n_iter_no_change))
+            split = predefined_split(held_out) if len(held_out) else None
+            callbacks = self._with_epoch_tasks(callbacks)
+            net = self._make_net(module, device, callbacks, split)
+            if self.checkpoint_dir is None:
+                net.fit(train)
+            else:
+                parameters = self.get_params(deep=False)
+                name = type(self).__name__
+                file = fit_or_resume(net, train, held_out, name, parameters)
+                self._checkpoints.append(file)
+        net.release_training_memory()
+        self._finish(net)
+
+    def _net_options(self) -> dict:
+        return {
+            "optimizer": torch.optim.AdamW,
+            "optimizer__weight_decay": self.weight_decay,
+            "lr": self.lr,
+            "max_epochs": self.max_epochs,
+            **self._optimizer_options(),
+            **(self.net_params or {}),
+        }
