@@ -32,33 +32,9 @@ from torch import nn
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
-from ._callbacks import FitTasks
-from ._checks import check_choice, check_folder, check_number
-from ._device import (
-    PRECISIONS,
-    autocast_type,
-    resolve_device,
-    seeded,
-)
-from ._net import Net
-from ._parameters import Parameters
-from ._screening import (
-    missing_report,
-    report_bad_images,
-    warn_of_empty_rows,
-    without_images,
-)
-from ._targets import Targets, encode_targets
-from ._training import (
-    dump_tensors,
-    fitted_on,
-    history_frame,
-    load_tensors,
-    make_net,
-    restore_history,
-)
 from ._version import __version__
-from .backbones import Backbone, load_backbone
+from .backbones import Backbone, fitted_on, load_backbone
+from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
     STATES,
@@ -73,6 +49,18 @@ from .data import (
     open_cache,
     read_rows,
 )
+from .data.screening import (
+    missing_report,
+    report_bad_images,
+    warn_of_empty_rows,
+    without_images,
+)
+from .data.targets import Targets, encode_targets
+from .parameters import Parameters
+from .storage.tensors import dump_tensors, load_tensors
+from .training.device import PRECISIONS, autocast_type, resolve_device, seeded
+from .training.net import Net, history_frame, make_net, restore_history
+from .training.tasks import FitTasks
 
 logger = logging.getLogger("robustmm")
 

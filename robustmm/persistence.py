@@ -21,9 +21,11 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from sklearn.utils.validation import check_is_fitted
 
-from ._device import resolve_device
-from ._files import locked, replace_bytes, sync_folder, write_bytes
-from ._saved import (
+from ._version import __version__
+from .backbones import save_checkpoint
+from .base import BaseMultimodalClassifier
+from .storage.files import locked, replace_bytes, sync_folder, write_bytes
+from .storage.folder import (
     BACKBONE,
     DOCUMENT,
     FORMAT_VERSION,
@@ -36,10 +38,8 @@ from ._saved import (
     read_document,
     remove_unnamed,
 )
-from ._values import pack, unpack
-from ._version import __version__
-from .backbones import save_checkpoint
-from .base import BaseMultimodalClassifier
+from .storage.values import pack, unpack
+from .training.device import resolve_device
 
 _STATE_NAME = re.compile(r"_?[a-z][a-z0-9_]*")
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.

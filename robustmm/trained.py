@@ -12,12 +12,16 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Subset
 
-from ._checkpoint import fit_or_resume
-from ._checks import check_choice, check_folder, check_number
-from ._net import SCHEDULES, BestWeights, ProgressBar, learning_rate_callback
-from ._targets import Targets
-from ._training import split_rows
 from .base import BaseMultimodalClassifier
+from .checks import check_choice, check_folder, check_number
+from .data.targets import Targets, split_rows
+from .training.checkpoint import fit_or_resume
+from .training.net import (
+    SCHEDULES,
+    BestWeights,
+    ProgressBar,
+    learning_rate_callback,
+)
 
 
 class MultimodalClassifier(BaseMultimodalClassifier):

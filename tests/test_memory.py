@@ -13,7 +13,7 @@ from contract import ToyClassifier, frame_with_holes, public_classifiers, small
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV, cross_validate
 
-from robustmm._net import Net
+from robustmm.training.net import Net
 
 X, Y = frame_with_holes()
 

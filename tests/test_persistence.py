@@ -31,9 +31,9 @@ from robustmm import (
     MSPClassifier,
     persistence,
 )
-from robustmm._device import resolve_device
-from robustmm._training import own_tensors
 from robustmm.backbones import checkpoint
+from robustmm.storage.tensors import own_tensors
+from robustmm.training.device import resolve_device
 
 X, Y = frame_with_holes()
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from robustmm import MultimodalClassifier
-from robustmm._checks import check_number
 from robustmm.backbones import Backbone
+from robustmm.checks import check_number
 
 MODALITIES = ("image", "text")
 

@@ -1,7 +1,7 @@
 """Frozen Hugging Face models as streams of named tokens."""
 
 from .backbone import Backbone as Backbone
-from .base import Stream as Stream
+from .backbone import fitted_on as fitted_on
 from .features import POOLINGS as POOLINGS
 from .features import FrozenFeatures as FrozenFeatures
 from .features import encode_streams as encode_streams
@@ -14,4 +14,5 @@ from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys
+from .stream import Stream as Stream
 from .tokens import Tokens as Tokens

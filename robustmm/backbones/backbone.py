@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from .base import Stream
+from .stream import Stream
 
 
 class Identity:
@@ -153,3 +154,45 @@ class Backbone(nn.Module):
             tokenizer=text.tokenizer,
             max_text_length=text.max_text_length,
         )
+
+
+@contextmanager
+def fitted_on(fingerprint: str, owner: str) -> Iterator[Callable[[Backbone], Backbone]]:
+    """Refuse a backbone that a classifier was not fitted on.
+
+    Parameters
+    ----------
+    fingerprint : str
+        That of the backbone it was fitted on.
+    owner : str
+        The name of the classifier's class.
+
+    Yields
+    ------
+    callable
+        Returns the backbone it is given, if it is the same.
+
+    Raises
+    ------
+    OSError
+        If the backbone cannot be found inside the block.
+    ValueError
+        If it is another one.
+    """
+
+    def check(backbone: Backbone) -> Backbone:
+        if backbone.fingerprint == fingerprint:
+            return backbone
+        raise ValueError(
+            f"The backbone {backbone.sources} differs from the one this {owner} was "
+            f"fitted on (fingerprint {backbone.fingerprint[:12]}, expected "
+            f"{fingerprint[:12]}): put the original files back, or fit again."
+        )
+
+    try:
+        yield check
+    except OSError as error:
+        raise OSError(
+            f"The backbone that this {owner} was fitted on (fingerprint "
+            f"{fingerprint[:12]}) cannot be loaded: {error}"
+        ) from error

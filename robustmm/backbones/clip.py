@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .base import Stream
 from .image import CLIP, ImageStream
+from .stream import Stream
 from .text import TextPositions, unless_full
 from .tokens import Tokens
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .base import Stream
 from .prefix import Store, text_keys
+from .stream import Stream
 
 COLUMNS = {"image": 0, "text": 1}
 POOLINGS = ("token", "mean", "both")

@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from .backbone import Backbone, Identity
-from .base import Stream
 from .checkpoint import Checkpoint, find_checkpoint
 from .clip import ClipImageStream, ClipTextStream
 from .image import SiglipImageStream, VitStream
+from .stream import Stream
 from .text import BertStream, RobertaStream, TextPositions
 from .vilt import ViltStream
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Stream
+from .stream import Stream
 from .tokens import Tokens
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Stream
 from .layout import Layout
+from .stream import Stream
 from .tokens import Tokens
 
 BERT = Layout(

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Stream
 from .image import as_grid, resize_grid
 from .layout import Layout
+from .stream import Stream
 from .text import TextPositions, dense_pooler, embed_words, first_row, unless_full
 from .tokens import Tokens
 

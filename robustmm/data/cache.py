@@ -1,19 +1,26 @@
-"""Keep decoded images by content, under a byte budget."""
+"""Keep arrays by key under a byte budget: in memory, or as memory-mapped files."""
 
+from __future__ import annotations
+
+import functools
+import logging
 import os
+import tempfile
 import threading
 from collections import OrderedDict
-from hashlib import blake2b
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
 
-from .decode import bad_image_reasons, check_size, regular_file
-from .preprocess import ImageTransform
+logger = logging.getLogger("robustmm")
 
-KEY_BYTES = 20
+# Bytes of files in a cache's folder; a B/16 image takes 0.6 MB of states.
+FOLDER_BYTES = 2**36
+# An overfull folder is emptied to this part of its budget.
+_ROOM = 0.9
+# What numpy writes before an array.
+_HEADER = 128
 
 
 class ByteCache:
@@ -114,40 +121,151 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=STATES._renew_lock)
 
 
-def image_key(
-    cell: Any, image_root: str | Path | None, transform: ImageTransform
-) -> bytes:
-    """Name what `transform` makes of an image cell, by the cell's content.
+class FolderCache:
+    """Arrays by key as files in a folder, the least recently used dropped first.
 
-    A path is named by the file it leads to, that file's size and its time of change;
-    anything else by its bytes or pixels.
+    The counterpart of :class:`ByteCache` for what does not fit into memory, or is to
+    be found again by other processes. Files are written under another name and then
+    moved, so that no reader sees half of one. A folder that cannot be written to, or a
+    full disk, is logged, and the array is not kept.
+
+    Parameters
+    ----------
+    folder : path-like
+        An existing folder.
+    max_bytes : int
+        The budget.
 
     Raises
     ------
-    BadImage
-        If the cell is not even there: no such file, a URL, a damaged open picture.
+    ValueError
+        If there is no such folder.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     FolderCache(folder).put(b"a", np.arange(3))
+    ...     FolderCache(folder).get(b"a").tolist()
+    [0, 1, 2]
     """
-    digest = blake2b(
-        repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
-    )
-    with bad_image_reasons():
-        for part in _content(cell, image_root):
-            digest.update(part)
-    return digest.digest()
+
+    def __init__(self, folder: str | os.PathLike, max_bytes: int = FOLDER_BYTES):
+        if not Path(folder).is_dir():
+            raise ValueError(f"The folder of a cache must exist, got {str(folder)!r}.")
+        self.folder = Path(folder).resolve()
+        self.max_bytes = int(max_bytes)
+        self._nbytes: int | None = None
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.folder, self.max_bytes)
+
+    def __len__(self) -> int:
+        return len(self._files())
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the files."""
+        return sum(status.st_size for status, _ in self._files())
+
+    def get(self, key: bytes) -> np.ndarray | None:
+        """Return the array of `key`, read-only and mapped from its file, or None."""
+        file = self._file(key)
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            os.utime(file)
+        except (OSError, ValueError, EOFError):
+            return None
+        return array
+
+    def put(self, key: bytes, array: np.ndarray) -> None:
+        """Write `array`, unless it alone is over the budget."""
+        size = array.nbytes + _HEADER
+        if size > self.max_bytes:
+            return
+        try:
+            self._make_room(size)
+            self._write(self._file(key), array)
+        except OSError as error:
+            logger.warning("%s cannot keep an array: %s", self.folder, error)
+
+    def clear(self) -> None:
+        """Delete all files of the cache."""
+        with self._lock:
+            for _, file in self._files():
+                file.unlink(missing_ok=True)
+            self._nbytes = None
+
+    def _file(self, key: bytes) -> Path:
+        name = key.hex()
+        return self.folder / name[:2] / f"{name}.npy"
+
+    def _files(self) -> list[tuple[os.stat_result, Path]]:
+        found = []
+        for file in self.folder.glob("[0-9a-f][0-9a-f]/*.npy"):
+            # Another process may just have dropped it.
+            with suppress(FileNotFoundError):
+                found.append((file.stat(), file))
+        return found
+
+    def _write(self, file: Path, array: np.ndarray) -> None:
+        file.parent.mkdir(exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.save(stream, array, allow_pickle=False)
+            os.replace(name, file)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def _make_room(self, nbytes: int) -> None:
+        with self._lock:
+            if self._nbytes is None:
+                self._nbytes = self.nbytes
+            self._nbytes += nbytes
+            if self._nbytes > self.max_bytes:
+                # Other processes write here too: count again.
+                self._nbytes = self._drop_oldest(self.max_bytes - nbytes) + nbytes
+
+    def _drop_oldest(self, limit: int) -> int:
+        """Delete files until they are within ``limit``; return what they hold."""
+        about = self._files()
+        held = sum(status.st_size for status, _ in about)
+        if held <= limit:
+            return held
+        for status, file in sorted(about, key=lambda pair: pair[0].st_mtime_ns):
+            if held <= _ROOM * limit:
+                break
+            with suppress(OSError):
+                file.unlink()
+                held -= status.st_size
+        return held
 
 
-def _content(cell: Any, image_root: str | Path | None) -> list:
-    """The parts of `cell` that its picture depends on."""
-    if isinstance(cell, str | os.PathLike):
-        path, status = regular_file(cell, image_root)
-        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
-        return [repr(stamp).encode("utf-8", "backslashreplace")]
-    if isinstance(cell, np.ndarray):
-        about = (cell.shape, cell.dtype.str)
-        return [repr(about).encode(), np.ascontiguousarray(cell)]
-    if isinstance(cell, Image.Image):
-        check_size(cell)
-        about = (cell.mode, cell.size, cell.info.get("transparency"), cell.getpalette())
-        turn = cell.getexif().get(ExifTags.Base.Orientation)
-        return [repr((*about, turn)).encode(), cell.tobytes()]
-    return [cell]
+@functools.cache
+def _of_folder(folder: str) -> FolderCache:
+    return FolderCache(folder)
+
+
+def open_cache(
+    cache: str | os.PathLike | None, in_memory: ByteCache
+) -> ByteCache | FolderCache | None:
+    """Return what an estimator's parameter ``cache`` means.
+
+    Parameters
+    ----------
+    cache : {"memory", None} or path-like
+        A path is a folder; one object counts its bytes for the whole process. Where
+        there is no such folder, as when a model is opened elsewhere, nothing is kept,
+        which is logged.
+    in_memory : ByteCache
+        The one for ``"memory"``.
+    """
+    if cache is None or cache == "memory":
+        return in_memory if cache == "memory" else None
+    if not os.path.isdir(cache):
+        logger.warning("Nothing is kept: there is no folder %s.", cache)
+        return None
+    return _of_folder(os.path.realpath(cache))

@@ -11,9 +11,10 @@ from PIL import ImageFile
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
-from .cache import KEY_BYTES, ByteCache, image_key
+from .cache import ByteCache
 from .decode import BadImage, bad_image_reasons, check_size
 from .frame import Rows, format_rows
+from .images import KEY_BYTES, image_key
 from .preprocess import ImageTransform
 from .text import TextTokenizer
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice
+from ..checks import check_choice
 from ._axes import cell_axes
 
 if TYPE_CHECKING:

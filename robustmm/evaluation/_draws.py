@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 import pandas as pd
 
-from .._checks import check_choice, check_number
+from ..checks import check_choice, check_number
 from ..missingness import SCENARIOS, missing_table
 from ._runs import Draw
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from .._checks import check_choice
+from ..checks import check_choice
 from ._draws import availability as draw_availability
 from ._runs import Table, score_plans
 from ._scoring import Scorer

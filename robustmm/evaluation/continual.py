@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
 
-from .._checks import check_choice
+from ..checks import check_choice
 
 
 def continual_matrix(

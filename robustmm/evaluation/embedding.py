@@ -11,7 +11,7 @@ from sklearn.manifold import TSNE
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from .._checks import check_choice
+from ..checks import check_choice
 from ..data.frame import read_rows
 
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
-from .._checks import check_choice, check_number
+from ..checks import check_choice, check_number
 from ..data.frame import MODALITIES, PATTERNS, column_position, read_rows
 from ..missingness import apply_missing_table
 from ._runs import Table, draw_seeds

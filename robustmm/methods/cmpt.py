@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .._checks import check_choice, check_number
 from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear, draw_hidden
 from ..backbones import Backbone, join_encoders
+from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")

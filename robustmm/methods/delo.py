@@ -27,7 +27,6 @@ from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .._checks import check_choice, check_number
 from ..adapters import (
     ROUTER_GRADIENTS,
     FactorLinears,
@@ -38,6 +37,7 @@ from ..adapters import (
     key_similarity,
 )
 from ..backbones import Backbone, Tokens
+from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
 ADAPTED = ("query", "key", "value")

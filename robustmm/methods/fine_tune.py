@@ -13,7 +13,6 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_names, check_number
 from ..adapters import (
     DoRALinear,
     LoRALinear,
@@ -30,6 +29,7 @@ from ..backbones import (
     projected,
     projected_width,
 )
+from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
 TUNES = ("head", "bitfit", "lora", "dora", "full")

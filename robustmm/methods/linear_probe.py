@@ -20,9 +20,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from .._checks import check_choice, check_number
 from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_encoders
 from ..base import BaseMultimodalClassifier
+from ..checks import check_choice, check_number
 
 
 class LinearProbeModule(nn.Module):

@@ -22,7 +22,6 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
 from ..adapters import (
     ExpertLinear,
     JointExpertLinear,
@@ -33,6 +32,7 @@ from ..adapters import (
     usage_frame,
 )
 from ..backbones import Backbone, Tokens
+from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
 ATTENTION = ("query", "key", "value")

@@ -17,7 +17,6 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
 from ..adapters import (
     N_PATTERNS,
     TwoLayerHead,
@@ -28,6 +27,7 @@ from ..adapters import (
     trained_pooler,
 )
 from ..backbones import Backbone, Tokens, load_backbone
+from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
 PROMPT_TYPES = ("input", "attention")

@@ -21,7 +21,6 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_number
 from ..adapters import (
     PromptMemory,
     SharedPrompts,
@@ -31,6 +30,7 @@ from ..adapters import (
     trained_pooler,
 )
 from ..backbones import Backbone, Tokens, load_backbone
+from ..checks import check_choice, check_number
 from ..data.frame import PATTERNS
 from ..trained import MultimodalClassifier
 

@@ -24,12 +24,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from .._checks import check_choice, check_names, check_number
 from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
 from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
 from ..backbones.prefix import Store
+from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")

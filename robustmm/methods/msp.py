@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .._checks import check_choice, check_number
 from ..adapters import (
     TwoLayerHead,
     add_prompt,
@@ -30,6 +29,7 @@ from ..adapters import (
     trained_pooler,
 )
 from ..backbones import Backbone, Tokens, load_backbone
+from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
 PROMPT_TYPES = ("input", "attention")

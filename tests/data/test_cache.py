@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustmm.data.cache import IMAGES, STATES, ByteCache, image_key
+from robustmm.data.cache import IMAGES, STATES, ByteCache
 from robustmm.data.decode import BadImage
+from robustmm.data.images import image_key
 from robustmm.data.preprocess import ImageTransform
 
 TRANSFORM = ImageTransform(size=(4, 4))

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 import robustmm
-from robustmm._net import Net
 from robustmm.datasets import make_scenes
+from robustmm.training.net import Net
 
 torch.set_num_threads(1)
 N_EPOCHS, N_ROWS = 8, 64

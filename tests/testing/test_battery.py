@@ -12,7 +12,7 @@ from sklearn import get_config
 from sklearn.linear_model import LogisticRegression
 from toys import QuickClassifier
 
-from robustmm._targets import Targets
+from robustmm.data.targets import Targets
 from robustmm.testing import cells, check_estimator, parametrize_with_checks
 from robustmm.testing.battery import CHECKS, checks_for
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from .data import PATTERNS, Rows, format_rows
+from .frame import PATTERNS, Rows, format_rows
 
-_PACKAGE = os.path.dirname(__file__)
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 
 def warn(message: str) -> None:

@@ -13,12 +13,12 @@ import torch
 from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from torch.utils.data import Subset
 
-from ._files import replace_bytes
-from ._net import BestWeights, Net
-from ._training import dump_tensors, load_tensors, own_tensors
-from ._values import pack
-from ._version import __version__
-from .data import image_key
+from .._version import __version__
+from ..data import image_key
+from ..storage.files import replace_bytes
+from ..storage.tensors import dump_tensors, load_tensors, own_tensors
+from ..storage.values import pack
+from .net import BestWeights, Net
 
 logger = logging.getLogger("robustmm")
 

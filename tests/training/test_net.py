@@ -7,7 +7,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.utils.data import Dataset
 
-from robustmm._net import BestWeights, Net, learning_rate_factor
+from robustmm.training.net import BestWeights, Net, learning_rate_factor
 
 
 class Points(Dataset):

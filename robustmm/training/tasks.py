@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from skorch.callbacks import Callback
 
-from ._net import EarlyStop
-from ._training import history_frame
+from .net import EarlyStop, history_frame
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks

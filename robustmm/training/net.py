@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+import pandas as pd
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+
+from ..data import Collate
+from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
@@ -227,3 +231,39 @@ def learning_rate_callback(schedule: str, warmup: float, n_steps: int) -> LRSche
     """Return skorch's scheduler callback for one of ``SCHEDULES``, step by step."""
     factor = learning_rate_factor(schedule, warmup, n_steps)
     return LRScheduler(policy=LambdaLR, lr_lambda=factor, step_every="batch")
+
+
+def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
+    """Return an initialised net; ``params`` are skorch's and prevail."""
+    ours = {
+        "criterion__reduction": "none",
+        "iterator_train__shuffle": True,
+        "iterator_train__collate_fn": collate,
+        "iterator_valid__collate_fn": collate,
+        # Without one of its own, a loader draws from torch's global generator.
+        "iterator_valid__generator": torch.Generator(),
+        "callbacks__print_log": None,
+        "verbose": 0,
+    }
+    params = ours | params
+    if not may_start_workers():
+        params |= {f"iterator_{k}__num_workers": 0 for k in ("train", "valid")}
+    return Net(module, **params).initialize()
+
+
+def history_frame(net: Net) -> pd.DataFrame:
+    """Return a row per epoch: losses, seconds and the last learning rate."""
+    names = ("epoch", "train_loss", "valid_loss", "dur")
+    rows = []
+    for epoch in net.history:
+        row = {name: epoch[name] for name in names if name in epoch}
+        rows.append(row | {"lr": epoch["batches"][-1].get("event_lr", net.lr)})
+    return pd.DataFrame(rows)
+
+
+def restore_history(net: Net, history: pd.DataFrame) -> None:
+    """Write the epochs of :func:`history_frame` into a new net."""
+    for row in history.to_dict("records"):
+        net.history.new_epoch()
+        for name, value in row.items():
+            net.history.record(name, value)

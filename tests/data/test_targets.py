@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from robustmm._targets import encode_targets
+from robustmm.data.targets import encode_targets
 
 
 @pytest.mark.parametrize("dtype", [object, "str", "string", "category"])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from robustmm._values import TAG, pack, unpack
+from robustmm.storage.values import TAG, pack, unpack
 
 
 def there_and_back(value):

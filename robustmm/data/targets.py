@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
+from sklearn.model_selection import train_test_split
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
@@ -108,3 +110,22 @@ def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:
     encoded = values.astype(np.float32)
     classes = np.arange(values.shape[1]) if names is None else names
     return Targets(classes, encoded, encoded.astype(np.int64))
+
+
+def split_rows(
+    rows: np.ndarray, targets: Targets, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions to train on and positions to hold out.
+
+    Stratified by class where every class has a row for each side.
+    """
+    n_held = math.ceil(fraction * len(rows))
+    labels = None
+    if not targets.multilabel:
+        counts = np.unique(targets.encoded[rows], return_counts=True)[1]
+        smaller = min(n_held, len(rows) - n_held)
+        if counts.min() >= 2 and smaller >= len(counts):
+            labels = targets.encoded[rows]
+    return tuple(
+        train_test_split(rows, test_size=n_held, stratify=labels, random_state=seed)
+    )

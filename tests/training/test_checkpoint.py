@@ -13,7 +13,7 @@ from contract import ToyClassifier, frame_with_holes, public_classifiers, small
 
 import robustmm
 from robustmm import DeLoClassifier
-from robustmm._net import Net
+from robustmm.training.net import Net
 
 X, Y = frame_with_holes()
 RESUMABLE = [

@@ -145,7 +145,7 @@ def test_clone_keeps_callbacks():
 
 def load_again(name, monkeypatch):
     """Import a file of the package once more, under the name it has."""
-    path = Path(robustmm.__file__).with_name(f"{name}.py")
+    path = Path(robustmm.__file__).parent.joinpath(*name.split(".")).with_suffix(".py")
     spec = importlib.util.spec_from_file_location(f"robustmm.{name}", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
@@ -155,7 +155,7 @@ def load_again(name, monkeypatch):
 
 def test_older_versions_of_scikit_learn_fit_without_callbacks(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
-    load_again("_callbacks", monkeypatch)
+    load_again("training.tasks", monkeypatch)
     load_again("base", monkeypatch)
     trained = load_again("trained", monkeypatch)
 

@@ -10,7 +10,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from ._version import __version__
+from .._version import __version__
 
 FORMAT_VERSION = 1
 DOCUMENT = "robustmm.json"
