@@ -87,9 +87,11 @@ class BaseMultimodalClassifier(
 
     Parameters
     ----------
-    image_column, text_column : str
-        Names of the columns to read. A null cell is a missing modality; so is a blank
-        text. Other columns are ignored.
+    image_column : str
+        Name of the column of images. A null cell is a missing modality. Columns that
+        are not named are ignored.
+    text_column : str
+        Name of the column of texts. A null cell or a blank text is a missing modality.
     image_root : path-like, optional
         Folder that relative image paths start from; the working directory if None.
     max_text_length : int, optional

@@ -204,10 +204,11 @@ class CMPTClassifier(MultimodalClassifier):
 
     Parameters
     ----------
-    image_backbone, text_backbone : str or path-like
-        Hub id, local folder or embedded name of the two encoders, of equal width: any
-        image encoder (CLIP, ViT, DeiT, DINOv2, SigLIP) and any text encoder (BERT,
-        RoBERTa, DistilBERT, CLIP).
+    image_backbone : str or path-like
+        Hub id, local folder or embedded name of any image encoder: CLIP, ViT, DeiT,
+        DINOv2 or SigLIP.
+    text_backbone : str or path-like
+        The same of any text encoder of equal width: BERT, RoBERTa, DistilBERT or CLIP.
     rank : int
         Rank of the low-rank adapters.
     alpha : float

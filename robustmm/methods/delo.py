@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import field
 from numbers import Integral, Number, Real
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -315,8 +317,10 @@ class DeLoClassifier(MultimodalClassifier):
         (table 5) are reached with ``factor_rank=rank``.
     alpha : float
         The update is multiplied by it, whatever the rank.
-    lambda_align, lambda_consistency : float
-        Weights of the alignment and consistency losses.
+    lambda_align : float
+        Weight of the alignment loss.
+    lambda_consistency : float
+        Weight of the consistency loss.
     key_momentum : float
         Momentum of the task keys, in [0, 1).
     center_keys : bool
@@ -336,43 +340,12 @@ class DeLoClassifier(MultimodalClassifier):
     task_inference : {"predicted", "oracle"}
         Whether the task of a row is that of the closest key, or is told as ``tasks=``
         to the predicting methods, for analysis.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
-    max_text_length : int, optional
-        Longest text in tokens.
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the rows of a task; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`; it starts anew with each task.
-    warmup : float
-        Part of the steps that is warm-up.
+    max_epochs : int
+        Passes over the rows of a task.
+    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
+        Decay of the learning rate after the warm-up; it starts anew with each task.
     class_weight : "balanced", dict or None
         Weights of the classes, among those of a task.
-    early_stopping : bool
-        Keep the best epoch on held-out rows of the task.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, in memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
 
     Attributes
     ----------
@@ -409,84 +382,24 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 4)
     """
 
-    def __init__(
-        self,
-        backbone="dandelin/vilt-b32-mlm",
-        *,
-        rank=4,
-        pool_size=16,
-        factor_rank=1,
-        alpha=2.0,
-        lambda_align=0.1,
-        lambda_consistency=0.1,
-        key_momentum=0.99,
-        center_keys=False,
-        router_gradient="straight_through",
-        single_pool=False,
-        cross_modal_guide=True,
-        static=False,
-        task_inference="predicted",
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=10,
-        batch_size=4,
-        lr=1e-4,
-        weight_decay=0.01,
-        lr_schedule="cosine",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.rank = rank
-        self.pool_size = pool_size
-        self.factor_rank = factor_rank
-        self.alpha = alpha
-        self.lambda_align = lambda_align
-        self.lambda_consistency = lambda_consistency
-        self.key_momentum = key_momentum
-        self.center_keys = center_keys
-        self.router_gradient = router_gradient
-        self.single_pool = single_pool
-        self.cross_modal_guide = cross_modal_guide
-        self.static = static
-        self.task_inference = task_inference
+    backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
+    rank: int = 4
+    pool_size: int = 16
+    factor_rank: int = 1
+    alpha: float = 2.0
+    lambda_align: float = 0.1
+    lambda_consistency: float = 0.1
+    key_momentum: float = 0.99
+    center_keys: bool = False
+    router_gradient: str = "straight_through"
+    single_pool: bool = False
+    cross_modal_guide: bool = True
+    static: bool = False
+    task_inference: str = "predicted"
+
+    batch_size: int = 4
+    lr: float = 1e-4
+    lr_schedule: str = "cosine"
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

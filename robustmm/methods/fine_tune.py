@@ -7,8 +7,10 @@ the prompt methods, nothing in the model knows about missing modalities, but for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import field
 from numbers import Integral, Real
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -148,45 +150,13 @@ class FineTuneClassifier(MultimodalClassifier):
     backbone_lr : float
         Learning rate of the encoders' own weights for ``tune="full"``, which ``lr``
         would ruin.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
-    max_text_length : int, optional
-        Longest text in tokens; None means what the checkpoint was trained with.
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate of what is not the encoders' own weights, and weight
-        decay, which biases are spared.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
+    lr : float
+        AdamW's learning rate of what is not the encoders' own weights.
+    weight_decay : float
+        AdamW's decoupled weight decay, which biases are spared.
     cache : {"memory", None} or path-like
         Whether decoded images, and for ``tune="head"`` the features, are kept, in
         memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
 
     Attributes
     ----------
@@ -220,74 +190,15 @@ class FineTuneClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        backbone="dandelin/vilt-b32-mlm",
-        *,
-        text_backbone=None,
-        tune="head",
-        rank=4,
-        alpha=4.0,
-        dropout=0.0,
-        projections=("query", "value"),
-        modality_dropout=0.0,
-        backbone_lr=1e-4,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=10,
-        batch_size=32,
-        lr=1e-3,
-        weight_decay=0.01,
-        lr_schedule="linear",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.text_backbone = text_backbone
-        self.tune = tune
-        self.rank = rank
-        self.alpha = alpha
-        self.dropout = dropout
-        self.projections = projections
-        self.modality_dropout = modality_dropout
-        self.backbone_lr = backbone_lr
+    backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
+    text_backbone: str | Path | None = None
+    tune: str = "head"
+    rank: int = 4
+    alpha: float = 4.0
+    dropout: float = 0.0
+    projections: Sequence[str] = ("query", "value")
+    modality_dropout: float = 0.0
+    backbone_lr: float = 1e-4
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

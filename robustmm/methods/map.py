@@ -11,8 +11,10 @@ modality instead; here a pattern that no training row has leaves its set untrain
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from functools import partial
 from numbers import Integral
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -100,44 +102,11 @@ class MAPClassifier(MultimodalClassifier):
         Rows of a prompt; half of them are keys for ``"attention"``.
     prompt_layers : int or sequence of int
         The first so many layers, or the layers listed, get prompts.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
     max_text_length : int, optional
         Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay; biases are not decayed.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, in memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
+    weight_decay : float
+        AdamW's decoupled weight decay; biases are not decayed.
 
     Attributes
     ----------
@@ -168,64 +137,15 @@ class MAPClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        backbone="dandelin/vilt-b32-mlm",
-        *,
-        prompt_type="input",
-        prompt_length=16,
-        prompt_layers=6,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=20,
-        batch_size=256,
-        lr=1e-2,
-        weight_decay=0.02,
-        lr_schedule="linear",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.prompt_type = prompt_type
-        self.prompt_length = prompt_length
-        self.prompt_layers = prompt_layers
+    backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
+    prompt_type: str = "input"
+    prompt_length: int = 16
+    prompt_layers: int | Sequence[int] = 6
+
+    max_epochs: int = 20
+    batch_size: int = 256
+    lr: float = 1e-2
+    weight_decay: float = 0.02
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -12,8 +12,10 @@ fixed prompts that depend only on what is missing.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -165,9 +167,11 @@ class MemPromptClassifier(MultimodalClassifier):
         Entries of the memory that each prompted layer has for each modality (table 3).
     top_k : int
         Entries that are read for a row, at most ``memory_size``.
-    generative_layers, shared_layers : int or sequence of int
-        The first so many layers, or the layers listed, get generative and shared
-        prompts; 0 means none (table 2, figure 3c).
+    generative_layers : int or sequence of int
+        The first so many layers, or the layers listed, get generative prompts; 0 means
+        none (table 2, figure 3c).
+    shared_layers : int or sequence of int
+        The same of shared prompts.
     location : {"distributed", "pre_append"}
         Prompts stand before the tokens of their modality, or all in front (table 4).
         Attention has no order and prompts no position, so both give the same outputs.
@@ -185,44 +189,11 @@ class MemPromptClassifier(MultimodalClassifier):
         are those of a softmax over the whole memory, as printed (equation 5).
     temperature : float
         Cosines are divided by it before the softmax.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
     max_text_length : int, optional
         Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay; biases are not decayed.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, in memory or in an existing folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
+    weight_decay : float
+        AdamW's decoupled weight decay; biases are not decayed.
 
     Attributes
     ----------
@@ -254,80 +225,23 @@ class MemPromptClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        backbone="dandelin/vilt-b32-mlm",
-        *,
-        prompt_length=16,
-        memory_size=16,
-        top_k=5,
-        generative_layers=6,
-        shared_layers=6,
-        location="distributed",
-        accumulate=True,
-        shared="by_pattern",
-        query_pool="max",
-        renormalize=True,
-        temperature=1.0,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=20,
-        batch_size=256,
-        lr=5e-3,
-        weight_decay=0.02,
-        lr_schedule="linear",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.prompt_length = prompt_length
-        self.memory_size = memory_size
-        self.top_k = top_k
-        self.generative_layers = generative_layers
-        self.shared_layers = shared_layers
-        self.location = location
-        self.accumulate = accumulate
-        self.shared = shared
-        self.query_pool = query_pool
-        self.renormalize = renormalize
-        self.temperature = temperature
+    backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
+    prompt_length: int = 16
+    memory_size: int = 16
+    top_k: int = 5
+    generative_layers: int | Sequence[int] = 6
+    shared_layers: int | Sequence[int] = 6
+    location: str = "distributed"
+    accumulate: bool = True
+    shared: str = "by_pattern"
+    query_pool: str = "max"
+    renormalize: bool = True
+    temperature: float = 1.0
+
+    max_epochs: int = 20
+    batch_size: int = 256
+    lr: float = 5e-3
+    weight_decay: float = 0.02
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -13,7 +13,8 @@ into the weights.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -233,53 +234,25 @@ class MoRAClassifier(MultimodalClassifier):
     gram : {"cross", "own", "identity", "learnable"}
         The matrix between the shared factors: the other encoder's Gram matrix, the
         encoder's own, none, or a free one for each encoder and layer.
-    use_shared, use_specific : bool
-        Leave out a branch. ``use_shared=False`` is DoRA with its gradient through the
-        norm, or, if additive, LoRA with a trained scale of the frozen weight.
+    use_shared : bool
+        Whether there is a shared branch. Without it this is DoRA with its gradient
+        through the norm, or, if additive, LoRA with a trained scale of the frozen
+        weight.
+    use_specific : bool
+        Whether there is a specific branch.
     w0_residual : bool
         Subtract the frozen weight, a term that equation 2 has and equation 4 drops.
     dropout : float
         Dropout of the input of each adapted linear, frozen part included.
-    image_column, text_column : str
-        Columns to read; a null cell is a missing modality, as is a blank text.
-    image_root : path-like, optional
-        Folder that relative image paths start from.
     max_text_length : int, optional
         Longest text in tokens; the paper uses CLIP's 77.
-    on_bad_image : {"raise", "missing"}
-        Raise for images that cannot be read, or treat them as missing.
-    max_epochs, batch_size : int
-        Passes over the training rows; rows per optimiser step.
-    lr, weight_decay : float
-        AdamW's learning rate and weight decay, of the magnitudes too.
-    lr_schedule : str
-        See :class:`MultimodalClassifier`.
-    warmup : float
-        Part of the steps that is warm-up.
-    class_weight : "balanced", dict or None
-        Weights of the classes.
-    early_stopping : bool
-        Keep the best epoch on held-out rows.
-    validation_fraction : float
-        The part held out.
-    n_iter_no_change : int
-        Patience of early stopping, in epochs.
-    device, precision : str
-        Where and in which type to compute; ``"auto"`` takes the best there is.
+    weight_decay : float
+        AdamW's decoupled weight decay, of the magnitudes too.
     cache : {"memory", None} or path-like
         Whether decoded images, and what enters the first adapted layers, are kept: in
         memory, up to 1 and 2 GiB, or in an existing folder. Epochs, folds, candidates
         of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
         per token of text; where 2 GiB are too little, take a folder.
-    checkpoint_dir : path-like, optional
-        Existing folder for the state after each epoch: a ``fit`` that was killed goes
-        on from there when it is called again with the same parameters and rows.
-    random_state : int, RandomState instance or None
-        Seed.
-    verbose : int
-        1 shows progress bars.
-    net_params : dict, optional
-        Further parameters of the skorch net.
 
     Attributes
     ----------
@@ -309,82 +282,26 @@ class MoRAClassifier(MultimodalClassifier):
     (60, 2)
     """
 
-    def __init__(
-        self,
-        backbone="openai/clip-vit-base-patch16",
-        *,
-        rank=4,
-        strength=0.01,
-        n_layers=2,
-        position="rear",
-        projections=("query", "value"),
-        parametrization="column_norm",
-        init="official",
-        gram="cross",
-        use_shared=True,
-        use_specific=True,
-        w0_residual=False,
-        dropout=0.1,
-        image_column="image",
-        text_column="text",
-        image_root=None,
-        max_text_length=None,
-        on_bad_image="raise",
-        max_epochs=20,
-        batch_size=256,
-        lr=1e-2,
-        weight_decay=0.02,
-        lr_schedule="cosine",
-        warmup=0.1,
-        class_weight=None,
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=20,
-        device="auto",
-        precision="auto",
-        cache="memory",
-        checkpoint_dir=None,
-        random_state=None,
-        verbose=0,
-        net_params=None,
-    ):
-        super().__init__(
-            image_column=image_column,
-            text_column=text_column,
-            image_root=image_root,
-            max_text_length=max_text_length,
-            on_bad_image=on_bad_image,
-            max_epochs=max_epochs,
-            batch_size=batch_size,
-            lr=lr,
-            weight_decay=weight_decay,
-            lr_schedule=lr_schedule,
-            warmup=warmup,
-            class_weight=class_weight,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            n_iter_no_change=n_iter_no_change,
-            device=device,
-            precision=precision,
-            cache=cache,
-            checkpoint_dir=checkpoint_dir,
-            random_state=random_state,
-            verbose=verbose,
-            net_params=net_params,
-        )
-        self.backbone = backbone
-        self.rank = rank
-        self.strength = strength
-        self.n_layers = n_layers
-        self.position = position
-        self.projections = projections
-        self.parametrization = parametrization
-        self.init = init
-        self.gram = gram
-        self.use_shared = use_shared
-        self.use_specific = use_specific
-        self.w0_residual = w0_residual
-        self.dropout = dropout
+    backbone: str | Path = field(default="openai/clip-vit-base-patch16", kw_only=False)
+    rank: int = 4
+    strength: float = 0.01
+    n_layers: int = 2
+    position: str = "rear"
+    projections: Sequence[str] = ("query", "value")
+    parametrization: str = "column_norm"
+    init: str = "official"
+    gram: str = "cross"
+    use_shared: bool = True
+    use_specific: bool = True
+    w0_residual: bool = False
+    dropout: float = 0.1
+
+    max_epochs: int = 20
+    batch_size: int = 256
+    lr: float = 1e-2
+    weight_decay: float = 0.02
+    lr_schedule: str = "cosine"
+    n_iter_no_change: int = 20
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

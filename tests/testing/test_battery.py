@@ -455,7 +455,7 @@ def test_checks_of_absent_parameters_are_left_out():
 
 
 def test_other_estimators_are_refused():
-    with pytest.raises(TypeError, match="subclass of MultimodalClassifier"):
+    with pytest.raises(TypeError, match="subclass of BaseMultimodalClassifier"):
         check_estimator(LogisticRegression())
     with pytest.raises(ValueError, match='on_fail must be "raise" or None'):
         check_estimator(QuickClassifier(), on_fail="warn")
