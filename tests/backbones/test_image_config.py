@@ -3,6 +3,7 @@ import json
 import pytest
 
 from robustmm.backbones import load_backbone
+from robustmm.backbones.image_config import image_config
 
 DEFAULTS = [
     ("vilt", {"shortest_edge": 16}, 0.5, False),
@@ -50,3 +51,39 @@ def test_settings_inside_a_processor_config(save_model, tmp_path):
     config = load_backbone(folder).image_config
     assert config["size"] == {"height": 20, "width": 12}
     assert "do_pad" not in config
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_std", [0, 0, 0]),
+        ("image_std", [0.5, 0.0, 0.5]),
+        ("image_std", [0.5, float("nan"), 0.5]),
+        ("image_std", float("inf")),
+        ("image_std", [-0.5, 0.5, 0.5]),
+        ("image_std", [0.5, 0.5]),
+        ("image_std", "half"),
+        ("image_mean", [0, 0, float("inf")]),
+        ("image_mean", {"red": 0}),
+        ("rescale_factor", 0),
+        ("rescale_factor", float("nan")),
+        ("size", 10**6),
+        ("size", 0),
+        ("size", -3),
+        ("size", {"height": 16, "width": 10**9}),
+        ("size", {"shortest_edge": 16, "longest_edge": 10**9}),
+        ("size", {"shortest_edge": "16"}),
+        ("size", [16, 16, 16]),
+        ("size", "16"),
+        ("crop_size", 10**5),
+        ("crop_size", {"height": True, "width": 16}),
+        ("resample", 17),
+        ("resample", [3]),
+        ("size_divisor", 10**9),
+        ("size_divisor", 0),
+    ],
+)
+def test_settings_that_no_picture_survives(name, value):
+    config = {"model_type": "clip", "vision_config": {"image_size": 16}}
+    with pytest.raises(ValueError, match=rf"(a size|{name}) must be .*, got "):
+        image_config(config, {name: value})
