@@ -544,6 +544,7 @@ class BaseMultimodalClassifier(
         module = self.net_.module_
         return {
             "fingerprint": module.backbone.fingerprint,
+            "inputs": module.backbone.inputs,
             "history": {name: c.to_numpy() for name, c in self.history_.items()},
             "tensors": dump_tensors(module),
         }
@@ -551,7 +552,8 @@ class BaseMultimodalClassifier(
     def _restore(self, trained: dict) -> None:
         """Set ``net_`` and ``history_`` from what :meth:`_state` returned."""
         device = resolve_device(self.device, fall_back=True)
-        with fitted_on(trained["fingerprint"], type(self).__name__) as check:
+        known = trained["fingerprint"], type(self).__name__, trained.get("inputs")
+        with fitted_on(*known) as check:
             backbone = check(self._load_backbone(device))
         with seeded(0, device):
             module = self._build_module(backbone, len(self.classes_)).to(device)
