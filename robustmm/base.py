@@ -156,6 +156,10 @@ class BaseMultimodalClassifier(
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
 
+    # Attributes of the fitted classifier that a method adds to those listed above, for
+    # `load`, which takes no others.
+    _KEPT = ()
+
     # What a method writes -----------------------------------------------------------
 
     @abstractmethod
@@ -399,6 +403,11 @@ class BaseMultimodalClassifier(
         filled = np.flatnonzero(rows.present.any(axis=1))
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
         values, bad = self._run(Subset(data, order), output)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{type(self).__name__} must compute finite numbers, got NaN or "
+                "infinity: its trained tensors are too large, fit again."
+            )
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)

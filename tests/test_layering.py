@@ -34,7 +34,7 @@ ALLOWED = {
     "methods": LEVEL_0 | {"base", "trained", "adapters", "backbones", "data.targets"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
-    "persistence": BELOW_LEAVES,
+    "persistence": BELOW_LEAVES | {"persistence"},
     "testing": BELOW_LEAVES | {"testing"},
 }
 ALLOWED["package"] = set(ALLOWED)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from .hub import ask_hub, has_any, read_json, token_note
 from .image_config import image_config
-from .model_config import model_config
+from .model_config import check_config, model_config
 from .tokenizer_config import TOKENIZER, read_tokenizer
 from .weights import WEIGHTS, check_room, read_weights
 
@@ -50,8 +50,9 @@ class Checkpoint:
         import torch
         from transformers import AutoModel
 
+        config = self._full_config()
         try:
-            config, arrays = model_config(self.config), self._arrays()
+            arrays = read_weights(self.location, self.local_only)
             with torch.device("meta"):
                 empty = AutoModel.from_config(config)
             check_room(empty, arrays)
@@ -81,8 +82,13 @@ class Checkpoint:
             )
         return model
 
-    def _arrays(self) -> dict[str, Tensor]:
-        return read_weights(self.location, self.local_only)
+    def _full_config(self):
+        try:
+            return model_config(self.config)
+        except ValueError as error:
+            raise ValueError(
+                f"The backbone {self.name!r} cannot be used: {error}"
+            ) from error
 
     def tokenizer(self):
         """Read the tokenizer."""
@@ -93,8 +99,8 @@ class Checkpoint:
                 f"none of {list(TOKENIZER)}: save it next to the weights with "
                 "tokenizer.save_pretrained."
             )
+        config = self._full_config()
         try:
-            config = model_config(self.config)
             return read_tokenizer(self.location, config, self.local_only)
         except (OSError, ValueError) as error:
             raise OSError(
@@ -140,7 +146,7 @@ def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
         rule = f"A backbone must be of a supported architecture, {list(offers)}"
         raise ValueError(f"{rule}, got {found!r} in the config.json of {name!r}.")
     try:
-        model_config(config)
+        check_config(config)
     except ValueError as error:
         raise ValueError(f"The backbone {name!r} cannot be used: {error}") from error
     return Checkpoint(name, location, stamp, config, local_only)

@@ -9,6 +9,7 @@ faith carry such entries too. Quantised weights are refused, as nothing here rea
 
 from __future__ import annotations
 
+import functools
 import math
 
 _MAX_NUMBER = 2**31
@@ -40,35 +41,57 @@ def model_config(stored: dict):
     ValueError
         For a quantisation, and for values that no such model has.
     """
-    from transformers import CONFIG_MAPPING
-
-    kind = CONFIG_MAPPING[stored["model_type"]]
+    kind = _kind(stored)
     try:
         return kind(**_known(kind, stored))
     except Exception as error:  # transformers checks some fields, each in its own way
-        raise ValueError(
-            f"The config.json must describe a {stored['model_type']!r} model: {error}"
-        ) from error
+        raise ValueError(f"{_rule(stored)}: {error}") from error
+
+
+def check_config(stored: dict) -> None:
+    """Raise what :func:`model_config` would, but for what transformers finds."""
+    try:
+        _known(_kind(stored), stored)
+    except ValueError as error:
+        raise ValueError(f"{_rule(stored)}: {error}") from error
+
+
+def _kind(stored: dict) -> type:
+    from transformers import CONFIG_MAPPING
+
+    return CONFIG_MAPPING[stored["model_type"]]
+
+
+def _rule(stored: dict) -> str:
+    return f"The config.json must describe a {stored['model_type']!r} model"
 
 
 def _known(kind: type, stored: dict) -> dict:
     """Return the entries that are fields of an architecture, checked."""
-    from transformers import PreTrainedConfig
-
     if stored.get("quantization_config") is not None:
         raise ValueError("weights must be plain numbers, got a quantization_config.")
-    defaults = kind().to_dict()
-    shared = set(PreTrainedConfig().to_dict()) - set(_TOKENS)
-    names = (set(defaults) - shared) | set(kind.attribute_map) | set(_TOKENS)
+    names, parts = _fields(kind)
     known = {}
     for name, value in stored.items():
-        if name in _PARTS:
-            whole = getattr(kind(), _PARTS[name], None)
-            if whole is not None and isinstance(value, dict):
-                known[name] = _known(type(whole), value)
-        elif name in names and not isinstance(defaults.get(name), list):
+        if name in parts and isinstance(value, dict):
+            known[name] = _known(parts[name], value)
+        elif name in names:
             known[name] = _checked(name, value)
     return known
+
+
+@functools.cache
+def _fields(kind: type) -> tuple[frozenset[str], dict[str, type]]:
+    """Return the fields of an architecture, and the parts that have their own."""
+    from transformers import PreTrainedConfig
+
+    defaults = kind().to_dict()
+    lists = {name for name, value in defaults.items() if isinstance(value, list)}
+    others = set(PreTrainedConfig().to_dict()) | lists | set(_PARTS)
+    names = set(defaults) | set(kind.attribute_map)
+    whole = {key: getattr(kind(), part, None) for key, part in _PARTS.items()}
+    parts = {key: type(part) for key, part in whole.items() if part is not None}
+    return frozenset(names - others | set(_TOKENS)), parts
 
 
 def _checked(name: str, value):

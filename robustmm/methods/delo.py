@@ -382,6 +382,8 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 4)
     """
 
+    _KEPT = ("task_classes_", "_task", "_seen_weights")
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
     pool_size: int = 16
