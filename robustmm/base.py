@@ -110,8 +110,7 @@ class BaseMultimodalClassifier(
     cache : {"memory", None} or path-like
         Whether decoded images are kept, so that epochs, folds and grid candidates share
         them: in the process, up to one GiB for all estimators together, or in an
-        existing folder, as memory-mapped files of up to 64 GiB, for later processes as
-        well.
+        existing folder, as files of up to 64 GiB, for later processes as well.
     random_state : int, RandomState instance or None
         Seeds initialisation, order of rows, dropout and the held-out part.
     verbose : int

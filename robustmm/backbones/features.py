@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .prefix import Store, text_keys
+from .prefix import Store, kept, text_keys
 from .stream import Stream
 
 COLUMNS = {"image": 0, "text": 1}
@@ -75,7 +75,7 @@ class FrozenFeatures:
         if self.store is None or (image_key is None and "pixel_values" in batch):
             return self._encode(present, batch)
         names = self._names(present, batch, image_key)
-        known = [self.store.get(name) for name in names]
+        known = [kept(self.store, name, self.width) for name in names]
         lacking = [row for row, vector in enumerate(known) if vector is None]
         if lacking:
             rows = torch.tensor(lacking, device=present.device)

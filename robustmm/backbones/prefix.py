@@ -25,6 +25,18 @@ class Store(Protocol):
         """Keep the array, or not."""
 
 
+def kept(store: Store, key: bytes, *shape: int | None) -> np.ndarray | None:
+    """Return what a store has, if it is float32 of a shape; None stands for any size.
+
+    A store's files may have been changed by others.
+    """
+    array = store.get(key)
+    if array is None or array.dtype != np.float32 or array.ndim != len(shape):
+        return None
+    sizes = zip(array.shape, shape, strict=True)
+    return array if all(n == m or (m is None and n) for n, m in sizes) else None
+
+
 class FrozenPrefix:
     """Compute what enters a layer of a frozen stream, or look it up by cell.
 
@@ -70,7 +82,8 @@ class FrozenPrefix:
             return self._encode(batch)
         names = self._names(keys)
         rows = {name: row for row, name in reversed(list(enumerate(names)))}
-        states = {name: self.store.get(name) for name in rows}
+        width = self.stream.width
+        states = {name: kept(self.store, name, None, width) for name in rows}
         lacking = [name for name in rows if states[name] is None]
         if lacking:
             picked = torch.tensor([rows[name] for name in lacking])

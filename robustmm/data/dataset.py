@@ -150,7 +150,7 @@ class MultimodalDataset(Dataset):
             # Hashing pixels costs about as much as resizing them; files may change.
             self._keys[i] = key
         image = self.cache.get(key) if cached else None
-        if image is None:
+        if image is None or not _may_be(image, self.transform):
             image = self.transform(cell, self.rows.image_root)
             if cached:
                 self.cache.put(key, image)
@@ -252,6 +252,13 @@ def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:
         ids[i, : len(text)] = torch.tensor(text, dtype=torch.long)
         mask[i, : len(text)] = 1
     return {"input_ids": ids, "attention_mask": mask}
+
+
+def _may_be(image: np.ndarray, transform: ImageTransform) -> bool:
+    """Whether a cache's array can be what a transform made."""
+    pixels = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    size = transform.crop_size or transform.size
+    return pixels and 0 not in image.shape and (size is None or image.shape[:2] == size)
 
 
 def find_bad_images(

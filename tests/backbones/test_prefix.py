@@ -1,5 +1,6 @@
 """The frozen prefix: same tokens stored or not, and each cell run once."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,25 @@ def test_keys_tell_apart_what_changes_the_states(clip):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         FrozenPrefix(clip["text"], 2, store, "x")(batch, keys)
     assert len(store) == 15
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 128), (3, 64), (1, 3, 128)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_states_that_cannot_be_are_computed_anew(clip, shape, dtype):
+    batch, store = texts(), Store()
+    prefix = FrozenPrefix(clip["text"], 2, store)
+    keys = text_keys(**batch)
+    expected = prefix(batch, keys).values
+    for name in list(store):
+        store[name] = np.zeros(shape, dtype)
+    assert torch.equal(prefix(batch, keys).values, expected)
+
+
+def test_states_of_another_type_are_computed_anew(clip):
+    batch, store = texts(), Store()
+    prefix = FrozenPrefix(clip["text"], 2, store)
+    keys = text_keys(**batch)
+    expected = prefix(batch, keys).values
+    for name in list(store):
+        store[name] = store[name].astype(np.float64)
+    assert torch.equal(prefix(batch, keys).values, expected)
