@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -33,7 +35,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._version import __version__
-from .backbones import Backbone, fitted_on, load_backbone
+from .backbones import Backbone, MissingStream, fitted_on, load_encoders
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
@@ -58,7 +60,12 @@ from .data.screening import (
 from .data.targets import Targets, encode_targets
 from .parameters import Parameters
 from .storage.tensors import dump_tensors, load_tensors
-from .training.device import PRECISIONS, autocast_type, resolve_device, seeded
+from .training.device import (
+    PRECISIONS,
+    RandomStream,
+    autocast_type,
+    resolve_device,
+)
 from .training.net import Net, history_frame, make_net, restore_history
 from .training.tasks import FitTasks
 
@@ -68,6 +75,19 @@ logger = logging.getLogger("robustmm")
 PREDICT_BATCH = 64
 # Threads that decode all images once before the training.
 N_THREADS = min(4, os.cpu_count() or 1)
+# What a method can stand on, and names to pass: one that is worth it, one to try.
+_EXAMPLES = {
+    ("joint",): (
+        "one encoder that reads image and text together, such as ViLT",
+        "dandelin/vilt-b32-mlm",
+        "robustmm/tiny-vilt",
+    ),
+    ("image", "text"): (
+        "an image and a text encoder, such as the two of CLIP",
+        "openai/clip-vit-base-patch16",
+        "robustmm/tiny-clip",
+    ),
+}
 
 
 class BaseMultimodalClassifier(
@@ -81,9 +101,10 @@ class BaseMultimodalClassifier(
 ):
     """Base class of image+text classifiers for rows with missing modalities.
 
-    A method is a subclass with a constructor, which only assigns, and
-    :meth:`_build_module`. The data, the labels, the training (a skorch net, kept as
-    ``net_``), prediction and pickling are here.
+    What every classifier has: rows, labels, prediction and pickles. How the module
+    comes to its weights is left to subclasses, of which
+    :class:`MultimodalClassifier` trains by gradient descent. Parameters are annotated
+    fields: a subclass declares its own, and again those that it gives another default.
 
     Parameters
     ----------
@@ -143,6 +164,9 @@ class BaseMultimodalClassifier(
         "generated/robustmm.{estimator_name}.html"
     )
 
+    # The streams that the method stands on; None where any backbone will do.
+    STREAMS: ClassVar[tuple[str, ...] | None] = None
+
     image_column: str = "image"
     text_column: str = "text"
     image_root: str | Path | None = None
@@ -168,11 +192,49 @@ class BaseMultimodalClassifier(
         torch seeded and ``missing_report_`` set, and again when a pickle is opened.
         """
 
+    @abstractmethod
+    def _train(
+        self, module: nn.Module, train: Subset, held_out: Subset, draws: RandomStream
+    ) -> Net:
+        """Give the module its weights, and return the net around it."""
+
     def _load_backbone(self, device: torch.device) -> Backbone:
-        """Return a fresh view of the shared frozen backbone; override for two."""
-        return load_backbone(
-            self.backbone, device=device, max_text_length=self.max_text_length
+        """Return a fresh view of the shared frozen backbone.
+
+        That of the parameter ``backbone``, with the text encoder of ``text_backbone``
+        in the place of its own where there is such a parameter and it is set.
+        """
+        return load_encoders(
+            self.backbone,
+            getattr(self, "text_backbone", None),
+            device=device,
+            max_text_length=self.max_text_length,
         )
+
+    def _check_backbone(self, backbone: Backbone) -> None:
+        """Raise if the method cannot stand on a backbone that has its streams.
+
+        Called in ``fit`` before any image is opened.
+        """
+
+    @classmethod
+    def _small(cls, **params) -> BaseMultimodalClassifier:
+        """Return an instance on embedded backbones that is fitted in a moment.
+
+        Checks and tests take it; a method with larger parts than these settings make
+        small extends it. Parameters that the constructor does not take are left out.
+        """
+        joint = cls.STREAMS is not None and "joint" in cls.STREAMS
+        small = {
+            "backbone": f"robustmm/tiny-{'vilt' if joint else 'clip'}",
+            "batch_size": 8,
+            "max_epochs": 1,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        taken = inspect.signature(cls).parameters
+        small |= params
+        return cls(**{name: value for name, value in small.items() if name in taken})
 
     def _check_parameters(self) -> None:
         """Raise for a parameter that is out of its range; methods extend this."""
@@ -220,28 +282,54 @@ class BaseMultimodalClassifier(
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
         weights = self._check_weights(rows, targets, sample_weight)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        device = resolve_device(self.device)
-        with seeded(seed, device):
-            self._fit(rows, targets, weights, device, seed)
-
-    def _fit(
-        self,
-        rows: Rows,
-        targets: Targets,
-        weights: np.ndarray,
-        device: torch.device,
-        seed: int,
-    ) -> None:
+        draws = RandomStream(seed, resolve_device(self.device))
         self._take_labels(targets, weights)
-        backbone = self._load_backbone(device)
+        module, data, kept = self._prepare(rows, targets, weights, draws)
+        train, held_out = self._split(kept, targets, seed)
+        net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
+        self._keep(net)
+
+    def _prepare(
+        self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream
+    ) -> tuple[nn.Module, MultimodalDataset, np.ndarray]:
+        """Return the module, all rows as it reads them, and which of them count."""
+        backbone = self._open_backbone(draws.device)
         rows = self._screen(rows, backbone)
-        module = self._build_module(backbone, len(self.classes_)).to(device)
+        module = self._new_module(backbone, draws)
         kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
-        data = self._dataset(backbone, rows, targets.encoded, weights)
-        train, held_out = self._split(kept, targets, seed)
-        self._train(module, Subset(data, train), Subset(data, held_out), device)
+        return module, self._dataset(backbone, rows, targets.encoded, weights), kept
+
+    def _open_backbone(self, device: torch.device) -> Backbone:
+        """Load the backbone and refuse what the method cannot stand on."""
+        try:
+            backbone = self._load_backbone(device)
+        except MissingStream as error:
+            raise ValueError(self._needs(error.name, error.offers)) from error
+        if not set(self.STREAMS or ()) <= set(backbone.streams):
+            source = next(iter(backbone.sources.values()))
+            raise ValueError(self._needs(source, list(backbone.streams)))
+        self._check_backbone(backbone)
+        return backbone
+
+    def _needs(self, source: str, offers: Sequence[str]) -> str:
+        """Say what the method stands on, what was given and what to pass."""
+        kind, name, tiny = _EXAMPLES[self.STREAMS or ("image", "text")]
+        return (
+            f"{type(self).__name__} stands on {kind}, got {source!r}, which offers "
+            f"{list(offers)}. Pass for example {name!r}, or {tiny!r} to try it out."
+        )
+
+    def _new_module(self, backbone: Backbone, draws: RandomStream, **options):
+        """Build a module whose first weights are drawn from ``draws``."""
+        with draws.lent():
+            module = self._build_module(backbone, len(self.classes_), **options)
+            return module.to(draws.device)
+
+    def _untrained(self, backbone: Backbone, device: torch.device, **options):
+        """Build a module whose first weights do not matter."""
+        return self._new_module(backbone, RandomStream(0, device), **options)
 
     def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
         """Return the rows to train on and the rows to hold out."""
@@ -292,23 +380,19 @@ class BaseMultimodalClassifier(
         warn_of_empty_rows(rows, fitting=True)
         return rows
 
-    @abstractmethod
-    def _train(
-        self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
-    ) -> None:
-        """Train the module and hand its net to :meth:`_finish`."""
-
-    def _make_net(self, module: nn.Module, device, callbacks=(), split=None) -> Net:
+    def _make_net(
+        self, module: nn.Module, device: torch.device, callbacks=(), **options
+    ) -> Net:
         loss = nn.BCEWithLogitsLoss if self._multilabel else nn.CrossEntropyLoss
         params = {
             "criterion": loss,
             "batch_size": self.batch_size,
             "iterator_valid__batch_size": max(PREDICT_BATCH, self.batch_size),
-            "train_split": split,
+            "train_split": None,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
         }
-        params |= self._net_options()
+        params |= options | self._net_options()
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
@@ -316,7 +400,8 @@ class BaseMultimodalClassifier(
         """Return what the skorch net needs for a training."""
         return {}
 
-    def _finish(self, net: Net) -> None:
+    def _keep(self, net: Net) -> None:
+        """Set what a fit leaves: the net, its record and its size."""
         self.net_ = net
         self.n_iter_ = len(net.history)
         self.history_ = history_frame(net)
@@ -553,8 +638,7 @@ class BaseMultimodalClassifier(
         device = resolve_device(self.device, fall_back=True)
         with fitted_on(trained["fingerprint"], type(self).__name__) as check:
             backbone = check(self._load_backbone(device))
-        with seeded(0, device):
-            module = self._build_module(backbone, len(self.classes_)).to(device)
+        module = self._untrained(backbone, device)
         load_tensors(module, trained["tensors"])
         self.history_ = pd.DataFrame(trained["history"])
         self.net_ = self._make_net(module, device)

@@ -382,6 +382,8 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 4)
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
     pool_size: int = 16
@@ -418,6 +420,10 @@ class DeLoClassifier(MultimodalClassifier):
             )
         if self.key_momentum == 1:
             raise ValueError("key_momentum must be below 1, or no key is ever learned.")
+
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"pool_size": 6} | params)
 
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
@@ -631,10 +637,11 @@ class DeLoClassifier(MultimodalClassifier):
             gradient=self.router_gradient,
         )
 
-    def _train(self, module: DeLoModule, train, held_out, device) -> None:
+    def _train(self, module: DeLoModule, train, held_out, draws):
         module.learning = self._task
-        super()._train(module, train, held_out, device)
+        net = super()._train(module, train, held_out, draws)
         module.learning = None
+        return net
 
     # Prediction ----------------------------------------------------------------------
 

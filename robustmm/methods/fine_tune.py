@@ -27,7 +27,6 @@ from ..backbones import (
     FrozenFeatures,
     Stream,
     encode_streams,
-    load_encoders,
     projected,
     projected_width,
 )
@@ -210,13 +209,9 @@ class FineTuneClassifier(MultimodalClassifier):
         check_number("backbone_lr", self.backbone_lr, Real, 0, open="low")
         check_names("projections", self.projections, PROJECTIONS)
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        return load_encoders(
-            self.backbone,
-            self.text_backbone,
-            device=device,
-            max_text_length=self.max_text_length,
-        )
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"backbone": "robustmm/tiny-vilt"} | params)
 
     def _optimizer_options(self) -> dict:
         groups = [("*bias", {"weight_decay": 0.0})]

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_encoders
+from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
 
@@ -115,14 +115,6 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         check_number("C", self.C, Real, 0, open="low")
         check_number("max_iter", self.max_iter, Integral, 1)
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        return load_encoders(
-            self.backbone,
-            self.text_backbone,
-            device=device,
-            max_text_length=self.max_text_length,
-        )
-
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
         store = self._state_cache()
         return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
@@ -137,10 +129,10 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         module: LinearProbeModule,
         train: Subset,
         held_out: Subset,
-        device: torch.device,
-    ) -> None:
+        draws,
+    ):
         start = time.perf_counter()
-        net = self._make_net(module, device)
+        net = self._make_net(module, draws.device)
         features = self._features(net, train)
         targets, weights = (
             np.asarray(values)[train.indices]
@@ -155,7 +147,10 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             module.head.bias.copy_(torch.from_numpy(intercept))
         loss = _loss(features @ coef.T + intercept, targets, weights)
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
-        self._finish(net)
+        return net
+
+    def _keep(self, net) -> None:
+        super()._keep(net)
         self.history_ = self.history_.drop(columns="lr")
 
     def _features(self, net, train: Subset) -> np.ndarray:

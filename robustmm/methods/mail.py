@@ -255,6 +255,8 @@ class MAILClassifier(MultimodalClassifier):
     ['pattern', 'layer', 'linear', 'expert', 'frequency', 'weight']
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
     alpha: float = 8.0
@@ -328,29 +330,25 @@ class MAILClassifier(MultimodalClassifier):
                 f"experts for every token, got {self.balance_weight!r}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = super()._load_backbone(device)
-        if "joint" not in backbone:
-            raise ValueError(
-                "MAIL adapts a joint stream of text and image, such as ViLT's, got "
-                f"{self.backbone!r}, which offers {list(backbone.streams)}."
-            )
-        return backbone
-
-    def _build_module(self, backbone: Backbone, n_outputs: int) -> MAILModule:
-        n_layers = backbone["joint"].n_layers
-        counts = _expert_counts(self.n_experts, self.expert_shape, n_layers)
+    def _check_backbone(self, backbone: Backbone) -> None:
+        counts = self._expert_counts(backbone)
         if self.routing == "top_k" and self.top_k > min(counts):
             raise ValueError(
                 "top_k must be at most the smallest number of experts of a layer, "
                 f"{min(counts)}, got {self.top_k!r}."
             )
+
+    def _expert_counts(self, backbone: Backbone) -> list[int]:
+        n_layers = backbone["joint"].n_layers
+        return _expert_counts(self.n_experts, self.expert_shape, n_layers)
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> MAILModule:
         attention = () if self.targets == "linear" else (ATTENTION,)
         linear = () if self.targets == "attention" else tuple(self.linear_targets)
         return MAILModule(
             backbone,
             n_outputs,
-            n_experts=counts,
+            n_experts=self._expert_counts(backbone),
             linears=attention + linear,
             router_level=self.router_level,
             balance_weight=self.balance_weight,

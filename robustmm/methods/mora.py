@@ -282,6 +282,8 @@ class MoRAClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = MODALITIES
+
     backbone: str | Path = field(default="openai/clip-vit-base-patch16", kw_only=False)
     rank: int = 4
     strength: float = 0.01
@@ -320,26 +322,16 @@ class MoRAClassifier(MultimodalClassifier):
                 f"got {self.use_shared!r} and {self.use_specific!r}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = super()._load_backbone(device)
-        streams = backbone.streams
-        projected = [m for m in streams if streams[m].projection is not None]
-        if set(projected) != set(MODALITIES):
-            raise ValueError(
-                "MoRA needs an image and a text encoder with projections into one "
-                f"space, as CLIP has; {self.backbone!r} has the encoders "
-                f"{list(streams)}, of which {projected} have a projection."
-            )
-        depth = min(stream.n_layers for stream in streams.values())
+    def _check_backbone(self, backbone: Backbone) -> None:
+        depth = min(backbone[modality].n_layers for modality in MODALITIES)
         if self.n_layers > depth:
             raise ValueError(
                 f"n_layers must be at most {depth}, the layers of the shallower "
                 f"encoder of {self.backbone!r}, got {self.n_layers}."
             )
-        return backbone
 
     def _build_module(
-        self, backbone: Backbone, n_outputs: int, adapted: bool = True
+        self, backbone: Backbone, n_outputs: int, *, adapted: bool = True
     ) -> MoRAModule:
         return MoRAModule(
             backbone,
@@ -369,8 +361,8 @@ class MoRAClassifier(MultimodalClassifier):
         data.with_keys = data.cache is not None
         return data
 
-    def _finish(self, net) -> None:
-        super()._finish(net)
+    def _keep(self, net) -> None:
+        super()._keep(net)
         net.module_.merge()
 
     def _restore(self, trained: dict) -> None:
@@ -472,11 +464,9 @@ class MoRAClassifier(MultimodalClassifier):
         present = self._check_X(X, reset=False).present
         there = dict(zip(MODALITIES, present.T, strict=True))
         device = torch.device(self.net_.device)
-        with torch.random.fork_rng(devices=[]):
-            frozen = self._build_module(self._load_backbone(device), 1, adapted=False)
+        frozen = self._untrained(self._load_backbone(device), device, adapted=False)
         embeddings = [
-            self._embeddings(module, X)
-            for module in (self.net_.module_, frozen.to(device))
+            self._embeddings(module, X) for module in (self.net_.module_, frozen)
         ]
         rows = [
             modality_geometry(*embeddings, {m: here & of for m, here in there.items()})

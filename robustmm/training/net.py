@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pandas as pd
 import torch
@@ -36,13 +36,17 @@ class Net(NeuralNet):
         An instance; only its parameters that require a gradient are optimised.
     autocast : torch.dtype, optional
         The type that matrix products run in; None leaves everything in float32.
+    draws : RandomStream, optional
+        Lent to the training whenever it draws random numbers; None draws from torch's
+        global generators as they are.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module: nn.Module, *, autocast=None, **kwargs):
+    def __init__(self, module: nn.Module, *, autocast=None, draws=None, **kwargs):
         super().__init__(module, **kwargs)
         self.autocast = autocast
+        self.draws = draws
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
@@ -95,19 +99,43 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
+    def run_single_epoch(self, iterator, training: bool, **options) -> None:
+        """Run an epoch; the order of its rows is drawn from the fit's own stream."""
+        batches = self._drawn(iterator) if training else iterator
+        super().run_single_epoch(batches, training=training, **options)
+
+    def _drawn(self, iterator) -> Iterator:
+        with self._lent():
+            batches = iter(iterator)
+        while True:
+            with self._lent():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def train_step(self, batch, **fit_params) -> dict:
+        """Take one optimiser step; dropout draws from the fit's own stream."""
+        with self._lent():
+            return super().train_step(batch, **fit_params)
+
+    def _lent(self):
+        return nullcontext() if self.draws is None else self.draws.lent()
+
     def notify(self, method_name: str, **kwargs) -> None:
         """Call the callbacks; skorch's own stop by raising KeyboardInterrupt."""
         try:
-            super().notify(method_name, **kwargs)
+            with self._lent():
+                super().notify(method_name, **kwargs)
         except KeyboardInterrupt as interrupt:
             if _raised_by_callback(interrupt):
                 raise EarlyStop from interrupt
             raise
 
     def release_training_memory(self) -> None:
-        """Drop gradients, optimiser moments and held-out rows; the module stays."""
+        """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
-        self.train_split = None
+        self.train_split = self.draws = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 

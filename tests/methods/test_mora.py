@@ -478,7 +478,7 @@ def test_a_branch_is_needed():
 @pytest.mark.parametrize("name", ["robustmm/tiny-vilt", "robustmm/tiny-bert"])
 def test_other_backbones_are_refused_by_name(name):
     X, y = frame_with_holes(8)
-    with pytest.raises(ValueError, match=f"as CLIP has; '{name}' has the encoders"):
+    with pytest.raises(ValueError, match=f"the two of CLIP, got '{name}', which"):
         small(MoRAClassifier, backbone=name).fit(X, y)
 
 

@@ -278,8 +278,8 @@ class NamesOneFeature(QuickClassifier):
 
 @breaks("check_fitted_attributes")
 class CountsEpochsWrongly(QuickClassifier):
-    def _finish(self, net):
-        super()._finish(net)
+    def _keep(self, net):
+        super()._keep(net)
         self.n_iter_ = 7
 
 
@@ -350,13 +350,14 @@ class CannotBeStopped(QuickClassifier):
 
 @breaks("check_early_stopping_holds_rows_out")
 class NeverStopsEarly(QuickClassifier):
-    def _train(self, module, train, held_out, device):
+    def _train(self, module, train, held_out, draws):
         self.early_stopping, before = False, self.early_stopping
-        super()._train(module, train, held_out, device)
+        net = super()._train(module, train, held_out, draws)
         self.early_stopping = before
+        return net
 
-    def _finish(self, net):
-        super()._finish(net)
+    def _keep(self, net):
+        super()._keep(net)
         self.history_ = self.history_.drop(columns="valid_loss", errors="ignore")
 
 

@@ -101,7 +101,7 @@ def test_a_kill_between_the_last_epoch_and_the_end(steps, tmp_path, monkeypatch)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(ToyClassifier, "_finish", killed)
+        patch.setattr(ToyClassifier, "_keep", killed)
         with pytest.raises(Killed):
             clf.fit(X, Y)
     steps.done = 0
@@ -213,7 +213,7 @@ def test_a_fit_on_cuda_goes_on(steps, tmp_path):
 MOMENTS = ["_check_X", "_load_backbone", "_screen", "_build_module", "_make_net"]
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "_finish"])
+@pytest.mark.parametrize("moment", [*MOMENTS, "_keep"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fitted", [False, True])
 def test_ctrl_c_leaves_the_estimator_as_it_was(moment, when, fitted, monkeypatch):
