@@ -66,6 +66,12 @@ class Parameters:
             cls.__doc__ = _complete(cls)
 
 
+def documented(cls: type) -> list[str]:
+    """Return the names that have an entry under "Parameters" in a docstring."""
+    lines = (inspect.getdoc(cls) or "").splitlines()
+    return [name for name, _ in _entries(lines[slice(*_section(lines))])]
+
+
 def _declared(cls: type) -> list[str]:
     """The names that a class annotates, but for its class variables."""
     # Annotations are strings wherever a module postpones their evaluation.
@@ -108,8 +114,8 @@ def _complete(cls: type) -> str:
     taken = inspect.signature(cls).parameters
     told: dict[str, list[str]] = {}
     for relative in cls.__mro__:
-        documented = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
-        for name, entry in _entries(documented[slice(*_section(documented))]):
+        said = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
+        for name, entry in _entries(said[slice(*_section(said))]):
             # What a class itself documents stays, even if wrong: a test has to see it.
             if name in taken or relative is cls:
                 told.setdefault(name, entry)
@@ -117,6 +123,8 @@ def _complete(cls: type) -> str:
     order += [name for name in told if name not in taken]
     body = [line for name in order for line in _with_default(told[name], taken, name)]
     head = [] if start < stop else ["Parameters", "----------"]
+    if head and lines[start - 1]:
+        head.insert(0, "")
     return "\n".join([*lines[:start], *head, *body, "", *lines[stop:]])
 
 

@@ -28,7 +28,7 @@ class ToyModule(torch.nn.Module):
 
 
 class ToyClassifier(MultimodalClassifier):
-    """The least that a method has to write.
+    """The least that a method has to write, with a constructor written by hand.
 
     Parameters
     ----------
@@ -42,8 +42,18 @@ class ToyClassifier(MultimodalClassifier):
         Seed.
     class_weight : dict
         Weights.
+    on_bad_image : str
+        What to do with them.
+    early_stopping : bool
+        Whether to hold rows out.
     net_params : dict
         For skorch.
+    device : str
+        Where to compute.
+    checkpoint_dir : path-like
+        For the state.
+    verbose : int
+        Bars or not.
     """
 
     def __init__(

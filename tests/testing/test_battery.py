@@ -12,9 +12,12 @@ from sklearn import get_config
 from sklearn.linear_model import LogisticRegression
 from toys import QuickClassifier
 
+from robustmm import MAPClassifier
 from robustmm.data.targets import Targets
 from robustmm.testing import cells, check_estimator, parametrize_with_checks
 from robustmm.testing.battery import CHECKS, checks_for
+from robustmm.testing.parameters import check_parameters_are_documented
+from robustmm.testing.subject import Subject
 
 BROKEN = {}
 
@@ -61,6 +64,19 @@ class SetsSomethingPublic(QuickClassifier):
 class ChecksNothing(QuickClassifier):
     def _check_parameters(self):
         pass
+
+
+@breaks("check_parameters_are_documented")
+class MisspellsAParameter(MAPClassifier):
+    """Declares one again, but for a letter.
+
+    Parameters
+    ----------
+    max_epoch : int
+        Passes over the rows.
+    """
+
+    max_epoch: int = 3
 
 
 # Cells ----------------------------------------------------------------------------
@@ -422,6 +438,17 @@ def test_a_check_finds_what_is_broken(name):
     (check,) = [c for c in checks_for(estimator) if c.__name__ == name]
     with pytest.raises((AssertionError, ValueError)):
         check(estimator)
+
+
+def test_an_undocumented_parameter_is_found():
+    class Undocumented(MAPClassifier):
+        """Adds one without a word."""
+
+        width: int = 3
+
+    estimator = Undocumented("robustmm/tiny-vilt")
+    with pytest.raises(AssertionError, match=r"not \['width'\]"):
+        check_parameters_are_documented(Subject(estimator))
 
 
 # The two ways to run them ---------------------------------------------------------
