@@ -222,7 +222,7 @@ class BaseMultimodalClassifier(
         """Return an instance on embedded backbones that is fitted in a moment.
 
         Checks and tests take it; a method with larger parts than these settings make
-        small extends it. Parameters that the constructor does not take are left out.
+        small extends it, with ``super()._small(**{"rank": 1} | params)``.
         """
         joint = cls.STREAMS is not None and "joint" in cls.STREAMS
         small = {
@@ -233,8 +233,8 @@ class BaseMultimodalClassifier(
             "device": "cpu",
         }
         taken = inspect.signature(cls).parameters
-        small |= params
-        return cls(**{name: value for name, value in small.items() if name in taken})
+        small = {name: value for name, value in small.items() if name in taken}
+        return cls(**small).set_params(**params)
 
     def _check_parameters(self) -> None:
         """Raise for a parameter that is out of its range; methods extend this."""
