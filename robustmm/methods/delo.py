@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
-from numbers import Integral, Number, Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
 from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 from torch import Tensor, nn
@@ -40,6 +39,8 @@ from ..adapters import (
 )
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
+from ..data.targets import Targets
+from ..data.task_labels import TaskLabels
 from ..trained import MultimodalClassifier
 
 ADAPTED = ("query", "key", "value")
@@ -459,23 +460,12 @@ class DeLoClassifier(MultimodalClassifier):
             check_consistent_length(X, y, tasks, sample_weight)
             for task in np.unique(tasks):
                 rows = np.flatnonzero(tasks == task)
-                labels = self._labels_of_task(_safe_indexing(y, rows))
+                labels = self._labels.drop_columns(_safe_indexing(y, rows))
                 weight = None
                 if sample_weight is not None:
                     weight = _safe_indexing(sample_weight, rows)
                 self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
         return self
-
-    def _labels_of_task(self, y):
-        """Drop the columns of indicators that are not new or have no positive."""
-        if np.ndim(y) != 2:
-            return y
-        table = y
-        if not isinstance(y, pd.DataFrame):
-            table = pd.DataFrame(y.toarray() if sparse.issparse(y) else np.asarray(y))
-        if table.shape[1] == 1 and not getattr(self, "_multilabel", False):
-            return y
-        return table.loc[:, table.any(axis=0) & ~table.columns.isin(self._known())]
 
     def partial_fit(
         self,
@@ -515,89 +505,29 @@ class DeLoClassifier(MultimodalClassifier):
         with self._unchanged_on_failure():
             self._check_parameters()
             rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
-            self._fit_rows(rows, self._encode_task(y, classes), sample_weight)
+            targets = self._labels.encode(y, classes)
+            self._fit_rows(rows, targets, sample_weight)
         return self
 
-    def _known(self) -> list:
-        return [c for task in getattr(self, "task_classes_", []) for c in task.tolist()]
+    @property
+    def _labels(self) -> TaskLabels:
+        """What earlier calls brought, from the attributes that saved models have."""
+        if not hasattr(self, "task_classes_"):
+            return TaskLabels()
+        seen = getattr(self, "_seen_weights", (0.0, {}))
+        return TaskLabels(self.task_classes_, self._task, self._multilabel, seen)
 
-    def _encode_task(self, y, classes):
-        """Encode the labels of one call among the classes of its task."""
-        announced = [] if classes is None else np.asarray(classes).tolist()
-        if not self.__sklearn_is_fitted__():
-            return self._encode(y, np.asarray(classes) if announced else None)
-        self._check_kind(y)
-        # Any two classes will do here; it is the labels in y that decide.
-        targets = self._encode(y, self.classes_, multilabel=self._multilabel)
-        labels = targets.classes if self._multilabel else np.unique(targets.original)
-        known = self._known()
-        old = [c for c in labels.tolist() if c in known]
-        new = [c for c in [*labels.tolist(), *announced] if c not in known]
-        if not new:
-            return self._encode_further(y, old)
-        if old:
-            raise ValueError(
-                "The labels of a call must be all new, or all of one earlier task, got "
-                f"new {new[:5]} and known {old[:5]}."
-            )
-        return targets if self._multilabel else self._encode(y, np.unique(new))
-
-    def _encode_further(self, y, labels: list):
-        """Encode labels that are known already."""
-        places = {i for i, c in enumerate(self.task_classes_) if set(labels) & set(c)}
-        if len(places) > 1:
-            raise ValueError(
-                "The labels of a call must belong to one task, got labels of the tasks "
-                f"{sorted(places)}: {labels[:10]}."
-            )
-        classes = self.task_classes_[places.pop()]
-        if not self._multilabel:
-            return self._encode(y, classes)
-        if len(labels) < len(classes):
-            raise ValueError(
-                "To go on with a task, y must have all of its columns, "
-                f"{classes.tolist()}, got {labels}."
-            )
-        y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
-        return self._encode(y, multilabel=True)
-
-    def _check_kind(self, y) -> None:
-        """Refuse labels unlike the first call's: NumPy would turn numbers to texts."""
-        matrix = np.ndim(y) == 2 and (self._multilabel or np.shape(y)[1] > 1)
-        same = matrix == self._multilabel
-        if same and not matrix and np.size(y) > 0:
-            kinds = [isinstance(np.ravel(v)[0], Number) for v in (y, self.classes_)]
-            same = kinds[0] == kinds[1]
-        if not same:
-            kind = "an indicator matrix" if self._multilabel else "one label per row"
-            raise ValueError(
-                f"y must be of the kind of the first call, {kind} with labels like "
-                f"{self.classes_[:3].tolist()}, got {y!r:.100}."
-            )
-
-    def _take_labels(self, targets, weights: np.ndarray) -> None:
-        earlier = list(getattr(self, "task_classes_", []))
-        names = [tuple(classes.tolist()) for classes in earlier]
-        labels = tuple(targets.classes.tolist())
-        if labels not in names:
-            earlier, names = [*earlier, targets.classes], [*names, labels]
-        self.task_classes_, self._task = earlier, names.index(labels)
-        self._multilabel = targets.multilabel
-        together = np.concatenate(earlier)
-        self.classes_ = together if targets.multilabel else np.unique(together)
-        total, by_class = getattr(self, "_seen_weights", (0.0, {}))
-        added = dict(zip(labels, targets.prior(weights) * weights.sum(), strict=True))
-        by_class = by_class | {c: by_class.get(c, 0.0) + w for c, w in added.items()}
-        self._seen_weights = total + weights.sum(), by_class
-        sums = np.array([by_class[c] for c in self.classes_.tolist()])
-        self.class_prior_ = sums / self._seen_weights[0]
+    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
+        labels = self._labels.add(targets, weights)
+        self.task_classes_, self._task = labels.tasks, labels.current
+        self._multilabel, self._seen_weights = labels.multilabel, labels.seen
+        self.classes_, self.class_prior_ = labels.classes, labels.prior
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
         """Return all tasks, the earlier ones as they were learned."""
-        place = {label: i for i, label in enumerate(self.classes_.tolist())}
         module = DeLoModule(
             backbone,
-            [[place[c] for c in task.tolist()] for task in self.task_classes_],
+            self._labels.columns,
             multilabel=self._multilabel,
             make_pools=self._make_pools,
             alpha=self.alpha,
