@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
@@ -23,8 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -339,8 +340,8 @@ class DeLoClassifier(MultimodalClassifier):
     static : bool
         Whether each task has plain low-rank adapters of rank ``rank`` instead of pools.
     task_inference : {"predicted", "oracle"}
-        Whether the task of a row is that of the closest key, or is told as ``tasks=``
-        to the predicting methods, for analysis.
+        Whether the task of a row is that of the closest key, or must be told by
+        :meth:`with_tasks`, without which nothing is predicted then.
     max_epochs : int
         Passes over the rows of a task.
     lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
@@ -522,6 +523,7 @@ class DeLoClassifier(MultimodalClassifier):
         self.task_classes_, self._task = labels.tasks, labels.current
         self._multilabel, self._seen_weights = labels.multilabel, labels.seen
         self.classes_, self.class_prior_ = labels.classes, labels.prior
+        vars(self).pop("_told", None)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
         """Return all tasks, the earlier ones as they were learned."""
@@ -568,55 +570,47 @@ class DeLoClassifier(MultimodalClassifier):
 
     # Prediction ----------------------------------------------------------------------
 
-    def predict(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return labels (n,), or indicators (n, L).
+    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+        """Return a twin whose predictions take the task of each row from the caller.
+
+        For analysis: how good is the model where the right task is found? The twin
+        shares the fitted net, and predicts, scores and transforms tables of as many
+        rows as there are tasks. What it learns further is its own and ends the telling.
 
         Parameters
         ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the columns seen in ``fit``.
-        tasks : array-like of shape (n,), int, optional
-            With ``task_inference="oracle"`` the task of each row, in the order of
-            learning from 0; not allowed otherwise.
+        tasks : array-like of shape (n,), int
+            The task of each row, in the order of learning from 0.
+
+        Returns
+        -------
+        DeLoClassifier
+
+        Raises
+        ------
+        NotFittedError
+            If no task was learned yet.
+        ValueError
+            For a task that was not learned.
+
+        Examples
+        --------
+        >>> from robustmm import DeLoClassifier
+        >>> from robustmm.datasets import make_scenes
+        >>> X, y = make_scenes(24, n_classes=2, random_state=0)
+        >>> clf = DeLoClassifier("robustmm/tiny-vilt", max_epochs=1).fit(X, y)
+        >>> clf.with_tasks([0] * len(X)).predict_proba(X).shape
+        (24, 2)
         """
-        return self._to_labels(self._log_odds(X, tasks=tasks))
-
-    def predict_proba(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return probabilities (n, n_classes); ``tasks`` as for :meth:`predict`.
-
-        Classes of other tasks than the predicted one have probability zero. Several
-        labels are scored by the heads of all tasks, from the features of one.
-        """
-        return self._to_proba(self._log_odds(X, tasks=tasks))
-
-    def decision_function(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return logits, (n, n_classes), or (n,) for two classes.
-
-        ``tasks`` as for :meth:`predict`. Classes of other tasks have -1000.
-        """
-        return self._to_decision(self._log_odds(X, tasks=tasks))
-
-    def transform(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return the features that the heads classify, (n, d).
-
-        Zeros for a row without any modality. ``tasks`` as for :meth:`predict`.
-        """
-        return self._evaluate(X, "features", tasks)[0]
-
-    def score(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> float:
-        """Return the accuracy of :meth:`predict`; ``tasks`` as there."""
-        predicted = self.predict(X, tasks)
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+        check_is_fitted(self)
+        tasks, n_tasks = column_or_1d(tasks), len(self.task_classes_)
+        if not np.isin(tasks, range(n_tasks)).all():
+            raise ValueError(
+                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
+            )
+        twin = copy(self)
+        twin._told = tasks.astype(np.int64)
+        return twin
 
     def predict_task(self, X: pd.DataFrame) -> np.ndarray:
         """Return the task with the closest key, (n,) int, in the order of learning.
@@ -661,28 +655,20 @@ class DeLoClassifier(MultimodalClassifier):
         table.columns = pd.MultiIndex.from_tuples(sides, names=["modality", "side"])
         return table
 
-    def _evaluate(
-        self, X, output: str = "forward", tasks: ArrayLike | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
-        oracle = self.task_inference == "oracle"
-        if oracle != (tasks is not None) and self.__sklearn_is_fitted__():
-            raise ValueError(
-                'tasks must be given with task_inference="oracle" and only then, got '
-                f"task_inference={self.task_inference!r} and tasks={tasks!r}."
-            )
-        if tasks is None:
+        told = getattr(self, "_told", None)
+        if told is None:
+            if self.task_inference == "oracle" and self.__sklearn_is_fitted__():
+                raise ValueError(
+                    'With task_inference="oracle" the task of each row must be told: '
+                    "call with_tasks(tasks).predict(X), and likewise for others."
+                )
             return super()._evaluate(X, output)
-        tasks = column_or_1d(tasks)
-        check_consistent_length(X, tasks)
-        n_tasks = len(self.task_classes_)
-        if not np.isin(tasks, range(n_tasks)).all():
-            raise ValueError(
-                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
-            )
+        check_consistent_length(X, told)
         parts = []
-        for task in np.unique(tasks):
-            rows = np.flatnonzero(tasks == task)
+        for task in np.unique(told):
+            rows = np.flatnonzero(told == task)
             some = _safe_indexing(X, rows)
             with self.net_.module_.told_task(int(task)):
                 parts.append((rows, *super()._evaluate(some, output)))
