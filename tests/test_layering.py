@@ -22,7 +22,8 @@ LEVEL_0 = {
 LABELS = {"data.targets", "data.task_labels"}
 LEVEL_1 = {"data", "backbones", "adapters", "storage"} | LABELS
 BELOW_BASE = LEVEL_0 | LEVEL_1 | {"training"}
-BELOW_LEAVES = BELOW_BASE | {"base", "trained", "methods"}
+CLASSIFIERS = {"base", "trained", "incremental"}
+BELOW_LEAVES = BELOW_BASE | CLASSIFIERS | {"methods"}
 # What each unit may import; "package" stands for robustmm/__init__.py, which nobody
 # imports.
 ALLOWED = {
@@ -33,7 +34,8 @@ ALLOWED = {
     "training": BELOW_BASE,
     "base": BELOW_BASE,
     "trained": BELOW_BASE | {"base"},
-    "methods": LEVEL_0 | LABELS | {"base", "trained", "adapters", "backbones"},
+    "incremental": BELOW_BASE | {"base", "trained"},
+    "methods": LEVEL_0 | LABELS | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
     "persistence": BELOW_LEAVES,
@@ -136,6 +138,7 @@ def test_file_has_a_place_in_the_architecture(file):
         ("data.task_labels", "import torch"),
         ("parameters", "import sklearn"),
         ("base", "from .trained import MultimodalClassifier"),
+        ("trained", "from .incremental import IncrementalClassifier"),
         ("base", "from .methods.cmpt import CMPTClassifier"),
         ("base", "from . import CMPTClassifier"),
         ("base", "import robustmm"),
@@ -167,7 +170,9 @@ def test_a_violation_is_found(path, source):
         ("trained", "from .base import BaseMultimodalClassifier"),
         ("data.targets", "from sklearn.utils import column_or_1d"),
         ("data.task_labels", "from .targets import Targets\nimport sklearn"),
-        ("methods.delo", "from ..data.task_labels import TaskLabels"),
+        ("incremental", "from .trained import MultimodalClassifier"),
+        ("methods.delo", "from ..data.targets import Targets"),
+        ("methods.delo", "from ..incremental import IncrementalClassifier"),
         ("methods.mail", "from ..base import MultimodalClassifier\nimport torch"),
         ("methods.mail", "from ..adapters import LoRALinear"),
         ("methods.mail", "from ..checks import check_number"),

@@ -9,6 +9,7 @@ from .factors import FactorLinears as FactorLinears
 from .factors import FactorPools as FactorPools
 from .factors import Selection as Selection
 from .factors import StaticFactors as StaticFactors
+from .factors import factor_frame as factor_frame
 from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear

@@ -36,13 +36,13 @@ from ..adapters import (
     Selection,
     StaticFactors,
     TaskKey,
+    factor_frame,
     key_similarity,
 )
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
 from ..data.targets import Targets
-from ..data.task_labels import TaskLabels
-from ..trained import MultimodalClassifier
+from ..incremental import IncrementalClassifier
 
 ADAPTED = ("query", "key", "value")
 MODALITIES = ("image", "text")
@@ -297,7 +297,7 @@ def _divergence(true: Tensor, proxy: Tensor, multilabel: bool) -> Tensor:
     return loss(proxy, target) - loss(true, target)
 
 
-class DeLoClassifier(MultimodalClassifier):
+class DeLoClassifier(IncrementalClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
@@ -342,12 +342,6 @@ class DeLoClassifier(MultimodalClassifier):
     task_inference : {"predicted", "oracle"}
         Whether the task of a row is that of the closest key, or must be told by
         :meth:`with_tasks`, without which nothing is predicted then.
-    max_epochs : int
-        Passes over the rows of a task.
-    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
-        Decay of the learning rate after the warm-up; it starts anew with each task.
-    class_weight : "balanced", dict or None
-        Weights of the classes, among those of a task.
 
     Attributes
     ----------
@@ -370,6 +364,7 @@ class DeLoClassifier(MultimodalClassifier):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from robustmm import DeLoClassifier, drop_modalities
     >>> from robustmm.datasets import make_scenes
     >>> X, y = make_scenes(60, n_classes=4, random_state=0)
@@ -382,6 +377,9 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 2)
     >>> clf.partial_fit(X[~early], y[~early]).predict_proba(X).shape
     (60, 4)
+    >>> told = clf.with_tasks(np.where(early, 0, 1))
+    >>> told.predict_task(X).shape, bool(told.score(X, y) >= clf.score(X, y))
+    ((60,), True)
     """
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
@@ -426,103 +424,8 @@ class DeLoClassifier(MultimodalClassifier):
 
     # Learning ------------------------------------------------------------------------
 
-    def fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Forget everything and learn the rows as one task, or as several.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-        tasks : array-like of shape (n,), optional
-            The task of each row, learned in sorted order. Each task's labels must be
-            its own; of indicators, a task learns the columns that are set in its rows
-            and in no earlier task's.
-
-        Returns
-        -------
-        self
-        """
-        with self._unchanged_on_failure():
-            for name in ("net_", "task_classes_", "_seen_weights"):
-                vars(self).pop(name, None)
-            if tasks is None:
-                return super().fit(X, y, sample_weight)
-            tasks = column_or_1d(tasks)
-            check_consistent_length(X, y, tasks, sample_weight)
-            for task in np.unique(tasks):
-                rows = np.flatnonzero(tasks == task)
-                labels = self._labels.drop_columns(_safe_indexing(y, rows))
-                weight = None
-                if sample_weight is not None:
-                    weight = _safe_indexing(sample_weight, rows)
-                self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
-        return self
-
-    def partial_fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Learn the next task, or go on with one.
-
-        New labels make a new task, with pools, routers, head and key of its own; what
-        earlier tasks learned is not changed. If all labels are known, the task that
-        they belong to is trained further.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels, all new or all of one task. Indicators come as a DataFrame whose
-            columns name the labels.
-        classes : array-like, optional
-            Labels that belong to this task beside those in ``y``, for later calls;
-            labels of earlier tasks among them are ignored.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            For labels of several tasks, or known and new labels together.
-        """
-        with self._unchanged_on_failure():
-            self._check_parameters()
-            rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
-            targets = self._labels.encode(y, classes)
-            self._fit_rows(rows, targets, sample_weight)
-        return self
-
-    @property
-    def _labels(self) -> TaskLabels:
-        """What earlier calls brought, from the attributes that saved models have."""
-        if not hasattr(self, "task_classes_"):
-            return TaskLabels()
-        seen = getattr(self, "_seen_weights", (0.0, {}))
-        return TaskLabels(self.task_classes_, self._task, self._multilabel, seen)
-
     def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
-        labels = self._labels.add(targets, weights)
-        self.task_classes_, self._task = labels.tasks, labels.current
-        self._multilabel, self._seen_weights = labels.multilabel, labels.seen
-        self.classes_, self.class_prior_ = labels.classes, labels.prior
+        super()._take_labels(targets, weights)
         vars(self).pop("_told", None)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
@@ -592,15 +495,6 @@ class DeLoClassifier(MultimodalClassifier):
             If no task was learned yet.
         ValueError
             For a task that was not learned.
-
-        Examples
-        --------
-        >>> from robustmm import DeLoClassifier
-        >>> from robustmm.datasets import make_scenes
-        >>> X, y = make_scenes(24, n_classes=2, random_state=0)
-        >>> clf = DeLoClassifier("robustmm/tiny-vilt", max_epochs=1).fit(X, y)
-        >>> clf.with_tasks([0] * len(X)).predict_proba(X).shape
-        (24, 2)
         """
         check_is_fitted(self)
         tasks, n_tasks = column_or_1d(tasks), len(self.task_classes_)
@@ -644,16 +538,7 @@ class DeLoClassifier(MultimodalClassifier):
             raise ValueError("Static adapters have no factors to select from.")
         values, empty = super()._evaluate(X, "usage")
         tasks, counts = values[~empty, 0], values[~empty, 1:]
-        sides = [(m, side) for m in MODALITIES for side in ("a", "b")]
-        tables = {
-            task: pd.DataFrame(
-                _mean(counts[tasks == task]).reshape(len(sides), -1).T, columns=sides
-            )
-            for task in range(len(self.task_classes_))
-        }
-        table = pd.concat(tables, names=["task", "factor"])
-        table.columns = pd.MultiIndex.from_tuples(sides, names=["modality", "side"])
-        return table
+        return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
 
     def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
@@ -675,8 +560,3 @@ class DeLoClassifier(MultimodalClassifier):
         order = np.concatenate([rows for rows, _, _ in parts]).argsort()
         values = np.concatenate([values for _, values, _ in parts])[order]
         return values, np.concatenate([empty for _, _, empty in parts])[order]
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over rows, NaN without any."""
-    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)
