@@ -247,6 +247,17 @@ class FactorLinears(nn.Module):
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
 
 
+def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
+    """How often each sample selects each factor, (B, Q * 2 * E).
+
+    Means over layers, a selection each, and over linears; for every query those of its
+    a, then those of its b.
+    """
+    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])
+    chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
+    return chosen.float().mean(dim=(0, 2)).flatten(1)
+
+
 def factor_frame(
     counts: np.ndarray, tasks: np.ndarray, n_tasks: int, queries: Sequence[str]
 ) -> pd.DataFrame:
@@ -255,8 +266,7 @@ def factor_frame(
     Parameters
     ----------
     counts : ndarray of shape (n, Q * 2 * E)
-        How often each row selected each factor: for every query those of its a, then
-        those of its b.
+        What :func:`count_factors` returned.
     tasks : ndarray of shape (n,)
         Whose pools each row was given.
     n_tasks : int

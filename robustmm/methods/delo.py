@@ -36,6 +36,8 @@ from ..adapters import (
     Selection,
     StaticFactors,
     TaskKey,
+    count_factors,
+    divergence,
     factor_frame,
     key_similarity,
 )
@@ -268,33 +270,18 @@ class DeLoModule(nn.Module):
             penalty = penalty + self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
             true = logits[complete].repeat(2, 1).detach()
-            gap = _divergence(true, logits[n_rows:], self.multilabel)
+            gap = divergence(true, logits[n_rows:], self.multilabel)
             penalty = penalty + self.lambda_consistency * gap
         return logits[:n_rows], penalty
 
     def _count(self, encoded: Encoded) -> Tensor:
         """How often each row selects each factor, (B, 2 * 2 * E)."""
-        size = self.tasks[0].pools[0].pool_size
-        picks = [torch.stack(s[:2], dim=-2) for s in encoded.selections]
-        picks = torch.stack(picks)  # (layers, B, J, Q, 2, r)
-        chosen = F.one_hot(picks, size).sum(dim=-2).float()
-        return chosen.mean(dim=(0, 2)).flatten(1)
+        return count_factors(encoded.selections, self.tasks[0].pools[0].pool_size)
 
 
 def _queries(tokens: Tokens) -> Tensor:
     """Mean of the image tokens and of the text tokens, (B, 2, d)."""
     return torch.stack([tokens.mean(name) for name in MODALITIES], dim=1)
-
-
-def _divergence(true: Tensor, proxy: Tensor, multilabel: bool) -> Tensor:
-    """KL(true || proxy) of logits, of categories or of independent labels."""
-    if not multilabel:
-        target = true.log_softmax(dim=1)
-        proxy = proxy.log_softmax(dim=1)
-        return F.kl_div(proxy, target, log_target=True, reduction="batchmean")
-    loss = F.binary_cross_entropy_with_logits
-    target = true.sigmoid()
-    return loss(proxy, target) - loss(true, target)
 
 
 class DeLoClassifier(IncrementalClassifier):

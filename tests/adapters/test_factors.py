@@ -8,7 +8,9 @@ from torch import nn
 from robustmm.adapters import (
     FactorLinears,
     FactorPools,
+    Selection,
     StaticFactors,
+    count_factors,
     factor_frame,
 )
 
@@ -179,3 +181,20 @@ def test_frequencies_are_means_over_the_rows_of_each_task():
     np.testing.assert_array_equal(frame.loc[2, ("text", "b")], mean[6:])
     np.testing.assert_array_equal(frame.loc[0, ("text", "a")], counts[1, 4:6])
     assert frame.loc[1].isna().all().all()
+
+
+def test_selections_are_counted_by_query_and_side():
+    # Two layers, a sample, two linears, a query that selects two of three factors.
+    down = torch.tensor([[[[0, 1]], [[0, 2]]]])
+    up = torch.tensor([[[[2, 1]], [[2, 0]]]])
+    same = Selection(down, up, torch.ones(1, 2, 1, 2))
+    counts = count_factors([same, same], 3)
+    assert counts.tolist() == [[1, 0.5, 0.5, 0.5, 0.5, 1]]
+
+
+def test_counts_add_up_to_the_rank_for_every_query_and_side():
+    selection = build().route(inputs()[1])
+    counts = count_factors([selection], 6)
+    assert counts.shape == (BATCH, N_QUERIES * 2 * 6)
+    sums = counts.reshape(BATCH, N_QUERIES * 2, 6).sum(dim=2)
+    torch.testing.assert_close(sums, torch.full((BATCH, 4), 3.0))
