@@ -72,16 +72,18 @@ class IncrementalClassifier(MultimodalClassifier):
                 vars(self).pop(name, None)
             if tasks is None:
                 return super().fit(X, y, sample_weight)
-            tasks = column_or_1d(tasks)
-            check_consistent_length(X, y, tasks, sample_weight)
-            for task in np.unique(tasks):
-                rows = np.flatnonzero(tasks == task)
-                labels = self._labels.drop_columns(_safe_indexing(y, rows))
-                weight = None
-                if sample_weight is not None:
-                    weight = _safe_indexing(sample_weight, rows)
-                self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
+            self._fit_tasks(X, y, sample_weight, column_or_1d(tasks))
         return self
+
+    def _fit_tasks(self, X, y, sample_weight, tasks: np.ndarray) -> None:
+        check_consistent_length(X, y, tasks, sample_weight)
+        for task in np.unique(tasks):
+            rows = np.flatnonzero(tasks == task)
+            labels = self._labels.drop_columns(_safe_indexing(y, rows))
+            weight = None
+            if sample_weight is not None:
+                weight = _safe_indexing(sample_weight, rows)
+            self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
 
     def partial_fit(
         self,
