@@ -519,12 +519,9 @@ class BaseMultimodalClassifier(
         batch["present"] = torch.ones_like(batch["present"])
         return self.net_.evaluate(batch, output).shape[1]
 
-    def _log_odds(self, X, **options) -> np.ndarray:
-        """Logits (n, C); for a row without any modality, those of the prior.
-
-        ``options`` go to :meth:`_evaluate`, for methods that extend it.
-        """
-        logits, empty = self._evaluate(X, **options)
+    def _log_odds(self, X) -> np.ndarray:
+        """Logits (n, C); for a row without any modality, those of the prior."""
+        logits, empty = self._evaluate(X)
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.class_prior_)
             if self._multilabel:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -243,3 +245,49 @@ class FactorLinears(nn.Module):
         (pools, selection), self._in_use = self._in_use, None
         update = self.alpha * pools(x, selection)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
+
+
+def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
+    """How often each sample selects each factor, (B, Q * 2 * E).
+
+    Means over layers, a selection each, and over linears; for every query those of its
+    a, then those of its b.
+    """
+    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])
+    chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
+    return chosen.float().mean(dim=(0, 2)).flatten(1)
+
+
+def factor_frame(
+    counts: np.ndarray, tasks: np.ndarray, n_tasks: int, queries: Sequence[str]
+) -> pd.DataFrame:
+    """Return how often each factor of each task was selected.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n, Q * 2 * E)
+        What :func:`count_factors` returned.
+    tasks : ndarray of shape (n,)
+        Whose pools each row was given.
+    n_tasks : int
+        How many tasks there are.
+    queries : sequence of str
+        What the Q queries are.
+
+    Returns
+    -------
+    DataFrame of shape (n_tasks * E, Q * 2)
+        Means over rows; NaN for a task without any. The index is (task, factor), the
+        columns (modality that selects, side of the factor).
+    """
+    sides = [(query, side) for query in queries for side in ("a", "b")]
+    means = np.full((n_tasks, counts.shape[1]), np.nan)
+    for task in np.unique(tasks).astype(int):
+        means[task] = counts[tasks == task].mean(axis=0)
+    values = means.reshape(n_tasks, len(sides), -1).transpose(0, 2, 1)  # (T, E, 2 Q)
+    places = [range(n_tasks), range(values.shape[1])]
+    return pd.DataFrame(
+        values.reshape(-1, len(sides)),
+        index=pd.MultiIndex.from_product(places, names=["task", "factor"]),
+        columns=pd.MultiIndex.from_tuples(sides, names=["modality", "side"]),
+    )

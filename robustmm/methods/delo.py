@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import field
-from numbers import Integral, Number, Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
-from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,11 +36,15 @@ from ..adapters import (
     Selection,
     StaticFactors,
     TaskKey,
+    count_factors,
+    divergence,
+    factor_frame,
     key_similarity,
 )
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
-from ..trained import MultimodalClassifier
+from ..data.targets import Targets
+from ..incremental import IncrementalClassifier
 
 ADAPTED = ("query", "key", "value")
 MODALITIES = ("image", "text")
@@ -266,17 +270,13 @@ class DeLoModule(nn.Module):
             penalty = penalty + self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
             true = logits[complete].repeat(2, 1).detach()
-            gap = _divergence(true, logits[n_rows:], self.multilabel)
+            gap = divergence(true, logits[n_rows:], self.multilabel)
             penalty = penalty + self.lambda_consistency * gap
         return logits[:n_rows], penalty
 
     def _count(self, encoded: Encoded) -> Tensor:
         """How often each row selects each factor, (B, 2 * 2 * E)."""
-        size = self.tasks[0].pools[0].pool_size
-        picks = [torch.stack(s[:2], dim=-2) for s in encoded.selections]
-        picks = torch.stack(picks)  # (layers, B, J, Q, 2, r)
-        chosen = F.one_hot(picks, size).sum(dim=-2).float()
-        return chosen.mean(dim=(0, 2)).flatten(1)
+        return count_factors(encoded.selections, self.tasks[0].pools[0].pool_size)
 
 
 def _queries(tokens: Tokens) -> Tensor:
@@ -284,18 +284,7 @@ def _queries(tokens: Tokens) -> Tensor:
     return torch.stack([tokens.mean(name) for name in MODALITIES], dim=1)
 
 
-def _divergence(true: Tensor, proxy: Tensor, multilabel: bool) -> Tensor:
-    """KL(true || proxy) of logits, of categories or of independent labels."""
-    if not multilabel:
-        target = true.log_softmax(dim=1)
-        proxy = proxy.log_softmax(dim=1)
-        return F.kl_div(proxy, target, log_target=True, reduction="batchmean")
-    loss = F.binary_cross_entropy_with_logits
-    target = true.sigmoid()
-    return loss(proxy, target) - loss(true, target)
-
-
-class DeLoClassifier(MultimodalClassifier):
+class DeLoClassifier(IncrementalClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
@@ -338,14 +327,8 @@ class DeLoClassifier(MultimodalClassifier):
     static : bool
         Whether each task has plain low-rank adapters of rank ``rank`` instead of pools.
     task_inference : {"predicted", "oracle"}
-        Whether the task of a row is that of the closest key, or is told as ``tasks=``
-        to the predicting methods, for analysis.
-    max_epochs : int
-        Passes over the rows of a task.
-    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
-        Decay of the learning rate after the warm-up; it starts anew with each task.
-    class_weight : "balanced", dict or None
-        Weights of the classes, among those of a task.
+        Whether the task of a row is that of the closest key, or must be told by
+        :meth:`with_tasks`, without which nothing is predicted then.
 
     Attributes
     ----------
@@ -368,6 +351,7 @@ class DeLoClassifier(MultimodalClassifier):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from robustmm import DeLoClassifier, drop_modalities
     >>> from robustmm.datasets import make_scenes
     >>> X, y = make_scenes(60, n_classes=4, random_state=0)
@@ -380,6 +364,9 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 2)
     >>> clf.partial_fit(X[~early], y[~early]).predict_proba(X).shape
     (60, 4)
+    >>> told = clf.with_tasks(np.where(early, 0, 1))
+    >>> told.predict_task(X).shape, bool(told.score(X, y) >= clf.score(X, y))
+    ((60,), True)
     """
 
     STREAMS = ("joint",)
@@ -430,180 +417,15 @@ class DeLoClassifier(MultimodalClassifier):
 
     # Learning ------------------------------------------------------------------------
 
-    def fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Forget everything and learn the rows as one task, or as several.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-        tasks : array-like of shape (n,), optional
-            The task of each row, learned in sorted order. Each task's labels must be
-            its own; of indicators, a task learns the columns that are set in its rows
-            and in no earlier task's.
-
-        Returns
-        -------
-        self
-        """
-        with self._unchanged_on_failure():
-            for name in ("net_", "task_classes_", "_seen_weights"):
-                vars(self).pop(name, None)
-            if tasks is None:
-                return super().fit(X, y, sample_weight)
-            tasks = column_or_1d(tasks)
-            check_consistent_length(X, y, tasks, sample_weight)
-            for task in np.unique(tasks):
-                rows = np.flatnonzero(tasks == task)
-                labels = self._labels_of_task(_safe_indexing(y, rows))
-                weight = None
-                if sample_weight is not None:
-                    weight = _safe_indexing(sample_weight, rows)
-                self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
-        return self
-
-    def _labels_of_task(self, y):
-        """Drop the columns of indicators that are not new or have no positive."""
-        if np.ndim(y) != 2:
-            return y
-        table = y
-        if not isinstance(y, pd.DataFrame):
-            table = pd.DataFrame(y.toarray() if sparse.issparse(y) else np.asarray(y))
-        if table.shape[1] == 1 and not getattr(self, "_multilabel", False):
-            return y
-        return table.loc[:, table.any(axis=0) & ~table.columns.isin(self._known())]
-
-    def partial_fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Learn the next task, or go on with one.
-
-        New labels make a new task, with pools, routers, head and key of its own; what
-        earlier tasks learned is not changed. If all labels are known, the task that
-        they belong to is trained further.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels, all new or all of one task. Indicators come as a DataFrame whose
-            columns name the labels.
-        classes : array-like, optional
-            Labels that belong to this task beside those in ``y``, for later calls;
-            labels of earlier tasks among them are ignored.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            For labels of several tasks, or known and new labels together.
-        """
-        with self._unchanged_on_failure():
-            self._check_parameters()
-            rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
-            self._fit_rows(rows, self._encode_task(y, classes), sample_weight)
-        return self
-
-    def _known(self) -> list:
-        return [c for task in getattr(self, "task_classes_", []) for c in task.tolist()]
-
-    def _encode_task(self, y, classes):
-        """Encode the labels of one call among the classes of its task."""
-        announced = [] if classes is None else np.asarray(classes).tolist()
-        if not self.__sklearn_is_fitted__():
-            return self._encode(y, np.asarray(classes) if announced else None)
-        self._check_kind(y)
-        # Any two classes will do here; it is the labels in y that decide.
-        targets = self._encode(y, self.classes_, multilabel=self._multilabel)
-        labels = targets.classes if self._multilabel else np.unique(targets.original)
-        known = self._known()
-        old = [c for c in labels.tolist() if c in known]
-        new = [c for c in [*labels.tolist(), *announced] if c not in known]
-        if not new:
-            return self._encode_further(y, old)
-        if old:
-            raise ValueError(
-                "The labels of a call must be all new, or all of one earlier task, got "
-                f"new {new[:5]} and known {old[:5]}."
-            )
-        return targets if self._multilabel else self._encode(y, np.unique(new))
-
-    def _encode_further(self, y, labels: list):
-        """Encode labels that are known already."""
-        places = {i for i, c in enumerate(self.task_classes_) if set(labels) & set(c)}
-        if len(places) > 1:
-            raise ValueError(
-                "The labels of a call must belong to one task, got labels of the tasks "
-                f"{sorted(places)}: {labels[:10]}."
-            )
-        classes = self.task_classes_[places.pop()]
-        if not self._multilabel:
-            return self._encode(y, classes)
-        if len(labels) < len(classes):
-            raise ValueError(
-                "To go on with a task, y must have all of its columns, "
-                f"{classes.tolist()}, got {labels}."
-            )
-        y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
-        return self._encode(y, multilabel=True)
-
-    def _check_kind(self, y) -> None:
-        """Refuse labels unlike the first call's: NumPy would turn numbers to texts."""
-        matrix = np.ndim(y) == 2 and (self._multilabel or np.shape(y)[1] > 1)
-        same = matrix == self._multilabel
-        if same and not matrix and np.size(y) > 0:
-            kinds = [isinstance(np.ravel(v)[0], Number) for v in (y, self.classes_)]
-            same = kinds[0] == kinds[1]
-        if not same:
-            kind = "an indicator matrix" if self._multilabel else "one label per row"
-            raise ValueError(
-                f"y must be of the kind of the first call, {kind} with labels like "
-                f"{self.classes_[:3].tolist()}, got {y!r:.100}."
-            )
-
-    def _take_labels(self, targets, weights: np.ndarray) -> None:
-        earlier = list(getattr(self, "task_classes_", []))
-        names = [tuple(classes.tolist()) for classes in earlier]
-        labels = tuple(targets.classes.tolist())
-        if labels not in names:
-            earlier, names = [*earlier, targets.classes], [*names, labels]
-        self.task_classes_, self._task = earlier, names.index(labels)
-        self._multilabel = targets.multilabel
-        together = np.concatenate(earlier)
-        self.classes_ = together if targets.multilabel else np.unique(together)
-        total, by_class = getattr(self, "_seen_weights", (0.0, {}))
-        added = dict(zip(labels, targets.prior(weights) * weights.sum(), strict=True))
-        by_class = by_class | {c: by_class.get(c, 0.0) + w for c, w in added.items()}
-        self._seen_weights = total + weights.sum(), by_class
-        sums = np.array([by_class[c] for c in self.classes_.tolist()])
-        self.class_prior_ = sums / self._seen_weights[0]
+    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
+        super()._take_labels(targets, weights)
+        vars(self).pop("_told", None)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
         """Return all tasks, the earlier ones as they were learned."""
-        place = {label: i for i, label in enumerate(self.classes_.tolist())}
         module = DeLoModule(
             backbone,
-            [[place[c] for c in task.tolist()] for task in self.task_classes_],
+            self._labels.columns,
             multilabel=self._multilabel,
             make_pools=self._make_pools,
             alpha=self.alpha,
@@ -645,55 +467,38 @@ class DeLoClassifier(MultimodalClassifier):
 
     # Prediction ----------------------------------------------------------------------
 
-    def predict(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return labels (n,), or indicators (n, L).
+    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+        """Return a twin whose predictions take the task of each row from the caller.
+
+        For analysis: how good is the model where the right task is found? The twin
+        shares the fitted net, and predicts, scores and transforms tables of as many
+        rows as there are tasks. What it learns further is its own and ends the telling.
 
         Parameters
         ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the columns seen in ``fit``.
-        tasks : array-like of shape (n,), int, optional
-            With ``task_inference="oracle"`` the task of each row, in the order of
-            learning from 0; not allowed otherwise.
+        tasks : array-like of shape (n,), int
+            The task of each row, in the order of learning from 0.
+
+        Returns
+        -------
+        DeLoClassifier
+
+        Raises
+        ------
+        NotFittedError
+            If no task was learned yet.
+        ValueError
+            For a task that was not learned.
         """
-        return self._to_labels(self._log_odds(X, tasks=tasks))
-
-    def predict_proba(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return probabilities (n, n_classes); ``tasks`` as for :meth:`predict`.
-
-        Classes of other tasks than the predicted one have probability zero. Several
-        labels are scored by the heads of all tasks, from the features of one.
-        """
-        return self._to_proba(self._log_odds(X, tasks=tasks))
-
-    def decision_function(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return logits, (n, n_classes), or (n,) for two classes.
-
-        ``tasks`` as for :meth:`predict`. Classes of other tasks have -1000.
-        """
-        return self._to_decision(self._log_odds(X, tasks=tasks))
-
-    def transform(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return the features that the heads classify, (n, d).
-
-        Zeros for a row without any modality. ``tasks`` as for :meth:`predict`.
-        """
-        return self._evaluate(X, "features", tasks)[0]
-
-    def score(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> float:
-        """Return the accuracy of :meth:`predict`; ``tasks`` as there."""
-        predicted = self.predict(X, tasks)
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+        check_is_fitted(self)
+        tasks, n_tasks = column_or_1d(tasks), len(self.task_classes_)
+        if not np.isin(tasks, range(n_tasks)).all():
+            raise ValueError(
+                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
+            )
+        twin = copy(self)
+        twin._told = tasks.astype(np.int64)
+        return twin
 
     def predict_task(self, X: pd.DataFrame) -> np.ndarray:
         """Return the task with the closest key, (n,) int, in the order of learning.
@@ -727,47 +532,25 @@ class DeLoClassifier(MultimodalClassifier):
             raise ValueError("Static adapters have no factors to select from.")
         values, empty = super()._evaluate(X, "usage")
         tasks, counts = values[~empty, 0], values[~empty, 1:]
-        sides = [(m, side) for m in MODALITIES for side in ("a", "b")]
-        tables = {
-            task: pd.DataFrame(
-                _mean(counts[tasks == task]).reshape(len(sides), -1).T, columns=sides
-            )
-            for task in range(len(self.task_classes_))
-        }
-        table = pd.concat(tables, names=["task", "factor"])
-        table.columns = pd.MultiIndex.from_tuples(sides, names=["modality", "side"])
-        return table
+        return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
 
-    def _evaluate(
-        self, X, output: str = "forward", tasks: ArrayLike | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
-        oracle = self.task_inference == "oracle"
-        if oracle != (tasks is not None) and self.__sklearn_is_fitted__():
-            raise ValueError(
-                'tasks must be given with task_inference="oracle" and only then, got '
-                f"task_inference={self.task_inference!r} and tasks={tasks!r}."
-            )
-        if tasks is None:
+        told = getattr(self, "_told", None)
+        if told is None:
+            if self.task_inference == "oracle" and self.__sklearn_is_fitted__():
+                raise ValueError(
+                    'With task_inference="oracle" the task of each row must be told: '
+                    "call with_tasks(tasks).predict(X), and likewise for others."
+                )
             return super()._evaluate(X, output)
-        tasks = column_or_1d(tasks)
-        check_consistent_length(X, tasks)
-        n_tasks = len(self.task_classes_)
-        if not np.isin(tasks, range(n_tasks)).all():
-            raise ValueError(
-                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
-            )
+        check_consistent_length(X, told)
         parts = []
-        for task in np.unique(tasks):
-            rows = np.flatnonzero(tasks == task)
+        for task in np.unique(told):
+            rows = np.flatnonzero(told == task)
             some = _safe_indexing(X, rows)
             with self.net_.module_.told_task(int(task)):
                 parts.append((rows, *super()._evaluate(some, output)))
         order = np.concatenate([rows for rows, _, _ in parts]).argsort()
         values = np.concatenate([values for _, values, _ in parts])[order]
         return values, np.concatenate([empty for _, _, empty in parts])[order]
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over rows, NaN without any."""
-    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)

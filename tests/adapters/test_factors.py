@@ -1,10 +1,18 @@
 """Factor pools against the update written out for one sample at a time."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from robustmm.adapters import FactorLinears, FactorPools, StaticFactors
+from robustmm.adapters import (
+    FactorLinears,
+    FactorPools,
+    Selection,
+    StaticFactors,
+    count_factors,
+    factor_frame,
+)
 
 D_IN, D_OUT, N_LINEARS, N_QUERIES, BATCH, LENGTH = 8, 6, 3, 2, 5, 7
 
@@ -160,3 +168,33 @@ def test_linears_add_the_update_and_are_never_bypassed():
 def test_rank_beyond_the_pool_is_refused():
     with pytest.raises(ValueError, match=r"rank must be in \[1, pool_size=2\], got 3"):
         FactorPools(4, 4, pool_size=2, rank=3)
+
+
+def test_frequencies_are_means_over_the_rows_of_each_task():
+    counts = np.arange(24.0).reshape(3, 8)  # two queries, a and b, two factors
+    frame = factor_frame(counts, np.array([2.0, 0, 2]), 3, ("image", "text"))
+    assert frame.index.tolist() == [(t, f) for t in range(3) for f in range(2)]
+    assert frame.columns.names == ["modality", "side"]
+    mean = (counts[0] + counts[2]) / 2
+    np.testing.assert_array_equal(frame.loc[2, ("image", "a")], mean[:2])
+    np.testing.assert_array_equal(frame.loc[2, ("image", "b")], mean[2:4])
+    np.testing.assert_array_equal(frame.loc[2, ("text", "b")], mean[6:])
+    np.testing.assert_array_equal(frame.loc[0, ("text", "a")], counts[1, 4:6])
+    assert frame.loc[1].isna().all().all()
+
+
+def test_selections_are_counted_by_query_and_side():
+    # Two layers, a sample, two linears, a query that selects two of three factors.
+    down = torch.tensor([[[[0, 1]], [[0, 2]]]])
+    up = torch.tensor([[[[2, 1]], [[2, 0]]]])
+    same = Selection(down, up, torch.ones(1, 2, 1, 2))
+    counts = count_factors([same, same], 3)
+    assert counts.tolist() == [[1, 0.5, 0.5, 0.5, 0.5, 1]]
+
+
+def test_counts_add_up_to_the_rank_for_every_query_and_side():
+    selection = build().route(inputs()[1])
+    counts = count_factors([selection], 6)
+    assert counts.shape == (BATCH, N_QUERIES * 2 * 6)
+    sums = counts.reshape(BATCH, N_QUERIES * 2, 6).sum(dim=2)
+    torch.testing.assert_close(sums, torch.full((BATCH, 4), 3.0))
