@@ -35,9 +35,6 @@ class MultimodalDataset(Dataset):
     ----------
     images : ImageCells
         The rows' images.
-    with_keys : bool
-        Whether an item has ``key``, the name under which `cache` holds its image, for
-        those who keep what they compute from it. False to begin with.
 
     Raises
     ------
@@ -77,9 +74,7 @@ class MultimodalDataset(Dataset):
         self.tokenizer = tokenizer
         self.targets = targets
         self.weights = weights
-        self.cache = cache
         self.on_bad_image = on_bad_image
-        self.with_keys = False
         self.images = ImageCells(rows, transform, cache)
 
     def __len__(self) -> int:
@@ -95,8 +90,10 @@ class MultimodalDataset(Dataset):
 
         The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3) or None), ``ids``
         (list of int, empty without a tokenizer), ``weight`` (float), ``present``
-        (image, text: bools) and ``bad`` (why the image could not be read, or None). The
-        target is 0 where there are none.
+        (image, text: bools) and ``bad`` (why the image could not be read, or None).
+        With a transform and a cache also ``key``, the name of the image in the cache
+        (bytes, None without an image), for those who keep what they compute from it.
+        The target is 0 where there are none.
 
         Raises
         ------
@@ -121,7 +118,7 @@ class MultimodalDataset(Dataset):
             ),
             "bad": bad,
         }
-        if self.with_keys:
+        if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
 
@@ -164,8 +161,8 @@ class Collate:
             missing image is white; where sizes differ, images are padded with zeros at
             the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
             ``bad``, a list of (row, reason), only if an image could not be read.
-            ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset
-            ``with_keys``.
+            ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
+            has a cache.
         targets : tensor of long, shape (B,), or float32, shape (B, L)
         """
         rows = [item for item, _ in items]

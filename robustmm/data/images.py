@@ -58,6 +58,11 @@ class ImageCells:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def named(self) -> bool:
+        """Whether pictures have keys."""
+        return self.cache is not None and self.transform is not None
+
     def read(self, i: int) -> tuple[np.ndarray | None, bytes | None, str | None]:
         """Return row `i`'s picture, its key and the reason why there is none.
 
