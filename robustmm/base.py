@@ -373,7 +373,7 @@ class BaseMultimodalClassifier(
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        bad = find_bad_images(probe, N_THREADS, progress=bool(self.verbose))
+        bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         self.missing_report_ = missing_report(rows, bad)

@@ -7,7 +7,6 @@ from .cache import FolderCache as FolderCache
 from .cache import open_cache as open_cache
 from .dataset import Collate as Collate
 from .dataset import MultimodalDataset as MultimodalDataset
-from .dataset import find_bad_images as find_bad_images
 from .decode import BadImage as BadImage
 from .decode import decode_image as decode_image
 from .frame import MODALITIES as MODALITIES
@@ -15,6 +14,8 @@ from .frame import PATTERNS as PATTERNS
 from .frame import Rows as Rows
 from .frame import format_rows as format_rows
 from .frame import read_rows as read_rows
+from .images import ImageCells as ImageCells
+from .images import find_bad_images as find_bad_images
 from .images import image_key as image_key
 from .preprocess import ImageTransform as ImageTransform
 from .text import TextTokenizer as TextTokenizer

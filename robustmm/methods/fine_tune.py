@@ -69,6 +69,8 @@ class FineTuneModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_keys = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -220,12 +222,6 @@ class FineTuneClassifier(MultimodalClassifier):
             groups.insert(0, ("backbone.*bias", rate | {"weight_decay": 0.0}))
             groups.append(("backbone.*", rate))
         return {"optimizer__param_groups": groups}
-
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        frozen = self.tune == "head" and not self.modality_dropout
-        data.with_keys = frozen and None not in (data.cache, data.transform)
-        return data
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> FineTuneModule:
         adapter = DoRALinear if self.tune == "dora" else LoRALinear

@@ -32,6 +32,8 @@ class LinearProbeModule(nn.Module):
     last two of which are ``present``; logits (B, C).
     """
 
+    reads_keys = True
+
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
         self.backbone = backbone
@@ -118,11 +120,6 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
         store = self._state_cache()
         return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
-
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        data.with_keys = data.cache is not None and data.transform is not None
-        return data
 
     def _train(
         self,

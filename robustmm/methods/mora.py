@@ -29,7 +29,7 @@ from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
 from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
-from ..backbones.prefix import Store
+from ..backbones.prefix import Store, image_keys
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
@@ -68,6 +68,8 @@ class MoRAModule(nn.Module):
     **options
         Further parameters of :class:`~robustmm.adapters.gram.GramLinear`.
     """
+
+    reads_keys = True
 
     def __init__(
         self,
@@ -176,7 +178,7 @@ class MoRAModule(nn.Module):
             inputs = {"pixel_values": batch["pixel_values"][rows]}
             keys = batch.get("image_key")
             if keys is not None:
-                keys = [key.tobytes() for key in keys[rows].cpu().numpy()]
+                keys = image_keys(keys[rows.cpu()])
         else:
             inputs = {k: batch[k][rows] for k in ("input_ids", "attention_mask")}
             keys = text_keys(**inputs) if prefix.store is not None else None
@@ -355,11 +357,6 @@ class MoRAClassifier(MultimodalClassifier):
 
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
-
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        data.with_keys = data.cache is not None
-        return data
 
     def _keep(self, net) -> None:
         super()._keep(net)

@@ -18,6 +18,8 @@ from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
+# What names the content of a row's image: for modules that declare ``reads_keys``.
+KEY = "image_key"
 
 
 class EarlyStop(Exception):
@@ -68,8 +70,10 @@ class Net(NeuralNet):
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
-            if name not in NOT_FOR_MODULE
+            if name not in NOT_FOR_MODULE and name != KEY
         }
+        if KEY in x and getattr(self.module_, "reads_keys", False):
+            batch[KEY] = x[KEY]  # looked up on the host, where a device would wait
         kind = torch.device(self.device).type
         enabled = self.autocast is not None
         with torch.autocast(kind, dtype=self.autocast, enabled=enabled):

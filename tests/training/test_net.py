@@ -1,5 +1,7 @@
 """The skorch net: losses, schedules, best weights and interrupts."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,30 @@ def make(penalty=None, **params):
         "verbose": 0,
     }
     return Net(Linear(penalty), **defaults | params)
+
+
+class Named(nn.Module):
+    """Says what it was given."""
+
+    def forward(self, **batch):
+        return {name: value.device.type for name, value in batch.items()}
+
+
+@pytest.mark.parametrize("reads", [None, False, True])
+def test_keys_stay_on_the_host_for_modules_that_read_them(reads, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    net = Net(Named(), criterion=nn.CrossEntropyLoss, device="meta")
+    vars(net)["module_"] = net.module
+    if reads is not None:
+        net.module_.reads_keys = reads
+    x = {"present": torch.ones(2, 2), "row": torch.arange(2)}
+    x["image_key"] = torch.zeros(2, 20, dtype=torch.uint8)
+    expected = {"present": "meta"}
+    assert net._call(net.module_, x) == expected | (
+        {"image_key": "cpu"} if reads else {}
+    )
+    del x["image_key"]
+    assert net._call(net.module_, x) == expected
 
 
 def losses(net):
