@@ -12,6 +12,7 @@ learned is frozen and found again through task keys.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import field
@@ -675,7 +676,7 @@ class DeLoClassifier(MultimodalClassifier):
 
         Zeros for a row without any modality. ``tasks`` as for :meth:`predict`.
         """
-        return self._evaluate(X, "features", tasks)[0]
+        return self._evaluate(X, DeLoModule.features, tasks)[0]
 
     def score(
         self,
@@ -693,7 +694,7 @@ class DeLoClassifier(MultimodalClassifier):
 
         -1 for a row without any modality, whatever ``task_inference`` is.
         """
-        scores, empty = super()._evaluate(X, "task_scores")
+        scores, empty = super()._evaluate(X, DeLoModule.task_scores)
         return np.where(empty, -1, scores.argmax(axis=1))
 
     def factor_usage(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -718,7 +719,7 @@ class DeLoClassifier(MultimodalClassifier):
         """
         if self.static:
             raise ValueError("Static adapters have no factors to select from.")
-        values, empty = super()._evaluate(X, "usage")
+        values, empty = super()._evaluate(X, DeLoModule.usage)
         tasks, counts = values[~empty, 0], values[~empty, 1:]
         sides = [(m, side) for m in MODALITIES for side in ("a", "b")]
         tables = {
@@ -732,7 +733,7 @@ class DeLoClassifier(MultimodalClassifier):
         return table
 
     def _evaluate(
-        self, X, output: str = "forward", tasks: ArrayLike | None = None
+        self, X, read: Callable = operator.call, tasks: ArrayLike | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
         oracle = self.task_inference == "oracle"
@@ -742,7 +743,7 @@ class DeLoClassifier(MultimodalClassifier):
                 f"task_inference={self.task_inference!r} and tasks={tasks!r}."
             )
         if tasks is None:
-            return super()._evaluate(X, output)
+            return super()._evaluate(X, read)
         tasks = column_or_1d(tasks)
         check_consistent_length(X, tasks)
         n_tasks = len(self.task_classes_)
@@ -755,7 +756,7 @@ class DeLoClassifier(MultimodalClassifier):
             rows = np.flatnonzero(tasks == task)
             some = _safe_indexing(X, rows)
             with self.net_.module_.told_task(int(task)):
-                parts.append((rows, *super()._evaluate(some, output)))
+                parts.append((rows, *super()._evaluate(some, read)))
         order = np.concatenate([rows for rows, _, _ in parts]).argsort()
         values = np.concatenate([values for _, values, _ in parts])[order]
         return values, np.concatenate([empty for _, _, empty in parts])[order]

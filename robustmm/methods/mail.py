@@ -301,7 +301,7 @@ class MAILClassifier(MultimodalClassifier):
         ExpertUsageDisplay : Draws this table.
         """
         check_is_fitted(self)
-        values, empty = self._evaluate(X, "usage")
+        values, empty = self._evaluate(X, MAILModule.usage)
         if empty.all():
             raise ValueError(
                 "At least one row must have an image or a text, got "

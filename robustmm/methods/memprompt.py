@@ -327,7 +327,7 @@ class MemPromptClassifier(MultimodalClassifier):
                 "memory_usage needs a memory, got generative_layers="
                 f"{self.generative_layers!r}."
             )
-        values, empty = self._evaluate(X, "memory_weights")
+        values, empty = self._evaluate(X, MemPromptModule.memory_weights)
         if empty.all():
             raise ValueError("X must have a row with an image or a text, got none.")
         values = values[~empty]

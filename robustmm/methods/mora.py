@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
@@ -474,21 +475,18 @@ class MoRAClassifier(MultimodalClassifier):
         device = torch.device(self.net_.device)
         with torch.random.fork_rng(devices=[]):
             frozen = self._build_module(self._load_backbone(device), 1, adapted=False)
-        embeddings = [
-            self._embeddings(module, X)
-            for module in (self.net_.module_, frozen.to(device))
-        ]
+        nets = self.net_, self._make_net(frozen, device)
+        embeddings = [self._embeddings(net, X) for net in nets]
         rows = [
             modality_geometry(*embeddings, {m: here & of for m, here in there.items()})
             for of in members
         ]
         return pd.DataFrame(rows, index=pd.Index(self.classes_, name="class"))
 
-    def _embeddings(self, module: MoRAModule, X: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Embeddings (n, p) by modality that a module makes of all rows."""
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self), on_bad_image="raise")
-        twin.net_ = self._make_net(module, torch.device(self.net_.device))
-        features, _ = twin._evaluate(X, "features")
-        width = module.backbone["image"].projection.out_features
+    def _embeddings(self, net, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Embeddings (n, p) by modality that a net makes of all rows."""
+        twin = copy(self)
+        twin.net_, twin.on_bad_image = net, "raise"
+        features, _ = twin._evaluate(X, MoRAModule.features)
+        width = net.module_.backbone["image"].projection.out_features
         return {"image": features[:, :width], "text": features[:, width:]}

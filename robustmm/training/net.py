@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -18,6 +20,8 @@ from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
+# Held by the thread that switches a module to evaluation.
+_SWITCHING = threading.Lock()
 
 
 class EarlyStop(Exception):
@@ -46,21 +50,28 @@ class Net(NeuralNet):
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        output = self._call(self.module_, x)
+        output = self.call(operator.call, x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
 
-    def evaluate(self, batch: dict, output: str = "forward") -> Tensor:
-        """What a method of the module returns for one batch, with no gradient.
+    def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
+        """Return what is read from the module for one batch, with no gradient.
 
-        ``"forward"`` gives logits (B, C), ``"features"`` what the head reads (B, d).
+        Parameters
+        ----------
+        batch : dict of Tensor
+        read : callable (module, **batch) -> Tensor of shape (B, k)
+            The module's ``forward`` by default, which gives logits; or a method of its
+            class, such as ``MAILModule.usage``.
         """
-        self._set_training(False)
-        module = self.module_
-        call = module if output == "forward" else getattr(module, output)
+        # Switching takes a while, in which the module says already that it is done.
+        with _SWITCHING:
+            if self.module_.training:
+                self._set_training(False)
         with torch.inference_mode():
-            return self._call(call, batch).float().cpu()
+            return self.call(read, batch).float().cpu()
 
-    def _call(self, function: Callable, x: dict):
+    def call(self, function: Callable, x: dict):
+        """Call ``function(module, **batch)`` on the net's device, under autocast."""
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
@@ -69,7 +80,7 @@ class Net(NeuralNet):
         kind = torch.device(self.device).type
         enabled = self.autocast is not None
         with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
-            return function(**batch)
+            return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
         """Weighted task loss plus the module's penalty; a scalar."""
