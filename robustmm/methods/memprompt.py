@@ -142,12 +142,9 @@ class MemPromptModule(nn.Module):
     def _insert(
         self, tokens: Tokens, name: str, prompt: Tensor, modality: str, i: int
     ) -> Tokens:
-        if self.accumulate:
-            name = f"{name}_{i}"
-        elif name in tokens:
-            tokens = tokens.drop(name)
+        name = f"{name}_{i}" if self.accumulate else name
         before = modality if self.location == "distributed" else tokens.names[0]
-        return tokens.insert(name, prompt, before=before)
+        return tokens.put(name, prompt, before=before)
 
 
 class MemPromptClassifier(MultimodalClassifier):
