@@ -84,6 +84,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         """Return further skorch parameters of a method's recipe."""
         return {}
 
+    def _forward_params(self) -> dict:
+        """Return what the module's ``forward`` gets beside the batch in training."""
+        return {}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("max_epochs", self.max_epochs, Integral, 1)
@@ -121,6 +125,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             split = predefined_split(held_out) if len(held_out) else None
             callbacks = self._with_epoch_tasks(callbacks)
             net = self._make_net(module, device, callbacks, split)
+            net.forward_params = self._forward_params()
             if self.checkpoint_dir is None:
                 net.fit(train)
             else:

@@ -7,6 +7,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
 import pandas as pd
 import torch
@@ -40,17 +41,25 @@ class Net(NeuralNet):
         An instance; only its parameters that require a gradient are optimised.
     autocast : torch.dtype, optional
         The type that matrix products run in; None leaves everything in float32.
+    forward_params : dict, optional
+        What the module's ``forward`` gets beside the batch while it is trained.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module: nn.Module, *, autocast=None, **kwargs):
+    def __init__(
+        self, module: nn.Module, *, autocast=None, forward_params=None, **kwargs
+    ):
         super().__init__(module, **kwargs)
         self.autocast = autocast
+        # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
+        # refuses those that nobody has requested.
+        self.forward_params = forward_params
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        output = self.call(operator.call, x)
+        params = self.forward_params or {}
+        output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
 
     def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
@@ -116,9 +125,9 @@ class Net(NeuralNet):
             raise
 
     def release_training_memory(self) -> None:
-        """Drop gradients, optimiser moments and held-out rows; the module stays."""
+        """Drop gradients, moments, held-out rows and what the module was told."""
         self.optimizer_.state.clear()
-        self.train_split = None
+        self.train_split = self.forward_params = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 

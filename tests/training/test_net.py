@@ -173,6 +173,16 @@ def test_evaluate_reads_logits_or_what_a_function_says():
     torch.testing.assert_close(2 * head**3, other)
 
 
+def test_a_module_is_told_more_while_it_is_trained_only():
+    net = make(module=Asked(), forward_params={"scale": 0.0}, lr=0.0)
+    net.fit(Points())
+    assert losses(net) == pytest.approx([np.log(2)] * 3)
+    assert net.evaluate(batch_of()).abs().min() > 0
+    net.release_training_memory()
+    batch = batch_of()
+    torch.testing.assert_close(net.infer(batch).detach(), net.evaluate(batch))
+
+
 def test_the_mode_is_switched_only_where_it_has_to_be(monkeypatch):
     net, switched = make().initialize(), []
     switch = Net._set_training
