@@ -103,9 +103,8 @@ class MoRAModule(nn.Module):
         self.head = nn.Linear(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = self._frozen_prefixes(store)
-        # Embeddings of the white image and the empty text, once they cannot change.
-        self._constants: dict[str, Tensor] = {}
-        self._merged = False
+        # Embeddings (p,) of the white image and the empty text, while they are merged.
+        self.constants: dict[str, Tensor] = {}
 
     def _adapt(
         self, places: tuple[int, int], projections, pair: GramPair | None, options: dict
@@ -144,30 +143,37 @@ class MoRAModule(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def merge(self) -> None:
-        """Compute the adapted weights once; training forgets them."""
+    def merge(self, **blank: Tensor) -> None:
+        """Compute the adapted weights, and what they make of missing cells, once.
+
+        Training forgets both.
+
+        Parameters
+        ----------
+        **blank : Tensor
+            The batch of one row without any modality.
+        """
         for adapter in self.adapters.values():
             adapter.merge()
-        self._constants, self._merged = {}, True
+        row = torch.zeros_like(blank["present"][:, 0], dtype=torch.long)  # (1,)
+        with torch.inference_mode(False), torch.no_grad():
+            self.constants = {m: self._run(m, row, blank)[0] for m in MODALITIES}
 
     def train(self, mode: bool = True) -> MoRAModule:
         """Set the mode of adapters and head."""
         if mode:
-            self._constants, self._merged = {}, False
+            self.constants = {}
         return super().train(mode)
 
     def _embed(self, modality: str, here: Tensor, batch: dict) -> Tensor:
         """Projected embeddings (B, p) of one encoder, its constant run once."""
         rows, missing = here.nonzero()[:, 0], (~here).nonzero()[:, 0]
-        constant = self._constants.get(modality)
+        constant = self.constants.get(modality)
         picked = rows if constant is not None else torch.cat([rows, missing[:1]])
         embedded = [self._run(modality, picked, batch)] if len(picked) else []
         if constant is not None:
             embedded.append(constant[None])
         embedded = torch.cat(embedded)
-        if self._merged and constant is None and len(missing):
-            with torch.inference_mode(False), torch.no_grad():
-                self._constants[modality] = embedded[-1].clone()
         place = torch.where(here, here.cumsum(dim=0) - 1, len(rows))
         return embedded[place]
 
@@ -372,11 +378,15 @@ class MoRAClassifier(MultimodalClassifier):
 
     def _finish(self, net) -> None:
         super()._finish(net)
-        net.module_.merge()
+        self._merge()
 
     def _restore(self, trained: dict) -> None:
         super()._restore(trained)
-        self.net_.module_.merge()
+        self._merge()
+
+    def _merge(self) -> None:
+        blank = self._blank_batch(self.net_.module_.backbone)
+        self.net_.call(MoRAModule.merge, blank)
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """Return the adapted CLIP and the head as plain weights.
