@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import operator
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
@@ -473,17 +474,19 @@ class BaseMultimodalClassifier(
 
     # Prediction ---------------------------------------------------------------------
 
-    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, X, read: Callable = operator.call
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs (n, k) and which rows had no modality to compute them from.
 
-        ``output`` names the method of the module that turns a batch into (B, k).
+        ``read(module, **batch)`` turns a batch into (B, k), see :meth:`Net.evaluate`.
         """
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
-        values, bad = self._run(Subset(data, order), output)
+        values, bad = self._run(Subset(data, order), read)
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
@@ -492,7 +495,7 @@ class BaseMultimodalClassifier(
         result[empty] = 0.0
         return result, empty
 
-    def _run(self, data: Subset, output: str) -> tuple[np.ndarray, dict[int, str]]:
+    def _run(self, data: Subset, read: Callable) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         values, done, bad = None, 0, {}
         batches = self.net_.get_iterator(data, training=False)
@@ -502,7 +505,7 @@ class BaseMultimodalClassifier(
                 bar.update(len(batch["row"]))
                 if bad and self.on_bad_image == "raise":
                     continue
-                part = self.net_.evaluate(batch, output).numpy()
+                part = self.net_.evaluate(batch, read).numpy()
                 if values is None:
                     # Small arrays of each batch, if kept, would pin the memory of the
                     # large ones between them: kilobytes per row.
@@ -510,14 +513,14 @@ class BaseMultimodalClassifier(
                 values[done : done + len(part)] = part
                 done += len(part)
         if values is None:
-            values = np.zeros((0, self._width(output)))
+            values = np.zeros((0, self._width(read)))
         return values, bad
 
-    def _width(self, output: str) -> int:
-        """Columns of what a method of the module returns."""
+    def _width(self, read: Callable) -> int:
+        """Columns of what ``read`` returns."""
         batch = self._blank_batch(self.net_.module_.backbone)
         batch["present"] = torch.ones_like(batch["present"])
-        return self.net_.evaluate(batch, output).shape[1]
+        return self.net_.evaluate(batch, read).shape[1]
 
     def _log_odds(self, X) -> np.ndarray:
         """Logits (n, C); for a row without any modality, those of the prior."""
@@ -559,7 +562,7 @@ class BaseMultimodalClassifier(
 
         Zeros for a row without any modality.
         """
-        return self._evaluate(X, "features")[0]
+        return self._evaluate(X, _features)[0]
 
     def _to_decision(self, logits: np.ndarray) -> np.ndarray:
         if not self._multilabel and logits.shape[1] == 2:
@@ -582,7 +585,7 @@ class BaseMultimodalClassifier(
     @property
     def _n_features_out(self) -> int:
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
-        return self._width("features")
+        return self._width(_features)
 
     def __copy__(self) -> BaseMultimodalClassifier:
         """Share the net, which a copy by way of a pickle would not."""
@@ -640,3 +643,8 @@ class BaseMultimodalClassifier(
         self.history_ = pd.DataFrame(trained["history"])
         self.net_ = self._make_net(module, device)
         restore_history(self.net_, self.history_)
+
+
+def _features(module: nn.Module, **batch: torch.Tensor) -> torch.Tensor:
+    """What the head of any method's module classifies, (B, d)."""
+    return module.features(**batch)

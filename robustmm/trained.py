@@ -87,6 +87,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         """Return further skorch parameters of a method's recipe."""
         return {}
 
+    def _forward_params(self) -> dict:
+        """Return what the module's ``forward`` gets beside the batch in training."""
+        return {}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("max_epochs", self.max_epochs, Integral, 1)
@@ -120,6 +124,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             net = self._make_net(
                 module, draws.device, callbacks, train_split=split, draws=draws
             )
+            net.forward_params = self._forward_params()
             if self.checkpoint_dir is None:
                 net.fit(train)
             else:

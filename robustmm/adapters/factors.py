@@ -212,11 +212,11 @@ class StaticFactors(nn.Module):
 
 
 class FactorLinears(nn.Module):
-    """Frozen linears with a common input, plus the update of the pools that are set.
+    """Frozen linears with a common input, plus the update of pools from outside.
 
-    The pools belong to a task and are not part of this module: :meth:`use` sets them,
-    with what was selected, for one call. A call before that raises, so that the update
-    is never left out in silence.
+    The pools belong to a task and are not part of this module: the context of the
+    tokens has them, with what was selected. A call without them raises, so that the
+    update is never left out in silence.
 
     Parameters
     ----------
@@ -224,25 +224,36 @@ class FactorLinears(nn.Module):
         The layers to adapt, J of them, of equal shape.
     alpha : float
         The update is multiplied by it, whatever the rank.
+    source : str
+        The item of the context that is a pair (pools, selection). As the context goes
+        on from layer to layer, each should have an item of its own.
     """
 
-    def __init__(self, frozen: Sequence[nn.Linear], alpha: float):
+    reads_tokens = True
+
+    def __init__(
+        self, frozen: Sequence[nn.Linear], alpha: float, source: str = "factors"
+    ):
         super().__init__()
         self.frozen = nn.ModuleList(frozen)
         self.alpha = alpha
-        self._in_use: tuple | None = None
+        self.source = source
 
-    def use(self, pools: nn.Module, selection: Selection | None) -> None:
-        """Set pools and selection for the next call."""
-        self._in_use = (pools, selection)
+    def forward(self, x: Tensor, tokens=None) -> tuple[Tensor, ...]:
+        """Map (B, L, d_in) to a tensor (B, L, d_out) per linear.
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map (B, L, d_in) to a tensor (B, L, d_out) per linear."""
-        if self._in_use is None:
+        Raises
+        ------
+        RuntimeError
+            If the context of ``tokens`` has no pools for this call.
+        """
+        context = {} if tokens is None else tokens.context
+        if self.source not in context:
             raise RuntimeError(
-                "Factor pools must be set by use() before every call, got none."
+                "The context of the tokens must have factor pools and a selection as "
+                f"{self.source!r}, got the items {list(context)}."
             )
-        (pools, selection), self._in_use = self._in_use, None
+        pools, selection = context[self.source]
         update = self.alpha * pools(x, selection)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
 

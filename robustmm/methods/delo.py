@@ -12,10 +12,11 @@ learned is frozen and found again through task keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import operator
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import field
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
@@ -80,11 +81,12 @@ class DeLoModule(nn.Module):
     modality is missing, its pool is routed by the other's query (equation 5). Query,
     key and value map :math:`h` to :math:`Wh + \alpha(\Delta W^v + \Delta W^t)h`.
 
-    While ``learning`` is a task, its head alone is in the loss, and the penalty over
-    complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)` at the last layer
-    (equation 9) plus ``lambda_consistency`` times the divergence of the output under a
-    proxy query from the output under the true one, each modality being replaced once.
-    Otherwise the task is that of the closest key (equation 8), row by row.
+    Called with the task that is ``learning``, its head alone counts, and while training
+    the penalty over complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)`
+    at the last layer (equation 9) plus ``lambda_consistency`` times the divergence of
+    the output under a proxy query from the output under the true one, each modality
+    being replaced once. Otherwise the task of a row is the one that is ``told``, or
+    that of the closest key (equation 8).
 
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T); features (B, d); logits (B, C), or those of the task that
@@ -114,13 +116,12 @@ class DeLoModule(nn.Module):
         guided = cross_modal_guide and not static
         self.lambda_consistency = lambda_consistency if guided else 0.0
         self.cross_modal_guide, self.center_keys = cross_modal_guide, center_keys
-        self.learning: int | None = None
-        self.told: int | None = None
         self.columns = [list(positions) for positions in columns]
         stream = self.stream
         for layer in range(stream.n_layers):
             linears = [stream.linear(layer, name) for name in ADAPTED]
-            stream.wrap(layer, ADAPTED, FactorLinears(linears, alpha))
+            adapter = FactorLinears(linears, alpha, _factors_of(layer))
+            stream.wrap(layer, ADAPTED, adapter)
         width, depth = stream.width, range(stream.n_layers)
         self.tasks = nn.ModuleList(
             DeLoTask(
@@ -143,22 +144,28 @@ class DeLoModule(nn.Module):
             member.requires_grad_(position == task)
 
     def forward(
-        self, present: Tensor, **batch: Tensor
+        self,
+        present: Tensor,
+        learning: int | None = None,
+        told: int | None = None,
+        **batch: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits; while training, with the penalty."""
+        """Return logits; of the task ``learning`` while training, with the penalty."""
         tokens = self.stream.embed(**batch)
-        if self.learning is None:
-            tasks = self._tasks_of(tokens, present)
+        if learning is None:
+            tasks = self._tasks_of(tokens, present, told)
             return self._classify(self._features(tokens, present, tasks), tasks)
         if self.training:
-            return self._learn(tokens, present)
-        encoded = self._encode(tokens, self._source(present), self.learning)
-        return self.tasks[self.learning].head(encoded.features)
+            return self._learn(tokens, present, learning)
+        encoded = self._encode(tokens, self._source(present), learning)
+        return self.tasks[learning].head(encoded.features)
 
-    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+    def features(
+        self, present: Tensor, told: int | None = None, **batch: Tensor
+    ) -> Tensor:
         """Return the pooled rows that the heads classify, (B, d)."""
         tokens = self.stream.embed(**batch)
-        return self._features(tokens, present, self._tasks_of(tokens, present))
+        return self._features(tokens, present, self._tasks_of(tokens, present, told))
 
     def task_scores(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the similarity of each row to the key of each task, (B, n_tasks)."""
@@ -177,18 +184,9 @@ class DeLoModule(nn.Module):
 
     # Which task ----------------------------------------------------------------------
 
-    @contextmanager
-    def told_task(self, task: int) -> Iterator[None]:
-        """Take the task of every row from the caller instead of from the keys."""
-        self.told = task
-        try:
-            yield
-        finally:
-            self.told = None
-
-    def _tasks_of(self, tokens: Tokens, present: Tensor) -> Tensor:
-        if self.told is not None:
-            return present.new_full((len(present),), self.told, dtype=torch.long)
+    def _tasks_of(self, tokens: Tokens, present: Tensor, told: int | None) -> Tensor:
+        if told is not None:
+            return present.new_full((len(present),), told, dtype=torch.long)
         return self._similarity(tokens, present).argmax(dim=1)
 
     def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
@@ -232,26 +230,28 @@ class DeLoModule(nn.Module):
 
     def _encode(self, tokens: Tokens, source: Tensor, task: int) -> Encoded:
         """Run the backbone with the pools of one task."""
-        stream, selections = self.stream, []
-        queries = None
-
-        def before_layer(i: int, tokens: Tokens) -> Tokens:
-            nonlocal queries
-            queries = _queries(tokens)
-            pools = self.tasks[task].pools[i]
-            index = source.unsqueeze(-1).expand_as(queries)
-            guided = queries.gather(1, index)
-            selections.append(None if self.static else pools.route(guided))
-            stream.joint_adapters[str(i)].use(pools, selections[-1])
-            return tokens
-
-        pooled = stream.pool(stream.run(tokens, before_layer))
+        stream, pools = self.stream, self.tasks[task].pools
+        tokens = tokens.with_context(source=source)
+        tokens = stream.run(tokens, partial(self._route, pools))
+        pooled, context = stream.pool(tokens), tokens.context
         features = pooled if stream.pooler is None else stream.pooler(pooled)
-        return Encoded(features, queries, selections)
+        selections = [context[_factors_of(i)][1] for i in range(stream.n_layers)]
+        return Encoded(features, context["queries"], selections)
 
-    def _learn(self, tokens: Tokens, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the current task and its penalty; moves its key."""
-        task, n_rows = self.tasks[self.learning], len(present)
+    def _route(self, pools: nn.ModuleList, i: int, tokens: Tokens) -> Tokens:
+        """Add to the context the queries of a layer, and what they select there."""
+        queries = _queries(tokens)
+        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)
+        guided = queries.gather(1, index)
+        selection = None if self.static else pools[i].route(guided)
+        factors = {_factors_of(i): (pools[i], selection)}
+        return tokens.with_context(queries=queries, **factors)
+
+    def _learn(
+        self, tokens: Tokens, present: Tensor, learning: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the task that is learned and its penalty; moves its key."""
+        task, n_rows = self.tasks[learning], len(present)
         task.key.update(_queries(tokens), present)
         complete = present.all(dim=1).nonzero()[:, 0]
         rows = torch.arange(n_rows, device=present.device)
@@ -261,7 +261,7 @@ class DeLoModule(nn.Module):
             proxies = source.new_tensor([0, 1]).repeat_interleave(len(complete))
             rows = torch.cat([rows, complete, complete])
             source = torch.cat([source, proxies[:, None].expand(-1, 2)])
-        encoded = self._encode(tokens.select(rows), source, self.learning)
+        encoded = self._encode(tokens.select(rows), source, learning)
         logits = task.head(encoded.features)
         penalty = logits.new_zeros(())
         if len(complete) and self.lambda_align:
@@ -277,6 +277,11 @@ class DeLoModule(nn.Module):
     def _count(self, encoded: Encoded) -> Tensor:
         """How often each row selects each factor, (B, 2 * 2 * E)."""
         return count_factors(encoded.selections, self.tasks[0].pools[0].pool_size)
+
+
+def _factors_of(layer: int) -> str:
+    """Name the item of the context that a layer's adapter reads."""
+    return f"factors_{layer}"
 
 
 def _queries(tokens: Tokens) -> Tensor:
@@ -459,11 +464,8 @@ class DeLoClassifier(IncrementalClassifier):
             gradient=self.router_gradient,
         )
 
-    def _train(self, module: DeLoModule, train, held_out, draws):
-        module.learning = self._task
-        net = super()._train(module, train, held_out, draws)
-        module.learning = None
-        return net
+    def _forward_params(self) -> dict:
+        return {"learning": self._task}
 
     # Prediction ----------------------------------------------------------------------
 
@@ -505,7 +507,7 @@ class DeLoClassifier(IncrementalClassifier):
 
         -1 for a row without any modality, whatever ``task_inference`` is.
         """
-        scores, empty = super()._evaluate(X, "task_scores")
+        scores, empty = super()._evaluate(X, DeLoModule.task_scores)
         return np.where(empty, -1, scores.argmax(axis=1))
 
     def factor_usage(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -530,11 +532,13 @@ class DeLoClassifier(IncrementalClassifier):
         """
         if self.static:
             raise ValueError("Static adapters have no factors to select from.")
-        values, empty = super()._evaluate(X, "usage")
+        values, empty = super()._evaluate(X, DeLoModule.usage)
         tasks, counts = values[~empty, 0], values[~empty, 1:]
         return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
 
-    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, X, read: Callable = operator.call
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
         told = getattr(self, "_told", None)
         if told is None:
@@ -543,14 +547,14 @@ class DeLoClassifier(IncrementalClassifier):
                     'With task_inference="oracle" the task of each row must be told: '
                     "call with_tasks(tasks).predict(X), and likewise for others."
                 )
-            return super()._evaluate(X, output)
+            return super()._evaluate(X, read)
         check_consistent_length(X, told)
         parts = []
         for task in np.unique(told):
             rows = np.flatnonzero(told == task)
             some = _safe_indexing(X, rows)
-            with self.net_.module_.told_task(int(task)):
-                parts.append((rows, *super()._evaluate(some, output)))
+            of_task = partial(read, told=int(task))
+            parts.append((rows, *super()._evaluate(some, of_task)))
         order = np.concatenate([rows for rows, _, _ in parts]).argsort()
         values = np.concatenate([values for _, values, _ in parts])[order]
         return values, np.concatenate([empty for _, _, empty in parts])[order]

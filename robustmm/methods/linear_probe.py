@@ -155,7 +155,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         parts = []
         with self._progress(len(train), "fit") as bar:
             for batch, _ in net.get_iterator(train, training=False):
-                parts.append(net.evaluate(batch, "features").numpy())
+                parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
         return np.concatenate(parts)
 

@@ -125,34 +125,22 @@ class MAILModule(nn.Module):
             for expert in range(router.weight.shape[1])
         ]
 
-    def _run(self, batch: dict, keep: str | tuple = ()) -> Tokens:
+    def _run(self, batch: dict, keep: str | tuple = (), **context) -> Tokens:
         stream = self.backbone["joint"]
-        tokens = stream.embed(**batch)
-        if self.router_level == "token":
-            return stream.run(tokens, keep=keep)
         # The mean is over all tokens, so the last layer must not drop any.
-        return stream.run(tokens, self._set_masks, keep="all")
-
-    def _set_masks(self, i: int, tokens: Tokens) -> Tokens:
-        for layer, _, router in self.routers:
-            if layer == i:
-                router.attend(tokens.mask)
-        return tokens
+        keep = keep if self.router_level == "token" else "all"
+        return stream.run(stream.embed(**batch).with_context(**context), keep=keep)
 
     def _run_and_watch(self, batch: dict) -> tuple[Tensor, list[Routing]]:
         """Pooled rows (B, d), and what every router decided."""
-        for *_, router in self.routers:
-            router.records = []
-        try:
-            tokens = self._run(batch, keep="all")
-            routings = [
-                Routing(layer, names, *record, self._counted(layer, names, tokens))
-                for layer, names, router in self.routers
-                for record in router.records
-            ]
-        finally:
-            for *_, router in self.routers:
-                router.records = None
+        decisions: dict[Router, tuple[Tensor, Tensor]] = {}
+        tokens = self._run(batch, keep="all", decisions=decisions)
+        routings = [
+            Routing(
+                layer, names, *decisions[router], self._counted(layer, names, tokens)
+            )
+            for layer, names, router in self.routers
+        ]
         return self.backbone["joint"].pool(tokens), routings
 
     def _counted(self, layer: int, names: tuple[str, ...], tokens: Tokens) -> Tensor:
@@ -303,7 +291,7 @@ class MAILClassifier(MultimodalClassifier):
         ExpertUsageDisplay : Draws this table.
         """
         check_is_fitted(self)
-        values, empty = self._evaluate(X, "usage")
+        values, empty = self._evaluate(X, MAILModule.usage)
         if empty.all():
             raise ValueError(
                 "At least one row must have an image or a text, got "

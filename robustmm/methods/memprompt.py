@@ -142,12 +142,9 @@ class MemPromptModule(nn.Module):
     def _insert(
         self, tokens: Tokens, name: str, prompt: Tensor, modality: str, i: int
     ) -> Tokens:
-        if self.accumulate:
-            name = f"{name}_{i}"
-        elif name in tokens:
-            tokens = tokens.drop(name)
+        name = f"{name}_{i}" if self.accumulate else name
         before = modality if self.location == "distributed" else tokens.names[0]
-        return tokens.insert(name, prompt, before=before)
+        return tokens.put(name, prompt, before=before)
 
 
 class MemPromptClassifier(MultimodalClassifier):
@@ -326,7 +323,7 @@ class MemPromptClassifier(MultimodalClassifier):
                 "memory_usage needs a memory, got generative_layers="
                 f"{self.generative_layers!r}."
             )
-        values, empty = self._evaluate(X, "memory_weights")
+        values, empty = self._evaluate(X, MemPromptModule.memory_weights)
         if empty.all():
             raise ValueError("X must have a row with an image or a text, got none.")
         values = values[~empty]

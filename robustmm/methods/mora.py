@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
@@ -104,9 +105,8 @@ class MoRAModule(nn.Module):
         self.head = nn.Linear(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = self._frozen_prefixes(store)
-        # Embeddings of the white image and the empty text, once they cannot change.
-        self._constants: dict[str, Tensor] = {}
-        self._merged = False
+        # Embeddings (p,) of the white image and the empty text, while they are merged.
+        self.constants: dict[str, Tensor] = {}
 
     def _adapt(
         self, places: tuple[int, int], projections, pair: GramPair | None, options: dict
@@ -145,30 +145,37 @@ class MoRAModule(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def merge(self) -> None:
-        """Compute the adapted weights once; training forgets them."""
+    def merge(self, **blank: Tensor) -> None:
+        """Compute the adapted weights, and what they make of missing cells, once.
+
+        Training forgets both.
+
+        Parameters
+        ----------
+        **blank : Tensor
+            The batch of one row without any modality.
+        """
         for adapter in self.adapters.values():
             adapter.merge()
-        self._constants, self._merged = {}, True
+        row = torch.zeros_like(blank["present"][:, 0], dtype=torch.long)  # (1,)
+        with torch.inference_mode(False), torch.no_grad():
+            self.constants = {m: self._run(m, row, blank)[0] for m in MODALITIES}
 
     def train(self, mode: bool = True) -> MoRAModule:
         """Set the mode of adapters and head."""
         if mode:
-            self._constants, self._merged = {}, False
+            self.constants = {}
         return super().train(mode)
 
     def _embed(self, modality: str, here: Tensor, batch: dict) -> Tensor:
         """Projected embeddings (B, p) of one encoder, its constant run once."""
         rows, missing = here.nonzero()[:, 0], (~here).nonzero()[:, 0]
-        constant = self._constants.get(modality)
+        constant = self.constants.get(modality)
         picked = rows if constant is not None else torch.cat([rows, missing[:1]])
         embedded = [self._run(modality, picked, batch)] if len(picked) else []
         if constant is not None:
             embedded.append(constant[None])
         embedded = torch.cat(embedded)
-        if self._merged and constant is None and len(missing):
-            with torch.inference_mode(False), torch.no_grad():
-                self._constants[modality] = embedded[-1].clone()
         place = torch.where(here, here.cumsum(dim=0) - 1, len(rows))
         return embedded[place]
 
@@ -360,11 +367,15 @@ class MoRAClassifier(MultimodalClassifier):
 
     def _keep(self, net) -> None:
         super()._keep(net)
-        net.module_.merge()
+        self._merge()
 
     def _restore(self, trained: dict) -> None:
         super()._restore(trained)
-        self.net_.module_.merge()
+        self._merge()
+
+    def _merge(self) -> None:
+        blank = self._blank_batch(self.net_.module_.backbone)
+        self.net_.call(MoRAModule.merge, blank)
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """Return the adapted CLIP and the head as plain weights.
@@ -462,20 +473,18 @@ class MoRAClassifier(MultimodalClassifier):
         there = dict(zip(MODALITIES, present.T, strict=True))
         device = torch.device(self.net_.device)
         frozen = self._untrained(self._load_backbone(device), device, adapted=False)
-        embeddings = [
-            self._embeddings(module, X) for module in (self.net_.module_, frozen)
-        ]
+        nets = self.net_, self._make_net(frozen, device)
+        embeddings = [self._embeddings(net, X) for net in nets]
         rows = [
             modality_geometry(*embeddings, {m: here & of for m, here in there.items()})
             for of in members
         ]
         return pd.DataFrame(rows, index=pd.Index(self.classes_, name="class"))
 
-    def _embeddings(self, module: MoRAModule, X: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Embeddings (n, p) by modality that a module makes of all rows."""
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self), on_bad_image="raise")
-        twin.net_ = self._make_net(module, torch.device(self.net_.device))
-        features, _ = twin._evaluate(X, "features")
-        width = module.backbone["image"].projection.out_features
+    def _embeddings(self, net, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Embeddings (n, p) by modality that a net makes of all rows."""
+        twin = copy(self)
+        twin.net_, twin.on_bad_image = net, "raise"
+        features, _ = twin._evaluate(X, MoRAModule.features)
+        width = net.module_.backbone["image"].projection.out_features
         return {"image": features[:, :width], "text": features[:, width:]}

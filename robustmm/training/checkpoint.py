@@ -71,12 +71,13 @@ def fit_key(
     """Return a hash of all that a training depends on, in hexadecimal.
 
     The class, its parameters, the rows with labels and weights, the frozen weights, the
-    tensors that training starts from (with what earlier tasks have learned), the state
-    of the generator, and device and precision.
+    tensors that training starts from (with what earlier tasks have learned), what the
+    module is told, the state of the generator, and device and precision.
     """
     digest, module = blake2b(digest_size=16), net.module_
     about = [name, __version__, module.backbone.fingerprint]
     about += [str(torch.device(net.device)), str(net.autocast)]
+    about += sorted((net.forward_params or {}).items())
     about += [_text_of(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
     digest.update(json.dumps(about).encode())
     digest.update(net.draws.states[0].numpy())

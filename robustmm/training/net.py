@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
+from functools import partial
 
 import pandas as pd
 import torch
@@ -20,6 +23,8 @@ from .device import may_start_workers
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
 # What names the content of a row's image: for modules that declare ``reads_keys``.
 KEY = "image_key"
+# Held by the thread that switches a module to evaluation.
+_SWITCHING = threading.Lock()
 
 
 class EarlyStop(Exception):
@@ -41,32 +46,53 @@ class Net(NeuralNet):
     draws : RandomStream, optional
         Lent to the training whenever it draws random numbers; None draws from torch's
         global generators as they are.
+    forward_params : dict, optional
+        What the module's ``forward`` gets beside the batch while it is trained.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
     """
 
-    def __init__(self, module: nn.Module, *, autocast=None, draws=None, **kwargs):
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        autocast=None,
+        draws=None,
+        forward_params=None,
+        **kwargs,
+    ):
         super().__init__(module, **kwargs)
         self.autocast = autocast
         self.draws = draws
+        # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
+        # refuses those that nobody has requested.
+        self.forward_params = forward_params
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        output = self._call(self.module_, x)
+        params = self.forward_params or {}
+        output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
 
-    def evaluate(self, batch: dict, output: str = "forward") -> Tensor:
-        """What a method of the module returns for one batch, with no gradient.
+    def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
+        """Return what is read from the module for one batch, with no gradient.
 
-        ``"forward"`` gives logits (B, C), ``"features"`` what the head reads (B, d).
+        Parameters
+        ----------
+        batch : dict of Tensor
+        read : callable (module, **batch) -> Tensor of shape (B, k)
+            The module's ``forward`` by default, which gives logits; or a method of its
+            class, such as ``MAILModule.usage``.
         """
-        self._set_training(False)
-        module = self.module_
-        call = module if output == "forward" else getattr(module, output)
+        # Switching takes a while, in which the module says already that it is done.
+        with _SWITCHING:
+            if self.module_.training:
+                self._set_training(False)
         with torch.inference_mode():
-            return self._call(call, batch).float().cpu()
+            return self.call(read, batch).float().cpu()
 
-    def _call(self, function: Callable, x: dict):
+    def call(self, function: Callable, x: dict):
+        """Call ``function(module, **batch)`` on the net's device, under autocast."""
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
@@ -77,7 +103,7 @@ class Net(NeuralNet):
         kind = torch.device(self.device).type
         enabled = self.autocast is not None
         with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
-            return function(**batch)
+            return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
         """Weighted task loss plus the module's penalty; a scalar."""
@@ -139,7 +165,7 @@ class Net(NeuralNet):
     def release_training_memory(self) -> None:
         """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
-        self.train_split = self.draws = None
+        self.train_split = self.draws = self.forward_params = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 

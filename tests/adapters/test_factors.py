@@ -13,6 +13,7 @@ from robustmm.adapters import (
     count_factors,
     factor_frame,
 )
+from robustmm.backbones import Tokens
 
 D_IN, D_OUT, N_LINEARS, N_QUERIES, BATCH, LENGTH = 8, 6, 3, 2, 5, 7
 
@@ -154,15 +155,43 @@ def test_linears_add_the_update_and_are_never_bypassed():
     frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
     adapter, pools = FactorLinears(frozen, alpha=2.0), build()
     x, query = inputs()
-    with pytest.raises(RuntimeError, match=r"must be set by use\(\)"):
-        adapter(x)
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
     selection = pools.route(query)
-    adapter.use(pools, selection)
+    kept = dict(vars(adapter))
+    outputs = adapter(x, tokens.with_context(factors=(pools, selection)))
     update = pools(x, selection)
-    for linear, output in enumerate(adapter(x)):
+    for linear, output in enumerate(outputs):
         torch.testing.assert_close(output, frozen[linear](x) + 2 * update[linear])
-    with pytest.raises(RuntimeError, match="got none"):
+    assert vars(adapter) == kept
+    with pytest.raises(
+        RuntimeError, match=r"pools .* as 'factors', got the items \[\]"
+    ):
         adapter(x)
+    with pytest.raises(RuntimeError, match=r"got the items \['other'\]"):
+        adapter(x, tokens.with_context(other=1))
+
+
+def test_linears_do_not_take_the_pools_of_others():
+    frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
+    adapter, pools = FactorLinears(frozen, 2.0, source="factors_1"), build()
+    x, query = inputs()
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
+    tokens = tokens.with_context(factors_0=(pools, pools.route(query)))
+    with pytest.raises(RuntimeError, match=r"as 'factors_1', .* \['factors_0'\]"):
+        adapter(x, tokens)
+
+
+def test_selections_are_picked_with_their_samples():
+    """Tokens that are cut to some samples give each the update it had before."""
+    frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
+    adapter, pools = FactorLinears(frozen, alpha=2.0), build()
+    x, query = inputs()
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
+    tokens = tokens.with_context(factors=(pools, pools.route(query)))
+    index = torch.tensor([3, 0, 3])
+    some = adapter(x[index], tokens.select(index))
+    for part, whole in zip(some, adapter(x, tokens), strict=True):
+        torch.testing.assert_close(part, whole[index])
 
 
 def test_rank_beyond_the_pool_is_refused():

@@ -159,7 +159,8 @@ def test_attention_prompts_are_raw_keys_and_values():
         seen = torch.cat([torch.ones(2, 2, dtype=torch.bool), mask], dim=1)
         mixed.append(scores.masked_fill(~seen[:, None], -1e9).softmax(-1) @ v)
     hidden = values + stream.linear(0, "out")(torch.cat(mixed, dim=-1))
-    expected = hidden + stream._feed_forward(0, layer.layernorm_after(hidden))
+    again = layer.layernorm_after(hidden)
+    expected = hidden + stream._feed_forward(0, again, tokens)
     torch.testing.assert_close(result.values, expected, atol=1e-5, rtol=1e-5)
     assert result.prefix is None
 

@@ -115,7 +115,7 @@ def test_every_adapted_layer_computes_what_its_factors_say(options):
 def test_a_layer_whose_pools_were_not_set_raises():
     module = build()
     data = {k: v for k, v in batch_of().items() if k != "present"}
-    with pytest.raises(RuntimeError, match=r"must be set by use\(\)"):
+    with pytest.raises(RuntimeError, match=r"must have factor pools .* 'factors_0'"):
         module.stream.run(module.stream.embed(**data))
 
 
@@ -160,8 +160,7 @@ def test_padding_and_batch_mates_change_nothing():
 
 def learn(module, batch, align=0.0, consistency=0.0):
     module.lambda_align, module.lambda_consistency = align, consistency
-    module.learning = 0
-    logits, penalty = module.train()(**batch)
+    logits, penalty = module.train()(learning=0, **batch)
     return logits, penalty
 
 

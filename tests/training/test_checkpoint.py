@@ -127,6 +127,20 @@ def test_tasks_that_were_learned_are_not_learned_again(steps, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_task_starts_anew(steps, tmp_path):
+    """Rows, encoded labels and all tensors may be those of the other task."""
+    early, late = (np.char.add(Y.astype(str), suffix) for suffix in (" 1", " 2"))
+    learned = small(DeLoClassifier, max_epochs=2).partial_fit(X, early)
+    learned = pickle.dumps(learned.partial_fit(X, late))
+    whole = pickle.loads(learned).partial_fit(X, late)
+    again = pickle.loads(learned).set_params(checkpoint_dir=tmp_path)
+    steps.done, steps.last = 0, 4
+    with pytest.raises(Killed):
+        pickle.loads(pickle.dumps(again)).partial_fit(X, early)
+    steps.last = None
+    exactly_as(again.partial_fit(X, late), whole)
+
+
 def test_another_fit_starts_anew(steps, tmp_path):
     def make(**more):
         return small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS | more)
