@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from .decode import MAX_PIXELS, decode
-from .decode import BadImage as BadImage
 from .decode import decode_image as decode_image
+from .faults import BadImage as BadImage
 from .text import TextTokenizer as TextTokenizer
 
 _HALF = (0.5, 0.5, 0.5)
