@@ -13,7 +13,13 @@ from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
 from .cache import ByteCache, FolderCache
-from .decode import check_picture, orientation, regular_file
+from .decode import (
+    MAX_PIXELS,
+    check_picture,
+    check_size,
+    orientation,
+    regular_file,
+)
 from .faults import BadImage, bad_image_reasons
 from .frame import Rows
 from .preprocess import ImageTransform
@@ -55,7 +61,7 @@ class ImageCells:
         self.cache = cache
         self._keys: dict[int, bytes] = {}
         if transform is not None:
-            settle(rows)
+            settle(rows, transform.max_pixels)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -152,7 +158,7 @@ def _in_order(
         yield from pool.map(function, values)
 
 
-def settle(rows: Rows) -> None:
+def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
     """Read the pictures of `Image.open` among the rows; damaged ones stay as they are.
 
     Forked workers share the file position of a picture that is not read yet, and would
@@ -161,7 +167,7 @@ def settle(rows: Rows) -> None:
     for label, cell in zip(rows.index, rows.images, strict=True):
         if isinstance(cell, ImageFile.ImageFile):
             with suppress(BadImage), _named(label), bad_image_reasons():
-                check_picture(cell)
+                check_picture(cell, max_pixels)
                 cell.load()
 
 
@@ -194,22 +200,31 @@ def image_key(
         repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
     )
     with bad_image_reasons():
-        for part in _content(cell, image_root):
+        for part in _content(cell, image_root, transform):
             digest.update(part)
     return digest.digest()
 
 
-def _content(cell: Any, image_root: str | Path | None) -> list:
+def _content(
+    cell: Any, image_root: str | Path | None, transform: ImageTransform
+) -> list:
     """The parts of `cell` that its picture depends on."""
+    # A file says its size when it is opened. Until then the cap is part of the name, or
+    # a picture that is too large here would be found where it was not.
+    cap = transform.max_pixels
     if isinstance(cell, str | os.PathLike):
         path, status = regular_file(cell, image_root)
-        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
+        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns, cap)
         return [repr(stamp).encode("utf-8", "backslashreplace")]
     if isinstance(cell, np.ndarray):
+        if cell.ndim in (2, 3) and cell.size:
+            check_size(cell.shape[1::-1], cap)
+            transform.resized(cell.shape[:2])
         about = (cell.shape, cell.dtype.str)
         return [repr(about).encode(), np.ascontiguousarray(cell)]
     if isinstance(cell, Image.Image):
-        check_picture(cell)
+        check_picture(cell, cap)
+        transform.resized(cell.size[::-1])
         about = (cell.mode, cell.size, cell.info.get("transparency"), cell.getpalette())
         return [repr((*about, orientation(cell))).encode(), cell.tobytes()]
-    return [cell]
+    return [repr(cap).encode(), cell]

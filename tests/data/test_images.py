@@ -186,6 +186,71 @@ def test_find_bad_images_without_images():
     assert find_bad_images(cells_of([b""], transform=None)) == {}
 
 
+# ----------------------------------------------------------------------- the pixel cap
+
+
+def capped(max_pixels, **sizes):
+    return ImageTransform(**sizes or {"size": (8, 8)}, max_pixels=max_pixels)
+
+
+def of_every_kind(folder, size):
+    """One picture as a path, bytes, an open picture and an array."""
+    image = Image.fromarray(pixels(9, size))
+    image.save(folder / "a.png")
+    data = (folder / "a.png").read_bytes()
+    return [str(folder / "a.png"), data, lazy(data), image, np.asarray(image)]
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_pictures_over_the_cap_are_bad_even_where_they_are_known(tmp_path, cache):
+    images = of_every_kind(tmp_path, (10, 11))
+    for max_pixels, n_bad in [(110, 0), (109, 5), (10**9, 0), (109, 5)]:
+        cells = cells_of(images, capped(max_pixels), cache)
+        bad = find_bad_images(cells)
+        assert len(bad) == n_bad
+        rule = f"1 to {max_pixels} pixels, got 11 x 10"
+        assert all(rule in reason for reason in bad.values())
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**8)])
+def test_so_are_those_that_resizing_makes_too_large(tmp_path, cache):
+    images = of_every_kind(tmp_path, (3, 300))
+    for max_pixels, n_bad in [(10**5, 0), (10**4, 5), (10**5, 0), (10**4, 5)]:
+        transform = capped(max_pixels, shortest_edge=12)
+        bad = find_bad_images(cells_of(images, transform, cache))
+        assert len(bad) == n_bad
+        assert all("too elongated" in reason for reason in bad.values())
+
+
+def test_a_low_cap_leaves_room_for_what_the_model_reads():
+    small = pixels(9, (10, 20))
+    for sizes in ({"shortest_edge": 64}, {"shortest_edge": 64, "size_divisor": 8}):
+        cells = cells_of([small], capped(200, **sizes), ByteCache(10**6))
+        assert cells.read(0)[2] is None
+        assert cells.read(0)[0].size > 3 * 200
+
+
+def test_open_pictures_over_the_cap_are_not_read(monkeypatch):
+    def forbidden(self):
+        raise OutOfTime("read")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", forbidden)
+    settle(rows_of([lazy(png(1))]), max_pixels=63)
+    with pytest.raises(OutOfTime):
+        settle(rows_of([lazy(png(1))]), max_pixels=64)
+    assert "1 to 63 pixels" in cells_of([lazy(png(1))], capped(63)).read(0)[2]
+
+
+def test_the_cap_names_only_what_it_may_change(tmp_path):
+    one, other = capped(10**6), capped(10**7)
+    path, data, open_picture, image, array = of_every_kind(tmp_path, (9, 9))
+    for cell in (open_picture, image, array):
+        assert image_key(cell, None, one) == image_key(cell, None, other)
+    for cell in (path, data):
+        assert image_key(cell, None, one) != image_key(cell, None, other)
+    assert one.key == other.key
+
+
 # ---------------------------------------------------------------------------- settling
 
 
