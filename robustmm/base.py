@@ -37,6 +37,7 @@ from .backbones import Backbone, fitted_on, load_backbone
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
+    MAX_PIXELS,
     STATES,
     ByteCache,
     Collate,
@@ -99,6 +100,9 @@ class BaseMultimodalClassifier(
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
+    max_pixels : int
+        An image of more pixels is one that cannot be read, known from its header before
+        it is decoded. Some formats have a limit of Pillow's, which is the default.
     batch_size : int
         Rows per optimiser step.
     class_weight : "balanced", dict or None
@@ -148,6 +152,7 @@ class BaseMultimodalClassifier(
     image_root: str | Path | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
+    max_pixels: int = MAX_PIXELS
     batch_size: int = 32
     class_weight: str | dict | None = None
     device: str = "auto"
@@ -178,6 +183,7 @@ class BaseMultimodalClassifier(
         """Raise for a parameter that is out of its range; methods extend this."""
         check_number("batch_size", self.batch_size, Integral, 1)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
         if self.max_text_length is not None:
@@ -356,8 +362,9 @@ class BaseMultimodalClassifier(
         return self._collate(backbone)([data[0]])[0]
 
     def _collate(self, backbone: Backbone) -> Collate:
-        config, tokenizer = backbone.image_config, backbone.tokenizer
-        transform = ImageTransform.from_config(config) if config is not None else None
+        config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
+        if config is not None:
+            transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
             tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
