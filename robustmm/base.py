@@ -46,6 +46,7 @@ from .data import (
     MultimodalDataset,
     Rows,
     TextTokenizer,
+    bad_images_of,
     find_bad_images,
     open_cache,
     read_rows,
@@ -53,6 +54,7 @@ from .data import (
 from .data.screening import (
     missing_report,
     report_bad_images,
+    report_damage,
     warn_of_empty_rows,
     without_images,
 )
@@ -245,9 +247,12 @@ class BaseMultimodalClassifier(
         kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
-        data = self._dataset(backbone, rows, targets.encoded, weights)
+        on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
+        data = self._dataset(backbone, rows, targets.encoded, weights, on_bad_image)
         train, held_out = self._split(kept, targets, seed)
         self._train(module, Subset(data, train), Subset(data, held_out), device)
+        damaged = self.net_.damaged_
+        self.missing_report_ = report_damage(rows, damaged, self.missing_report_)
 
     def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
         """Return the rows to train on and the rows to hold out."""
@@ -420,7 +425,8 @@ class BaseMultimodalClassifier(
         batches = self.net_.get_iterator(data, training=False)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
-                bad |= dict(batch.pop("bad", ()))
+                bad |= bad_images_of(batch)
+                batch.pop("bad", None)
                 bar.update(len(batch["row"]))
                 if bad and self.on_bad_image == "raise":
                     continue

@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data import Collate
+from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
@@ -40,11 +40,17 @@ class Net(NeuralNet):
         The type that matrix products run in; None leaves everything in float32.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    damaged_ : dict from row to reason
+        The images that could not be read when a batch of the training was made.
     """
 
     def __init__(self, module: nn.Module, *, autocast=None, **kwargs):
         super().__init__(module, **kwargs)
         self.autocast = autocast
+        self.damaged_: dict[int, str] = {}
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
@@ -63,6 +69,7 @@ class Net(NeuralNet):
             return self._call(call, batch).float().cpu()
 
     def _call(self, function: Callable, x: dict):
+        self.damaged_.update(bad_images_of(x))
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
