@@ -51,6 +51,7 @@ from .data import (
     open_cache,
     read_rows,
 )
+from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
     report_bad_images,
@@ -274,7 +275,8 @@ class BaseMultimodalClassifier(
                 "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
                 f"{type(X).__name__}."
             )
-        validate_data(self, X, reset=reset, skip_check_array=True)
+        named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
+        validate_data(self, named, reset=reset, skip_check_array=True)
         rows = read_rows(X, self.image_column, self.text_column, self.image_root)
         if len(rows) == 0:
             raise ValueError(

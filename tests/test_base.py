@@ -156,3 +156,18 @@ def test_a_pixel_cap_is_a_positive_whole_number(data, value):
     probe = LinearProbeClassifier("robustmm/tiny-clip", max_pixels=value)
     with pytest.raises((TypeError, ValueError), match=f"max_pixels must .*got {value}"):
         probe.fit(*data)
+
+
+def test_unused_columns_may_have_one_name(data, fitted):
+    X, y = data
+    more = pd.DataFrame(np.zeros((12, 3)), columns=["a", "a", "b"], index=X.index)
+    table = pd.concat([X, more], axis=1)
+    clf = QuickClassifier().fit(table, y)
+    assert clf.n_features_in_ == 5
+    assert list(clf.feature_names_in_) == ["image", "text", "a", "a (2)", "b"]
+    np.testing.assert_array_equal(clf.predict_proba(table), fitted.predict_proba(X))
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(table.iloc[:, [0, 1, 2, 4]])
+    twice = pd.concat([X, X["text"]], axis=1)
+    with pytest.raises(ValueError, match=r"must be unique, X has 2 columns .*'text'"):
+        QuickClassifier().fit(twice, y)
