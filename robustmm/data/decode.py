@@ -113,7 +113,7 @@ def decode(
 ) -> Decoded:
     """Decode as `decode_image` does, with the size wanted given as a function of the
     picture's own size; the picture may be the cell itself, not a copy."""
-    with bad_image_reasons(), _opened(cell, image_root) as image:
+    with bad_image_reasons(), _opened(cell, image_root, max_pixels) as image:
         check_picture(image, max_pixels)
         full_size, scale = image.size, 1.0
         if needed is not None and image is not cell and image.format == "JPEG":
@@ -130,6 +130,19 @@ def check_picture(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
             "pass a copy() of one that is"
         )
     check_size(image.size, max_pixels)
+
+
+def check_array(array: np.ndarray, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `BadImage` unless an array may be read, before anything is copied."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in range(5):
+        raise BadImage(
+            "an array must be uint8 of shape (H, W) or (H, W, 1 to 4), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    if array.size == 0:
+        raise BadImage(f"an array must have pixels, got shape {array.shape}")
+    check_size(array.shape[1::-1], max_pixels)
 
 
 def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
@@ -195,11 +208,14 @@ def _opened_file(path: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _opened(cell: Any, image_root: str | Path | None) -> Iterator[Image.Image]:
+def _opened(
+    cell: Any, image_root: str | Path | None, max_pixels: int
+) -> Iterator[Image.Image]:
     if isinstance(cell, Image.Image):
         yield cell
     elif isinstance(cell, np.ndarray):
-        yield _from_array(cell)
+        check_array(cell, max_pixels)
+        yield Image.fromarray(cell[..., 0] if cell.shape[2:] == (1,) else cell)
     elif isinstance(cell, bytes | bytearray | memoryview):
         yield _identify(BytesIO(cell))
     elif isinstance(cell, str | os.PathLike):
@@ -208,18 +224,6 @@ def _opened(cell: Any, image_root: str | Path | None) -> Iterator[Image.Image]:
             yield _identify(stream)
     else:
         raise BadImage(f"no image cell has the type {type(cell).__name__}")
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in range(5):
-        raise BadImage(
-            "an array must be uint8 of shape (H, W) or (H, W, 1 to 4), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    if array.size == 0:
-        raise BadImage(f"an array must have pixels, got shape {array.shape}")
-    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
 def _identify(stream: BinaryIO) -> Image.Image:

@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from .cache import ByteCache, FolderCache
 from .decode import (
     MAX_PIXELS,
+    check_array,
     check_picture,
-    check_size,
     orientation,
     regular_file,
 )
@@ -217,9 +217,8 @@ def _content(
         stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns, cap)
         return [repr(stamp).encode("utf-8", "backslashreplace")]
     if isinstance(cell, np.ndarray):
-        if cell.ndim in (2, 3) and cell.size:
-            check_size(cell.shape[1::-1], cap)
-            transform.resized(cell.shape[:2])
+        check_array(cell, cap)
+        transform.resized(cell.shape[:2])
         about = (cell.shape, cell.dtype.str)
         return [repr(about).encode(), np.ascontiguousarray(cell)]
     if isinstance(cell, Image.Image):

@@ -230,6 +230,20 @@ def test_a_low_cap_leaves_room_for_what_the_model_reads():
         assert cells.read(0)[0].size > 3 * 200
 
 
+ENDLESS = [
+    np.broadcast_to(np.uint8(0), shape)
+    for shape in [(10**6, 10**6), (10**6, 10**6, 3), (10**12,), (10**6, 10**6, 3, 1)]
+]
+
+
+@pytest.mark.parametrize("array", ENDLESS, ids=lambda array: str(array.shape))
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_arrays_that_no_memory_holds_are_not_copied(array, cache):
+    reason = cells_of([array], cache=cache).read(0)[2]
+    assert reason is not None
+    assert "got 1000000 x 1000000" in reason or "an array must be uint8" in reason
+
+
 def test_open_pictures_over_the_cap_are_not_read(monkeypatch):
     def forbidden(self):
         raise OutOfTime("read")
