@@ -40,6 +40,7 @@ from .backbones import Backbone, MissingStream, fitted_on, load_encoders
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
+    MAX_PIXELS,
     STATES,
     ByteCache,
     Collate,
@@ -48,13 +49,16 @@ from .data import (
     MultimodalDataset,
     Rows,
     TextTokenizer,
+    bad_images_of,
     find_bad_images,
     open_cache,
     read_rows,
 )
+from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
     report_bad_images,
+    report_damage,
     warn_of_empty_rows,
     without_images,
 )
@@ -121,6 +125,9 @@ class BaseMultimodalClassifier(
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
+    max_pixels : int
+        An image of more pixels is one that cannot be read, known from its header before
+        it is decoded. Some formats have a limit of Pillow's, which is the default.
     batch_size : int
         Rows per optimiser step.
     class_weight : "balanced", dict or None
@@ -173,6 +180,7 @@ class BaseMultimodalClassifier(
     image_root: str | Path | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
+    max_pixels: int = MAX_PIXELS
     batch_size: int = 32
     class_weight: str | dict | None = None
     device: str = "auto"
@@ -241,6 +249,7 @@ class BaseMultimodalClassifier(
         """Raise for a parameter that is out of its range; methods extend this."""
         check_number("batch_size", self.batch_size, Integral, 1)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
         if self.max_text_length is not None:
@@ -289,6 +298,8 @@ class BaseMultimodalClassifier(
         train, held_out = self._split(kept, targets, seed)
         net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
         self._keep(net)
+        report = report_damage(data.rows, net.damaged_, self.missing_report_)
+        self.missing_report_ = report
 
     def _prepare(
         self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream
@@ -300,7 +311,9 @@ class BaseMultimodalClassifier(
         kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
-        return module, self._dataset(backbone, rows, targets.encoded, weights), kept
+        on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
+        data = self._dataset(backbone, rows, targets.encoded, weights, on_bad_image)
+        return module, data, kept
 
     def _open_backbone(self, device: torch.device) -> Backbone:
         """Load the backbone and refuse what the method cannot stand on."""
@@ -352,7 +365,8 @@ class BaseMultimodalClassifier(
                 "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
                 f"{type(X).__name__}."
             )
-        validate_data(self, X, reset=reset, skip_check_array=True)
+        named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
+        validate_data(self, named, reset=reset, skip_check_array=True)
         rows = read_rows(X, self.image_column, self.text_column, self.image_root)
         if len(rows) == 0:
             raise ValueError(
@@ -442,8 +456,9 @@ class BaseMultimodalClassifier(
         return self._collate(backbone)([data[0]])[0]
 
     def _collate(self, backbone: Backbone) -> Collate:
-        config, tokenizer = backbone.image_config, backbone.tokenizer
-        transform = ImageTransform.from_config(config) if config is not None else None
+        config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
+        if config is not None:
+            transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
             tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
@@ -501,7 +516,8 @@ class BaseMultimodalClassifier(
         batches = self.net_.get_iterator(data, training=False)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
-                bad |= dict(batch.pop("bad", ()))
+                bad |= bad_images_of(batch)
+                batch.pop("bad", None)
                 bar.update(len(batch["row"]))
                 if bad and self.on_bad_image == "raise":
                     continue

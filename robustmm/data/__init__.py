@@ -7,8 +7,10 @@ from .cache import FolderCache as FolderCache
 from .cache import open_cache as open_cache
 from .dataset import Collate as Collate
 from .dataset import MultimodalDataset as MultimodalDataset
-from .decode import BadImage as BadImage
+from .dataset import bad_images_of as bad_images_of
+from .decode import MAX_PIXELS as MAX_PIXELS
 from .decode import decode_image as decode_image
+from .faults import BadImage as BadImage
 from .frame import MODALITIES as MODALITIES
 from .frame import PATTERNS as PATTERNS
 from .frame import Rows as Rows

@@ -107,11 +107,13 @@ class MultimodalDataset(Dataset):
                 format_rows([(label, bad)], "image cell cannot be read") + "."
             )
         text = self.rows.texts[i]
+        weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
             "image": image,
             "ids": [] if self.tokenizer is None else self.tokenizer(text),
-            "weight": 1.0 if self.weights is None else float(self.weights[i]),
+            # With its only image gone, a row has nothing to be learned from.
+            "weight": 0.0 if bad is not None and text is None else weight,
             "present": (
                 self.rows.images[i] is not None and bad is None,
                 text is not None,
@@ -160,7 +162,8 @@ class Collate:
             is that of ``""``. With a transform ``pixel_values`` (B, 3, H, W) float32; a
             missing image is white; where sizes differ, images are padded with zeros at
             the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
-            ``bad``, a list of (row, reason), only if an image could not be read.
+            ``bad`` (B,), an object array of reasons or None, only if an image could not
+            be read; see `bad_images_of`.
             ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
             has a cache.
         targets : tensor of long, shape (B,), or float32, shape (B, L)
@@ -181,9 +184,10 @@ class Collate:
             keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
             batch["image_key"] = torch.frombuffer(bytearray(keys), dtype=torch.uint8)
             batch["image_key"] = batch["image_key"].view(-1, KEY_BYTES)
-        bad = [(row["row"], row["bad"]) for row in rows if row["bad"] is not None]
-        if bad:
-            batch["bad"] = bad
+        bad = [row["bad"] for row in rows]
+        if any(bad):
+            # One entry per row, as of all else in a batch.
+            batch["bad"] = np.array(bad, dtype=object)
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
 
     def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
@@ -201,6 +205,23 @@ class Collate:
             values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
             mask[i, :tall, :wide] = 1
         return {"pixel_values": values, "pixel_mask": mask}
+
+
+def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:
+    """Return which rows of a batch have an image that cannot be read, and why.
+
+    Examples
+    --------
+    >>> bad = np.array([None, "it is empty"], dtype=object)
+    >>> bad_images_of({"row": torch.tensor([4, 7]), "bad": bad})
+    {7: 'it is empty'}
+    >>> bad_images_of({"row": torch.tensor([4, 7])})
+    {}
+    """
+    if "bad" not in batch:
+        return {}
+    pairs = zip(batch["row"].tolist(), batch["bad"], strict=True)
+    return {row: reason for row, reason in pairs if reason is not None}
 
 
 def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:

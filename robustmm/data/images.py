@@ -1,18 +1,26 @@
 """A table's image cells: named by content, looked up or decoded, and checked."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile
+from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
 from .cache import ByteCache, FolderCache
-from .decode import BadImage, bad_image_reasons, check_size, regular_file
+from .decode import (
+    MAX_PIXELS,
+    check_array,
+    check_picture,
+    orientation,
+    regular_file,
+)
+from .faults import BadImage, bad_image_reasons
 from .frame import Rows
 from .preprocess import ImageTransform
 
@@ -53,7 +61,7 @@ class ImageCells:
         self.cache = cache
         self._keys: dict[int, bytes] = {}
         if transform is not None:
-            settle(rows.images)
+            settle(rows, transform.max_pixels)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,12 +77,18 @@ class ImageCells:
         The picture is uint8 (H, W, 3); the key, (20,) bytes, is there where there is a
         cache and a picture; the reason where a picture should be there and cannot be
         read.
+
+        Raises
+        ------
+        MemoryError
+            If the picture does not fit into memory; it names the row's label.
         """
         cell = self.rows.images[i]
         if cell is None or self.transform is None:
             return None, None, None
         try:
-            return *self._transformed(i, cell), None
+            with _named(self.rows.index[i]):
+                return *self._transformed(i, cell), None
         except BadImage as error:
             return None, None, str(error)
 
@@ -144,20 +158,29 @@ def _in_order(
         yield from pool.map(function, values)
 
 
-def settle(images: list) -> None:
-    """Read the pictures of `Image.open` among `images`; damaged ones stay as they are.
+def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
+    """Read the pictures of `Image.open` among the rows; damaged ones stay as they are.
 
     Forked workers share the file position of a picture that is not read yet, and would
     read each other's bytes. A damaged one is reported when it is decoded.
     """
-    for cell in images:
+    for label, cell in zip(rows.index, rows.images, strict=True):
         if isinstance(cell, ImageFile.ImageFile):
-            try:
-                with bad_image_reasons():
-                    check_size(cell)
-                    cell.load()
-            except BadImage:
-                continue
+            with suppress(BadImage), _named(label), bad_image_reasons():
+                check_picture(cell, max_pixels)
+                cell.load()
+
+
+@contextmanager
+def _named(label: Any) -> Iterator[None]:
+    """Say whose picture it was that the memory did not suffice for."""
+    try:
+        yield
+    except MemoryError as error:
+        more = f" ({error})" if str(error) else ""
+        raise MemoryError(
+            f"row {label!r}: its image does not fit into memory{more}"
+        ) from error
 
 
 def image_key(
@@ -177,23 +200,30 @@ def image_key(
         repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
     )
     with bad_image_reasons():
-        for part in _content(cell, image_root):
+        for part in _content(cell, image_root, transform):
             digest.update(part)
     return digest.digest()
 
 
-def _content(cell: Any, image_root: str | Path | None) -> list:
+def _content(
+    cell: Any, image_root: str | Path | None, transform: ImageTransform
+) -> list:
     """The parts of `cell` that its picture depends on."""
+    # A file says its size when it is opened. Until then the cap is part of the name, or
+    # a picture that is too large here would be found where it was not.
+    cap = transform.max_pixels
     if isinstance(cell, str | os.PathLike):
         path, status = regular_file(cell, image_root)
-        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
+        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns, cap)
         return [repr(stamp).encode("utf-8", "backslashreplace")]
     if isinstance(cell, np.ndarray):
+        check_array(cell, cap)
+        transform.resized(cell.shape[:2])
         about = (cell.shape, cell.dtype.str)
         return [repr(about).encode(), np.ascontiguousarray(cell)]
     if isinstance(cell, Image.Image):
-        check_size(cell)
+        check_picture(cell, cap)
+        transform.resized(cell.size[::-1])
         about = (cell.mode, cell.size, cell.info.get("transparency"), cell.getpalette())
-        turn = cell.getexif().get(ExifTags.Base.Orientation)
-        return [repr((*about, turn)).encode(), cell.tobytes()]
-    return [cell]
+        return [repr((*about, orientation(cell))).encode(), cell.tobytes()]
+    return [repr(cap).encode(), cell]

@@ -1,7 +1,4 @@
-"""Turn one image into pixels and one text into ids, as the checkpoint expects them.
-
-Decoding is in `decode`, the tokenizer in `text`.
-"""
+"""Turn one image into pixels as the checkpoint expects them."""
 
 import json
 from collections.abc import Mapping
@@ -14,24 +11,15 @@ import torch
 from PIL import Image
 
 from .decode import MAX_PIXELS, decode
-from .decode import BadImage as BadImage
-from .decode import decode_image as decode_image
-from .text import TextTokenizer as TextTokenizer
+from .faults import BadImage
 
 _HALF = (0.5, 0.5, 0.5)
+# A picture so many times longer than wide is resized under any pixel cap.
+_ELONGATED = 4
 
 # What a complete description of images has to say.
-_SETTINGS = (
-    "do_resize",
-    "size",
-    "resample",
-    "do_center_crop",
-    "do_rescale",
-    "rescale_factor",
-    "do_normalize",
-    "image_mean",
-    "image_std",
-)
+_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "do_rescale")
+_SETTINGS += ("rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,8 @@ class ImageTransform:
     rescale : float
         What 8-bit values are multiplied by.
     size_divisor : int or None
+    max_pixels : int
+        Larger pictures are refused, before they are decoded and after resizing.
 
     Examples
     --------
@@ -76,9 +66,12 @@ class ImageTransform:
     resample: int = 2
     rescale: float = 1 / 255
     size_divisor: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "ImageTransform":
+    def from_config(
+        cls, config: Mapping[str, Any], max_pixels: int = MAX_PIXELS
+    ) -> "ImageTransform":
         """Read complete image settings, as a backbone's ``image_config`` has them.
 
         Parameters
@@ -88,6 +81,8 @@ class ImageTransform:
             ``do_normalize``; ``size``, with height and width or with a shortest_edge;
             ``resample``, ``rescale_factor``, ``image_mean`` and ``image_std``;
             ``crop_size`` if images are cropped; ``size_divisor`` if ViLT's rule holds.
+        max_pixels : int
+            Of a picture.
 
         Raises
         ------
@@ -111,11 +106,15 @@ class ImageTransform:
             std=_channels("image_std", config) if normalizes else (1.0,) * 3,
             resample=_filter(config["resample"]),
             rescale=_factor(config["rescale_factor"]) if config["do_rescale"] else 1.0,
+            max_pixels=int(max_pixels),
         )
 
     @property
     def key(self) -> str:
-        """What the uint8 result depends on, as a stable str."""
+        """What the uint8 result depends on, as a stable str.
+
+        Where there is a result, it does not depend on `max_pixels`.
+        """
         parts = (self.size, self.shortest_edge, self.longest_edge, self.crop_size)
         return json.dumps([*parts, self.resample, self.size_divisor])
 
@@ -132,8 +131,8 @@ class ImageTransform:
             If the cell cannot be read, or is so elongated that resizing it would exceed
             the pixel cap.
         """
-        decoded = decode(cell, image_root, self._resized)
-        height, width = self._resized(decoded.size)
+        decoded = decode(cell, image_root, self.resized, self.max_pixels)
+        height, width = self.resized(decoded.size)
         image = decoded.image
         if image.size != (width, height):
             image = image.resize((width, height), self.resample, box=decoded.box)
@@ -162,8 +161,14 @@ class ImageTransform:
         values = (batch.float() * self.rescale - mean) / std
         return values.permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of a picture of `size` after resizing."""
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of a picture of `size` after resizing.
+
+        Raises
+        ------
+        BadImage
+            If that exceeds the pixel cap.
+        """
         if self.size is not None:
             return self.size
         if self.shortest_edge is None:
@@ -174,7 +179,9 @@ class ImageTransform:
             height, width = _bounded(size, self.shortest_edge, self.longest_edge)
         else:
             height, width = _shortest(size, self.shortest_edge)
-        if height * width > MAX_PIXELS:
+        # A cap below what the model reads anyway is meant for files.
+        allowed = max(self.max_pixels, _ELONGATED * self.shortest_edge**2)
+        if height * width > allowed:
             raise BadImage(f"too elongated to resize, got {size[1]} x {size[0]} pixels")
         return height, width
 

@@ -135,6 +135,8 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             np.asarray(values)[train.indices]
             for values in (train.dataset.targets, train.dataset.weights)
         )
+        # An image that is damaged by now may have been all that a row had.
+        weights = weights * features[:, -2:].any(axis=1)
         scaler = StandardScaler().fit(features, sample_weight=weights)
         coef, intercept = self._solve(scaler.transform(features), targets, weights)
         coef = coef / scaler.scale_

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from torch.utils.data import Subset
 
 from .._version import __version__
-from ..data import image_key
+from ..data import BadImage, image_key
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from ..storage.values import pack
@@ -111,7 +112,8 @@ def _content(part: Subset):
         cell, text = data.rows.images[i], data.rows.texts[i]
         yield repr(text).encode("utf-8", "backslashreplace")
         if cell is not None and data.transform is not None:
-            yield image_key(cell, data.rows.image_root, data.transform)
+            with suppress(BadImage):  # it may be gone by now
+                yield image_key(cell, data.rows.image_root, data.transform)
 
 
 class EpochCheckpoint(Callback):

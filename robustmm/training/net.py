@@ -16,7 +16,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data import Collate
+from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
@@ -50,6 +50,11 @@ class Net(NeuralNet):
         What the module's ``forward`` gets beside the batch while it is trained.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    damaged_ : dict from row to reason
+        The images that could not be read when a batch of the training was made.
     """
 
     def __init__(
@@ -67,9 +72,11 @@ class Net(NeuralNet):
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
+        self.damaged_: dict[int, str] = {}
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
+        self.damaged_.update(bad_images_of(x))
         params = self.forward_params or {}
         output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()

@@ -21,6 +21,7 @@ from robustmm.data import (
     MultimodalDataset,
     Rows,
     TextTokenizer,
+    bad_images_of,
     read_rows,
 )
 
@@ -151,10 +152,12 @@ def test_a_recorded_bad_image_counts_as_missing(cache):
     )
     batch, _ = batch_of(dataset)
     assert batch["present"].tolist() == [[True, True], [False, True], [False, False]]
-    (first, why), (second, where) = batch["bad"]
-    assert (first, second) == (1, 2)
-    assert "zero bytes" in why
-    assert "no such file" in where
+    assert len(batch["bad"]) == 3
+    bad = bad_images_of(batch)
+    assert list(bad) == [1, 2]
+    assert "zero bytes" in bad[1]
+    assert "no such file" in bad[2]
+    assert batch["sample_weight"].tolist() == [1, 1, 0]  # nothing is left of the last
     assert (batch["pixel_values"][1:] == 1).all()
     assert (batch["pixel_values"][0] != 1).all()
 

@@ -3,14 +3,15 @@
 import io
 import os
 import pickle
+import subprocess
 import threading
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image, ImageFile
 
 from robustmm.data import IMAGES, ByteCache, ImageTransform, Rows
-from robustmm.data.decode import BadImage
+from robustmm.data.faults import BadImage
 from robustmm.data.images import ImageCells, find_bad_images, image_key, settle
 
 TRANSFORM = ImageTransform(size=(8, 8))
@@ -26,10 +27,13 @@ def png(value):
     return stream.getvalue()
 
 
-def cells_of(images, transform=TRANSFORM, cache=None, index=None, root=None):
+def rows_of(images, index=None, root=None):
     n = len(images)
-    rows = Rows(list(images), [None] * n, index or list(range(n)), root)
-    return ImageCells(rows, transform, cache)
+    return Rows(list(images), [None] * n, index or list(range(n)), root)
+
+
+def cells_of(images, transform=TRANSFORM, cache=None, index=None, root=None):
+    return ImageCells(rows_of(images, index, root), transform, cache)
 
 
 # ----------------------------------------------------------------- pictures and reasons
@@ -165,7 +169,7 @@ def test_find_bad_images_uses_threads():
             threads.add(threading.get_ident())
             return super().read(i)
 
-    rows = Rows([pixels(0)] * 9, [None] * 9, list(range(9)))
+    rows = rows_of([pixels(0)] * 9)
     for num_workers in (0, 2):
         threads = set()
         find_bad_images(Watched(rows, TRANSFORM), num_workers)
@@ -182,6 +186,85 @@ def test_find_bad_images_without_images():
     assert find_bad_images(cells_of([b""], transform=None)) == {}
 
 
+# ----------------------------------------------------------------------- the pixel cap
+
+
+def capped(max_pixels, **sizes):
+    return ImageTransform(**sizes or {"size": (8, 8)}, max_pixels=max_pixels)
+
+
+def of_every_kind(folder, size):
+    """One picture as a path, bytes, an open picture and an array."""
+    image = Image.fromarray(pixels(9, size))
+    image.save(folder / "a.png")
+    data = (folder / "a.png").read_bytes()
+    return [str(folder / "a.png"), data, lazy(data), image, np.asarray(image)]
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_pictures_over_the_cap_are_bad_even_where_they_are_known(tmp_path, cache):
+    images = of_every_kind(tmp_path, (10, 11))
+    for max_pixels, n_bad in [(110, 0), (109, 5), (10**9, 0), (109, 5)]:
+        cells = cells_of(images, capped(max_pixels), cache)
+        bad = find_bad_images(cells)
+        assert len(bad) == n_bad
+        rule = f"1 to {max_pixels} pixels, got 11 x 10"
+        assert all(rule in reason for reason in bad.values())
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**8)])
+def test_so_are_those_that_resizing_makes_too_large(tmp_path, cache):
+    images = of_every_kind(tmp_path, (3, 300))
+    for max_pixels, n_bad in [(10**5, 0), (10**4, 5), (10**5, 0), (10**4, 5)]:
+        transform = capped(max_pixels, shortest_edge=12)
+        bad = find_bad_images(cells_of(images, transform, cache))
+        assert len(bad) == n_bad
+        assert all("too elongated" in reason for reason in bad.values())
+
+
+def test_a_low_cap_leaves_room_for_what_the_model_reads():
+    small = pixels(9, (10, 20))
+    for sizes in ({"shortest_edge": 64}, {"shortest_edge": 64, "size_divisor": 8}):
+        cells = cells_of([small], capped(200, **sizes), ByteCache(10**6))
+        assert cells.read(0)[2] is None
+        assert cells.read(0)[0].size > 3 * 200
+
+
+ENDLESS = [
+    np.broadcast_to(np.uint8(0), shape)
+    for shape in [(10**6, 10**6), (10**6, 10**6, 3), (10**12,), (10**6, 10**6, 3, 1)]
+]
+
+
+@pytest.mark.parametrize("array", ENDLESS, ids=lambda array: str(array.shape))
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_arrays_that_no_memory_holds_are_not_copied(array, cache):
+    reason = cells_of([array], cache=cache).read(0)[2]
+    assert reason is not None
+    assert "got 1000000 x 1000000" in reason or "an array must be uint8" in reason
+
+
+def test_open_pictures_over_the_cap_are_not_read(monkeypatch):
+    def forbidden(self):
+        raise OutOfTime("read")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", forbidden)
+    settle(rows_of([lazy(png(1))]), max_pixels=63)
+    with pytest.raises(OutOfTime):
+        settle(rows_of([lazy(png(1))]), max_pixels=64)
+    assert "1 to 63 pixels" in cells_of([lazy(png(1))], capped(63)).read(0)[2]
+
+
+def test_the_cap_names_only_what_it_may_change(tmp_path):
+    one, other = capped(10**6), capped(10**7)
+    path, data, open_picture, image, array = of_every_kind(tmp_path, (9, 9))
+    for cell in (open_picture, image, array):
+        assert image_key(cell, None, one) == image_key(cell, None, other)
+    for cell in (path, data):
+        assert image_key(cell, None, one) != image_key(cell, None, other)
+    assert one.key == other.key
+
+
 # ---------------------------------------------------------------------------- settling
 
 
@@ -193,7 +276,7 @@ def lazy(data):
 def test_open_pictures_are_read_at_once():
     picture = lazy(png(5))
     assert picture.fp is not None
-    settle([None, b"", picture, pixels(3)])
+    settle(rows_of([None, b"", picture, pixels(3)]))
     assert picture.fp is None
     np.testing.assert_array_equal(np.asarray(picture), pixels(5))
 
@@ -202,10 +285,100 @@ def test_damaged_open_pictures_are_left_for_later():
     stream = io.BytesIO()
     Image.effect_noise((90, 90), 50).save(stream, "PNG")
     damaged = lazy(stream.getvalue()[:3000])
-    settle([damaged])
+    settle(rows_of([damaged]))
     cells = cells_of([damaged, lazy(png(1))])
     assert "truncated" in cells.read(0)[2]
     assert cells.read(1)[2] is None
+
+
+def failing(monkeypatch, error):
+    """Have every picture's codec raise this."""
+
+    def load(self, *args):
+        raise error
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_a_memory_error_names_the_row(cache, monkeypatch):
+    cells = cells_of([None, png(1)], cache=cache, index=["fine", ("movie", 7)])
+    failing(monkeypatch, MemoryError("of 7 GB"))
+    rule = r"row \('movie', 7\): its image does not fit into memory \(of 7 GB\)"
+    with pytest.raises(MemoryError, match=rule):
+        cells.read(1)
+    with pytest.raises(MemoryError, match=rule):
+        find_bad_images(cells, num_workers=2)
+    with pytest.raises(MemoryError, match="row 'open': its image does not fit"):
+        settle(rows_of([lazy(png(1))], ["open"]))
+
+
+def test_a_memory_error_outside_the_codec_names_the_row(monkeypatch):
+    def resize(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", resize)
+    cells = cells_of([pixels(1, (9, 9))], index=["large"])
+    with pytest.raises(MemoryError, match=r"row 'large': its image .* memory$"):
+        cells.read(0)
+
+
+@pytest.mark.parametrize("error", [AssertionError(), AssertionError("fp"), KeyError(3)])
+def test_what_else_a_codec_raises_is_a_reason(error, monkeypatch):
+    failing(monkeypatch, error)
+    for cache in (None, ByteCache(10**6)):
+        cells = cells_of([png(1), lazy(png(1)), None], cache=cache)
+        bad = find_bad_images(cells)
+        assert list(bad) == [0, 1]
+        assert all("cannot be decoded" in reason for reason in bad.values())
+
+
+class OutOfTime(Exception):
+    """A worker's own."""
+
+
+@pytest.mark.parametrize("error", [OutOfTime, TimeoutError])
+def test_a_workers_time_limit_is_no_reason(error, monkeypatch):
+    failing(monkeypatch, error)
+    for cache in (None, ByteCache(10**6)):
+        cells = cells_of([png(1)], cache=cache)
+        with pytest.raises(error):
+            cells.read(0)
+    with pytest.raises(error):
+        settle(rows_of([lazy(png(1))]))
+
+
+@pytest.mark.parametrize("format", ["EPS", "WMF"])
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_open_pictures_that_start_a_program_are_bad(format, cache, monkeypatch):
+    def start(*args, **kwargs):
+        raise AssertionError("a program was started")
+
+    picture = lazy(png(5))
+    picture.format = format
+    monkeypatch.setattr(picture, "load", start)
+    monkeypatch.setattr(picture, "tobytes", start)
+    with pytest.raises(BadImage, match=f"{format} pictures are never rendered"):
+        image_key(picture, None, TRANSFORM)
+    cells = cells_of([picture, pixels(1)], cache=cache)  # settles
+    assert f"{format} pictures are never rendered" in cells.read(0)[2]
+    assert cells.read(1)[2] is None
+
+
+def test_open_postscript_starts_nothing(monkeypatch):
+    def start(*args, **kwargs):
+        started.append(args)
+        raise OSError("no program may be started")
+
+    started = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    stream = io.BytesIO()
+    Image.fromarray(pixels(5)).save(stream, "EPS")
+    for cache in (None, ByteCache(10**6)):
+        cells = cells_of([lazy(stream.getvalue())] * 2, cache=cache)
+        assert set(find_bad_images(cells)) == {0, 1}
+    assert started == []
 
 
 # -------------------------------------------------------------------------------- keys

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from robustmm.backbones.image_config import image_config
-from robustmm.data.preprocess import BadImage, ImageTransform
+from robustmm.data.faults import BadImage
+from robustmm.data.preprocess import ImageTransform
 
 SIZES = [(31, 47), (47, 31), (224, 224), (225, 223), (640, 427), (501, 1003), (97, 96)]
 
@@ -183,6 +184,19 @@ def test_bounded_and_divided_sizes():
     assert (transform.shortest_edge, transform.longest_edge) == (20, 30)
     transform = ImageTransform.from_config(COMPLETE | {"size_divisor": 4})
     assert (transform.shortest_edge, transform.size_divisor) == (20, 4)
+
+
+def test_the_pixel_cap():
+    assert ImageTransform.from_config(COMPLETE).max_pixels == 178_956_970
+    assert ImageTransform.from_config(COMPLETE, max_pixels=9).max_pixels == 9
+    transform = ImageTransform(size=(8, 8), max_pixels=99)
+    with pytest.raises(BadImage, match="1 to 99 pixels, got 10 x 10"):
+        transform(noisy(10, 10))
+    assert transform(noisy(9, 11)).shape == (8, 8, 3)
+    transform = ImageTransform(shortest_edge=10, max_pixels=2000)
+    assert transform(noisy(10, 200)).shape == (10, 200, 3)
+    with pytest.raises(BadImage, match="too elongated to resize, got 210 x 5 pixels"):
+        transform(noisy(5, 210))
 
 
 def test_vilt_with_a_fixed_size_is_not_floored():

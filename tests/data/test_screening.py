@@ -8,6 +8,7 @@ from robustmm.data import Rows
 from robustmm.data.screening import (
     missing_report,
     report_bad_images,
+    report_damage,
     warn,
     warn_of_empty_rows,
     without_images,
@@ -74,6 +75,19 @@ def test_the_report_counts_patterns_and_names_rows():
         "both_missing": 2,
         "bad_images": {("movie", 7): "it is empty", 2: "no such file"},
     }
+
+
+def test_damage_is_added_to_the_report():
+    before = missing_report(
+        without_images(ROWS, {1: "it is empty"}), {1: "it is empty"}
+    )
+    rows = without_images(ROWS, {1: "it is empty"})
+    report, (message,) = said(report_damage, rows, {3: "no such file"}, before)
+    what = "1 image cells were damaged while training, taken as missing"
+    assert message == f"{what}: row 2: no such file"
+    assert report == missing_report(without_images(ROWS, BAD), BAD)
+    assert before["bad_images"] == {("movie", 7): "it is empty"}
+    assert said(report_damage, rows, {}, before) == (before, [])
 
 
 def test_empty_rows_are_warned_of():

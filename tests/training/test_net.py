@@ -11,7 +11,7 @@ import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from robustmm.training.net import BestWeights, Net, learning_rate_factor
 
@@ -80,6 +80,26 @@ def test_keys_stay_on_the_host_for_modules_that_read_them(reads, monkeypatch):
     )
     del x["image_key"]
     assert net.call(operator.call, x) == expected
+
+
+class Damaged(Points):
+    """Points of which two have an image that cannot be read."""
+
+    def __init__(self):
+        super().__init__()
+        self.reasons = {3: "no such file", 7: "it is empty"}
+
+
+def test_images_that_are_bad_while_training_are_remembered():
+    def collate(items):
+        batch, y = default_collate(items)
+        bad = [data.reasons.get(row) for row in batch["row"].tolist()]
+        return batch | ({"bad": np.array(bad, dtype=object)} if any(bad) else {}), y
+
+    data = Damaged()
+    net = make(iterator_train__collate_fn=collate, max_epochs=2).fit(data)
+    assert net.damaged_ == data.reasons
+    assert make().fit(Points()).damaged_ == {}
 
 
 def losses(net):
