@@ -288,7 +288,9 @@ class DeLoClassifier(IncrementalClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
-    learned; prediction needs no task. Defaults are the paper's recipe: AdamW with
+    learned; prediction needs no task. A row's classes in other tasks than its own have
+    probability zero, a logit of -1000; several labels are scored by the heads of all
+    tasks, from the features of one. Defaults are the paper's recipe: AdamW with
     batches of 4 and a cosine schedule after 10% warm-up; the epochs (per task) and
     ``alpha`` are those of the authors' code. That code as released bypasses its
     adapters, so results printed in the paper cannot be checked against it.
