@@ -168,12 +168,11 @@ class DeLoModule(nn.Module):
         tokens = self.stream.embed(**batch)
         tasks = self._similarity(tokens, present).argmax(dim=1)
         size = self.tasks[0].pools[0].pool_size
-        counts = self._by_task(
-            tokens,
-            present,
-            tasks,
-            lambda encoded: count_factors(encoded.selections, size),
-        )
+
+        def count(encoded: Encoded) -> Tensor:
+            return count_factors(encoded.selections, size)
+
+        counts = self._by_task(tokens, present, tasks, count)
         return torch.cat([tasks[:, None].to(counts.dtype), counts], dim=1)
 
     # Which task ----------------------------------------------------------------------
@@ -467,10 +466,6 @@ class DeLoClassifier(IncrementalClassifier):
         ----------
         tasks : array-like of shape (n,), int
             The task of each row, in the order of learning from 0.
-
-        Returns
-        -------
-        DeLoClassifier
 
         Raises
         ------
