@@ -123,15 +123,10 @@ class DeLoModule(nn.Module):
             adapter = FactorLinears(linears, alpha, _factors_of(layer))
             stream.wrap(layer, ADAPTED, adapter)
         width, depth = stream.width, range(stream.n_layers)
-        self.tasks = nn.ModuleList(
-            DeLoTask(
-                width,
-                [make_pools(width, width) for _ in depth],
-                len(positions),
-                key_momentum,
-            )
-            for positions in columns
-        )
+        self.tasks = nn.ModuleList()
+        for positions in columns:
+            pools = [make_pools(width, width) for _ in depth]
+            self.tasks.append(DeLoTask(width, pools, len(positions), key_momentum))
 
     @property
     def stream(self):
@@ -179,7 +174,12 @@ class DeLoModule(nn.Module):
         """
         tokens = self.stream.embed(**batch)
         tasks = self._similarity(tokens, present).argmax(dim=1)
-        counts = self._by_task(tokens, present, tasks, self._count)
+        size = self.tasks[0].pools[0].pool_size
+
+        def count(encoded: Encoded) -> Tensor:
+            return count_factors(encoded.selections, size)
+
+        counts = self._by_task(tokens, present, tasks, count)
         return torch.cat([tasks[:, None].to(counts.dtype), counts], dim=1)
 
     # Which task ----------------------------------------------------------------------
@@ -212,9 +212,8 @@ class DeLoModule(nn.Module):
         """Logits (B, C): of the row's task, or of all tasks for several labels."""
         size = sum(map(len, self.columns))
         logits = features.new_full((len(features), size), EXCLUDED)
-        for position, (task, columns) in enumerate(
-            zip(self.tasks, self.columns, strict=True)
-        ):
+        pairs = zip(self.tasks, self.columns, strict=True)
+        for position, (task, columns) in enumerate(pairs):
             here = task.head(features).to(logits.dtype)
             if not self.multilabel:
                 here = here.where((tasks == position)[:, None], EXCLUDED)
@@ -274,10 +273,6 @@ class DeLoModule(nn.Module):
             penalty = penalty + self.lambda_consistency * gap
         return logits[:n_rows], penalty
 
-    def _count(self, encoded: Encoded) -> Tensor:
-        """How often each row selects each factor, (B, 2 * 2 * E)."""
-        return count_factors(encoded.selections, self.tasks[0].pools[0].pool_size)
-
 
 def _factors_of(layer: int) -> str:
     """Name the item of the context that a layer's adapter reads."""
@@ -293,7 +288,9 @@ class DeLoClassifier(IncrementalClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
-    learned; prediction needs no task. Defaults are the paper's recipe: AdamW with
+    learned; prediction needs no task. A row's classes in other tasks than its own have
+    probability zero, a logit of -1000; several labels are scored by the heads of all
+    tasks, from the features of one. Defaults are the paper's recipe: AdamW with
     batches of 4 and a cosine schedule after 10% warm-up; the epochs (per task) and
     ``alpha`` are those of the authors' code. That code as released bypasses its
     adapters, so results printed in the paper cannot be checked against it.
@@ -397,9 +394,8 @@ class DeLoClassifier(IncrementalClassifier):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_number("rank", self.rank, Integral, 1)
-        check_number("pool_size", self.pool_size, Integral, 1)
-        check_number("factor_rank", self.factor_rank, Integral, 1)
+        for name in ("rank", "pool_size", "factor_rank"):
+            check_number(name, getattr(self, name), Integral, 1)
         check_number("alpha", self.alpha, Real, 0, open="low")
         check_number("lambda_align", self.lambda_align, Real, 0)
         check_number("lambda_consistency", self.lambda_consistency, Real, 0)
@@ -449,16 +445,15 @@ class DeLoClassifier(IncrementalClassifier):
 
     def _make_pools(self, d_in: int, d_out: int) -> nn.Module:
         """Return the untrained pools of one task for one layer."""
-        size = len(ADAPTED)
+        sizes = {"n_linears": len(ADAPTED), "rank": self.rank}
         if self.static:
-            return StaticFactors(d_in, d_out, n_linears=size, rank=self.rank)
+            return StaticFactors(d_in, d_out, **sizes)
         return FactorPools(
             d_in,
             d_out,
-            n_linears=size,
+            **sizes,
             n_queries=len(MODALITIES),
             pool_size=self.pool_size,
-            rank=self.rank,
             factor_rank=self.factor_rank,
             shared=self.single_pool,
             gradient=self.router_gradient,
@@ -480,10 +475,6 @@ class DeLoClassifier(IncrementalClassifier):
         ----------
         tasks : array-like of shape (n,), int
             The task of each row, in the order of learning from 0.
-
-        Returns
-        -------
-        DeLoClassifier
 
         Raises
         ------
