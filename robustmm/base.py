@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import operator
 import os
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -33,10 +36,11 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._version import __version__
-from .backbones import Backbone, fitted_on, load_backbone
+from .backbones import Backbone, MissingStream, fitted_on, load_encoders
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
+    MAX_PIXELS,
     STATES,
     ByteCache,
     Collate,
@@ -45,20 +49,28 @@ from .data import (
     MultimodalDataset,
     Rows,
     TextTokenizer,
+    bad_images_of,
     find_bad_images,
     open_cache,
     read_rows,
 )
+from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
     report_bad_images,
+    report_damage,
     warn_of_empty_rows,
     without_images,
 )
 from .data.targets import Targets, encode_targets
 from .parameters import Parameters
 from .storage.tensors import dump_tensors, load_tensors
-from .training.device import PRECISIONS, autocast_type, resolve_device, seeded
+from .training.device import (
+    PRECISIONS,
+    RandomStream,
+    autocast_type,
+    resolve_device,
+)
 from .training.net import Net, history_frame, make_net, restore_history
 from .training.tasks import FitTasks
 
@@ -68,6 +80,19 @@ logger = logging.getLogger("robustmm")
 PREDICT_BATCH = 64
 # Threads that decode all images once before the training.
 N_THREADS = min(4, os.cpu_count() or 1)
+# What a method can stand on, and names to pass: one that is worth it, one to try.
+_EXAMPLES = {
+    ("joint",): (
+        "one encoder that reads image and text together, such as ViLT",
+        "dandelin/vilt-b32-mlm",
+        "robustmm/tiny-vilt",
+    ),
+    ("image", "text"): (
+        "an image and a text encoder, such as the two of CLIP",
+        "openai/clip-vit-base-patch16",
+        "robustmm/tiny-clip",
+    ),
+}
 
 
 class BaseMultimodalClassifier(
@@ -81,9 +106,10 @@ class BaseMultimodalClassifier(
 ):
     """Base class of image+text classifiers for rows with missing modalities.
 
-    A method is a subclass with a constructor, which only assigns, and
-    :meth:`_build_module`. The data, the labels, the training (a skorch net, kept as
-    ``net_``), prediction and pickling are here.
+    What every classifier has: rows, labels, prediction and pickles. How the module
+    comes to its weights is left to subclasses, of which
+    :class:`MultimodalClassifier` trains by gradient descent. Parameters are annotated
+    fields: a subclass declares its own, and again those that it gives another default.
 
     Parameters
     ----------
@@ -99,6 +125,9 @@ class BaseMultimodalClassifier(
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
+    max_pixels : int
+        An image of more pixels is one that cannot be read, known from its header before
+        it is decoded. Some formats have a limit of Pillow's, which is the default.
     batch_size : int
         Rows per optimiser step.
     class_weight : "balanced", dict or None
@@ -142,11 +171,15 @@ class BaseMultimodalClassifier(
         "generated/robustmm.{estimator_name}.html"
     )
 
+    # The streams that the method stands on; None where any backbone will do.
+    STREAMS: ClassVar[tuple[str, ...] | None] = None
+
     image_column: str = "image"
     text_column: str = "text"
     image_root: str | Path | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
+    max_pixels: int = MAX_PIXELS
     batch_size: int = 32
     class_weight: str | dict | None = None
     device: str = "auto"
@@ -171,16 +204,55 @@ class BaseMultimodalClassifier(
         torch seeded and ``missing_report_`` set, and again when a pickle is opened.
         """
 
+    @abstractmethod
+    def _train(
+        self, module: nn.Module, train: Subset, held_out: Subset, draws: RandomStream
+    ) -> Net:
+        """Give the module its weights, and return the net around it."""
+
     def _load_backbone(self, device: torch.device) -> Backbone:
-        """Return a fresh view of the shared frozen backbone; override for two."""
-        return load_backbone(
-            self.backbone, device=device, max_text_length=self.max_text_length
+        """Return a fresh view of the shared frozen backbone.
+
+        That of the parameter ``backbone``, with the text encoder of ``text_backbone``
+        in the place of its own where there is such a parameter and it is set.
+        """
+        return load_encoders(
+            self.backbone,
+            getattr(self, "text_backbone", None),
+            device=device,
+            max_text_length=self.max_text_length,
         )
+
+    def _check_backbone(self, backbone: Backbone) -> None:
+        """Raise if the method cannot stand on a backbone that has its streams.
+
+        Called in ``fit`` before any image is opened.
+        """
+
+    @classmethod
+    def _small(cls, **params) -> BaseMultimodalClassifier:
+        """Return an instance on embedded backbones that is fitted in a moment.
+
+        Checks and tests take it; a method with larger parts than these settings make
+        small extends it, with ``super()._small(**{"rank": 1} | params)``.
+        """
+        joint = cls.STREAMS is not None and "joint" in cls.STREAMS
+        small = {
+            "backbone": f"robustmm/tiny-{'vilt' if joint else 'clip'}",
+            "batch_size": 8,
+            "max_epochs": 1,
+            "random_state": 0,
+            "device": "cpu",
+        }
+        taken = inspect.signature(cls).parameters
+        small = {name: value for name, value in small.items() if name in taken}
+        return cls(**small).set_params(**params)
 
     def _check_parameters(self) -> None:
         """Raise for a parameter that is out of its range; methods extend this."""
         check_number("batch_size", self.batch_size, Integral, 1)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
         if self.max_text_length is not None:
@@ -223,28 +295,58 @@ class BaseMultimodalClassifier(
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
         weights = self._check_weights(rows, targets, sample_weight)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        device = resolve_device(self.device)
-        with seeded(seed, device):
-            self._fit(rows, targets, weights, device, seed)
-
-    def _fit(
-        self,
-        rows: Rows,
-        targets: Targets,
-        weights: np.ndarray,
-        device: torch.device,
-        seed: int,
-    ) -> None:
+        draws = RandomStream(seed, resolve_device(self.device))
         self._take_labels(targets, weights)
-        backbone = self._load_backbone(device)
+        module, data, kept = self._prepare(rows, targets, weights, draws)
+        train, held_out = self._split(kept, targets, seed)
+        net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
+        self._keep(net)
+        report = report_damage(data.rows, net.damaged_, self.missing_report_)
+        self.missing_report_ = report
+
+    def _prepare(
+        self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream
+    ) -> tuple[nn.Module, MultimodalDataset, np.ndarray]:
+        """Return the module, all rows as it reads them, and which of them count."""
+        backbone = self._open_backbone(draws.device)
         rows = self._screen(rows, backbone)
-        module = self._build_module(backbone, len(self.classes_)).to(device)
+        module = self._new_module(backbone, draws)
         kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
         weights = targets.weights(self.class_weight, weights)
         weights = (weights / weights[kept].mean()).astype(np.float32)
-        data = self._dataset(backbone, rows, targets.encoded, weights)
-        train, held_out = self._split(kept, targets, seed)
-        self._train(module, Subset(data, train), Subset(data, held_out), device)
+        on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
+        data = self._dataset(backbone, rows, targets.encoded, weights, on_bad_image)
+        return module, data, kept
+
+    def _open_backbone(self, device: torch.device) -> Backbone:
+        """Load the backbone and refuse what the method cannot stand on."""
+        try:
+            backbone = self._load_backbone(device)
+        except MissingStream as error:
+            raise ValueError(self._needs(error.name, error.offers)) from error
+        if not set(self.STREAMS or ()) <= set(backbone.streams):
+            source = next(iter(backbone.sources.values()))
+            raise ValueError(self._needs(source, list(backbone.streams)))
+        self._check_backbone(backbone)
+        return backbone
+
+    def _needs(self, source: str, offers: Sequence[str]) -> str:
+        """Say what the method stands on, what was given and what to pass."""
+        kind, name, tiny = _EXAMPLES[self.STREAMS or ("image", "text")]
+        return (
+            f"{type(self).__name__} stands on {kind}, got {source!r}, which offers "
+            f"{list(offers)}. Pass for example {name!r}, or {tiny!r} to try it out."
+        )
+
+    def _new_module(self, backbone: Backbone, draws: RandomStream, **options):
+        """Build a module whose first weights are drawn from ``draws``."""
+        with draws.lent():
+            module = self._build_module(backbone, len(self.classes_), **options)
+            return module.to(draws.device)
+
+    def _untrained(self, backbone: Backbone, device: torch.device, **options):
+        """Build a module whose first weights do not matter."""
+        return self._new_module(backbone, RandomStream(0, device), **options)
 
     def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
         """Return the rows to train on and the rows to hold out."""
@@ -266,7 +368,8 @@ class BaseMultimodalClassifier(
                 "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
                 f"{type(X).__name__}."
             )
-        validate_data(self, X, reset=reset, skip_check_array=True)
+        named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
+        validate_data(self, named, reset=reset, skip_check_array=True)
         rows = read_rows(X, self.image_column, self.text_column, self.image_root)
         if len(rows) == 0:
             raise ValueError(
@@ -288,30 +391,26 @@ class BaseMultimodalClassifier(
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        bad = find_bad_images(probe, N_THREADS, progress=bool(self.verbose))
+        bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         self.missing_report_ = missing_report(rows, bad)
         warn_of_empty_rows(rows, fitting=True)
         return rows
 
-    @abstractmethod
-    def _train(
-        self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
-    ) -> None:
-        """Train the module and hand its net to :meth:`_finish`."""
-
-    def _make_net(self, module: nn.Module, device, callbacks=(), split=None) -> Net:
+    def _make_net(
+        self, module: nn.Module, device: torch.device, callbacks=(), **options
+    ) -> Net:
         loss = nn.BCEWithLogitsLoss if self._multilabel else nn.CrossEntropyLoss
         params = {
             "criterion": loss,
             "batch_size": self.batch_size,
             "iterator_valid__batch_size": max(PREDICT_BATCH, self.batch_size),
-            "train_split": split,
+            "train_split": None,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
         }
-        params |= self._net_options()
+        params |= options | self._net_options()
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
@@ -319,7 +418,8 @@ class BaseMultimodalClassifier(
         """Return what the skorch net needs for a training."""
         return {}
 
-    def _finish(self, net: Net) -> None:
+    def _keep(self, net: Net) -> None:
+        """Set what a fit leaves: the net, its record and its size."""
         self.net_ = net
         self.n_iter_ = len(net.history)
         self.history_ = history_frame(net)
@@ -359,8 +459,9 @@ class BaseMultimodalClassifier(
         return self._collate(backbone)([data[0]])[0]
 
     def _collate(self, backbone: Backbone) -> Collate:
-        config, tokenizer = backbone.image_config, backbone.tokenizer
-        transform = ImageTransform.from_config(config) if config is not None else None
+        config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
+        if config is not None:
+            transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
             tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
@@ -391,17 +492,19 @@ class BaseMultimodalClassifier(
 
     # Prediction ---------------------------------------------------------------------
 
-    def _evaluate(self, X, output: str = "forward") -> tuple[np.ndarray, np.ndarray]:
+    def _evaluate(
+        self, X, read: Callable = operator.call
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return outputs (n, k) and which rows had no modality to compute them from.
 
-        ``output`` names the method of the module that turns a batch into (B, k).
+        ``read(module, **batch)`` turns a batch into (B, k), see :meth:`Net.evaluate`.
         """
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
-        values, bad = self._run(Subset(data, order), output)
+        values, bad = self._run(Subset(data, order), read)
         if not np.isfinite(values).all():
             raise ValueError(
                 f"{type(self).__name__} must compute finite numbers, got NaN or "
@@ -415,17 +518,18 @@ class BaseMultimodalClassifier(
         result[empty] = 0.0
         return result, empty
 
-    def _run(self, data: Subset, output: str) -> tuple[np.ndarray, dict[int, str]]:
+    def _run(self, data: Subset, read: Callable) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         values, done, bad = None, 0, {}
         batches = self.net_.get_iterator(data, training=False)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
-                bad |= dict(batch.pop("bad", ()))
+                bad |= bad_images_of(batch)
+                batch.pop("bad", None)
                 bar.update(len(batch["row"]))
                 if bad and self.on_bad_image == "raise":
                     continue
-                part = self.net_.evaluate(batch, output).numpy()
+                part = self.net_.evaluate(batch, read).numpy()
                 if values is None:
                     # Small arrays of each batch, if kept, would pin the memory of the
                     # large ones between them: kilobytes per row.
@@ -433,21 +537,18 @@ class BaseMultimodalClassifier(
                 values[done : done + len(part)] = part
                 done += len(part)
         if values is None:
-            values = np.zeros((0, self._width(output)))
+            values = np.zeros((0, self._width(read)))
         return values, bad
 
-    def _width(self, output: str) -> int:
-        """Columns of what a method of the module returns."""
+    def _width(self, read: Callable) -> int:
+        """Columns of what ``read`` returns."""
         batch = self._blank_batch(self.net_.module_.backbone)
         batch["present"] = torch.ones_like(batch["present"])
-        return self.net_.evaluate(batch, output).shape[1]
+        return self.net_.evaluate(batch, read).shape[1]
 
-    def _log_odds(self, X, **options) -> np.ndarray:
-        """Logits (n, C); for a row without any modality, those of the prior.
-
-        ``options`` go to :meth:`_evaluate`, for methods that extend it.
-        """
-        logits, empty = self._evaluate(X, **options)
+    def _log_odds(self, X) -> np.ndarray:
+        """Logits (n, C); for a row without any modality, those of the prior."""
+        logits, empty = self._evaluate(X)
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.class_prior_)
             if self._multilabel:
@@ -485,7 +586,7 @@ class BaseMultimodalClassifier(
 
         Zeros for a row without any modality.
         """
-        return self._evaluate(X, "features")[0]
+        return self._evaluate(X, _features)[0]
 
     def _to_decision(self, logits: np.ndarray) -> np.ndarray:
         if not self._multilabel and logits.shape[1] == 2:
@@ -508,7 +609,7 @@ class BaseMultimodalClassifier(
     @property
     def _n_features_out(self) -> int:
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
-        return self._width("features")
+        return self._width(_features)
 
     def __copy__(self) -> BaseMultimodalClassifier:
         """Share the net, which a copy by way of a pickle would not."""
@@ -563,9 +664,13 @@ class BaseMultimodalClassifier(
         known = trained["fingerprint"], type(self).__name__, trained.get("inputs")
         with fitted_on(*known) as check:
             backbone = check(self._load_backbone(device))
-        with seeded(0, device):
-            module = self._build_module(backbone, len(self.classes_)).to(device)
+        module = self._untrained(backbone, device)
         load_tensors(module, trained["tensors"])
         self.history_ = pd.DataFrame(trained["history"])
         self.net_ = self._make_net(module, device)
         restore_history(self.net_, self.history_)
+
+
+def _features(module: nn.Module, **batch: torch.Tensor) -> torch.Tensor:
+    """What the head of any method's module classifies, (B, d)."""
+    return module.features(**batch)

@@ -1,10 +1,11 @@
-"""Parameters as dataclass fields: declared, inherited and documented once."""
+"""Parameters as annotated fields: declared, inherited, checked and documented once."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from typing import dataclass_transform
 
 
@@ -12,24 +13,49 @@ from typing import dataclass_transform
 class Parameters:
     """Mixin: the annotated names of a class are the parameters of its constructor.
 
-    A class with an ``__init__`` keeps it: its parameters are those that it names, as
-    ever in scikit-learn. The docstring is completed with what parents say of theirs.
+    A child may add parameters, and declare those of its parents again with another
+    default. The constructor assigns and does nothing else, as scikit-learn asks. Own
+    parameters come first in the signature; those that are to be given by position are
+    declared with ``field(default=..., kw_only=False)``. The docstring is completed with
+    what the parents say of their parameters, and every entry with its default.
+
+    A class with an ``__init__`` keeps it: its parameters are those that it names.
+
+    Raises
+    ------
+    TypeError
+        When the class is defined, for what would be misunderstood in silence: a
+        parameter without a default, one that is declared again without a type, one
+        whose name is private or that of a fitted attribute, or any that the constructor
+        of a parent, written by hand, does not know.
+
+    Examples
+    --------
+    >>> class Ridge(Parameters):
+    ...     alpha: float = 1.0
+    >>> class Lasso(Ridge):
+    ...     alpha: float = 0.1
+    ...     positive: bool = False
+    >>> inspect.signature(Lasso)
+    <Signature (*, positive=False, alpha=0.1)>
+    >>> Lasso(positive=True).alpha
+    0.1
     """
 
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
-        own = inspect.get_annotations(cls)
-        parent = next(c for c in cls.__mro__ if "__init__" in vars(c))
-        if parent is cls:
+        own = _declared(cls)
+        maker = next(c for c in cls.__mro__ if "__init__" in vars(c))
+        if maker is cls:
             return
-        if parent is not object and "__dataclass_fields__" not in vars(parent):
+        if maker is not object and "__dataclass_fields__" not in vars(maker):
             if own:
                 raise TypeError(
-                    f"{cls.__name__} must have a constructor for {list(own)}: that of "
-                    f"{parent.__name__}, written by hand, does not know them."
+                    f"{cls.__name__} must have a constructor for {own}: that of "
+                    f"{maker.__name__}, written by hand, does not know them."
                 )
             return
-        _check_names(cls, own)
+        _check_declared(cls, own)
         written = cls.__doc__  # where there is none, dataclass makes up a signature
         dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
         cls.__doc__ = written
@@ -40,18 +66,39 @@ class Parameters:
             cls.__doc__ = _complete(cls)
 
 
-def _check_names(cls: type, own: dict) -> None:
+def documented(cls: type) -> list[str]:
+    """Return the names that have an entry under "Parameters" in a docstring."""
+    lines = (inspect.getdoc(cls) or "").splitlines()
+    return [name for name, _ in _entries(lines[slice(*_section(lines))])]
+
+
+def _declared(cls: type) -> list[str]:
+    """The names that a class annotates, but for its class variables."""
+    # Annotations are strings wherever a module postpones their evaluation.
+    return [
+        name
+        for name, kind in inspect.get_annotations(cls).items()
+        if "ClassVar" not in str(kind).partition("[")[0]
+    ]
+
+
+def _check_declared(cls: type, own: list[str]) -> None:
     """Raise for what dataclass would take, or leave, without a word."""
     if odd := [name for name in own if name.strip("_") != name]:
-        raise TypeError(f"{odd} of {cls.__name__} must be ClassVar: no parameters.")
-    known = set(getattr(cls, "__dataclass_fields__", ()))
-    bare = known & set(vars(cls)) - set(own)
-    if bare:
-        raise TypeError(f"{sorted(bare)} of {cls.__name__} must have a type: int = 3.")
+        raise TypeError(
+            f"{odd} of {cls.__name__} must be ClassVar: private names and fitted "
+            "attributes are no parameters."
+        )
+    # Without a value of its own, it would get whatever a parent has under the name.
+    if bare := [name for name in own if name not in vars(cls)]:
+        raise TypeError(f"{bare} of {cls.__name__} must have a default: int = 3.")
+    known = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
+    if untyped := sorted(known & set(vars(cls)) - set(own)):
+        raise TypeError(f"{untyped} of {cls.__name__} must have a type: int = 3.")
 
 
 def _own_first(cls: type) -> inspect.Signature:
-    """The signature with a method's parameters before those that all share."""
+    """The signature with a class's parameters before those that all share."""
     known = [vars(c).get("__dataclass_fields__", ()) for c in cls.__mro__]
     depth = {f.name: sum(f.name in names for names in known) for f in fields(cls)}
     signature = inspect.signature(cls.__init__)
@@ -64,21 +111,27 @@ def _complete(cls: type) -> str:
     """The docstring, with what its parents say of parameters that it leaves out."""
     lines = inspect.cleandoc(cls.__doc__).splitlines()
     start, stop = _section(lines)
-    taken, told = inspect.signature(cls).parameters, {}
+    taken = inspect.signature(cls).parameters
+    told: dict[str, list[str]] = {}
     for relative in cls.__mro__:
-        documented = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
-        for name, entry in _entries(documented[slice(*_section(documented))]):
+        said = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
+        for name, entry in _entries(said[slice(*_section(said))]):
+            # What a class itself documents stays, even if wrong: a test has to see it.
             if name in taken or relative is cls:
                 told.setdefault(name, entry)
+    order = [name for name in taken if name in told]
+    order += [name for name in told if name not in taken]
+    body = [line for name in order for line in _with_default(told[name], taken, name)]
     head = [] if start < stop else ["Parameters", "----------"]
-    body = [line for entry in told.values() for line in entry]
+    if head and lines[start - 1]:
+        head.insert(0, "")
     return "\n".join([*lines[:start], *head, *body, "", *lines[stop:]])
 
 
 def _section(lines: list[str]) -> tuple[int, int]:
     """Where the entries of "Parameters" are; where they would be, if there are none."""
     heads = [i - 1 for i, line in enumerate(lines) if line and not line.strip("-")]
-    for head, following in zip(heads, [*heads[1:], len(lines)], strict=False):
+    for head, following in pairwise([*heads, len(lines)]):
         if lines[head] == "Parameters":
             return head + 2, following
     place = min(heads, default=len(lines))
@@ -88,8 +141,18 @@ def _section(lines: list[str]) -> tuple[int, int]:
 def _entries(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Each name with an entry of its own: scikit-learn's HTML does not read "a, b"."""
     heads = [i for i, line in enumerate(lines) if line and not line[0].isspace()]
-    for head, following in zip(heads, [*heads[1:], len(lines)], strict=False):
+    for head, following in pairwise([*heads, len(lines)]):
         names, _, kind = lines[head].partition(" : ")
         text = [line for line in lines[head + 1 : following] if line.strip()]
         for name in names.split(", "):
             yield name, [f"{name} : {kind}", *text]
+
+
+def _with_default(entry: list[str], taken, name: str) -> list[str]:
+    """The entry with the default that this class gives the parameter."""
+    if name not in taken:
+        return entry
+    kind = entry[0].partition(", default=")[0].removesuffix(", optional")
+    value = taken[name].default
+    kind += " or None" if value is None and "None" not in kind else ""
+    return [f"{kind}, default={value!r}", *entry[1:]]

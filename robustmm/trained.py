@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from skorch.callbacks import Callback
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Subset
@@ -16,9 +17,11 @@ from .base import BaseMultimodalClassifier
 from .checks import check_choice, check_folder, check_number
 from .data.targets import Targets, split_rows
 from .training.checkpoint import fit_or_resume
+from .training.device import RandomStream
 from .training.net import (
     SCHEDULES,
     BestWeights,
+    Net,
     ProgressBar,
     learning_rate_callback,
 )
@@ -84,6 +87,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         """Return further skorch parameters of a method's recipe."""
         return {}
 
+    def _forward_params(self) -> dict:
+        """Return what the module's ``forward`` gets beside the batch in training."""
+        return {}
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("max_epochs", self.max_epochs, Integral, 1)
@@ -107,20 +114,17 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         return split_rows(rows, targets, self.validation_fraction, seed)
 
     def _train(
-        self, module: nn.Module, train: Subset, held_out: Subset, device: torch.device
-    ) -> None:
+        self, module: nn.Module, train: Subset, held_out: Subset, draws: RandomStream
+    ) -> Net:
         n_batches = math.ceil(len(train) / self.batch_size)
         n_steps = n_batches * self.max_epochs
+        split = predefined_split(held_out) if len(held_out) else None
         with self._progress(n_steps, "fit") as bar:
-            callbacks = [
-                learning_rate_callback(self.lr_schedule, self.warmup, n_steps),
-                ProgressBar(bar),
-            ]
-            if self.early_stopping:
-                callbacks.append(BestWeights(self.n_iter_no_change))
-            split = predefined_split(held_out) if len(held_out) else None
-            callbacks = self._with_epoch_tasks(callbacks)
-            net = self._make_net(module, device, callbacks, split)
+            callbacks = self._with_epoch_tasks(self._callbacks(n_steps, bar))
+            net = self._make_net(
+                module, draws.device, callbacks, train_split=split, draws=draws
+            )
+            net.forward_params = self._forward_params()
             if self.checkpoint_dir is None:
                 net.fit(train)
             else:
@@ -129,7 +133,17 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                 file = fit_or_resume(net, train, held_out, name, parameters)
                 self._checkpoints.append(file)
         net.release_training_memory()
-        self._finish(net)
+        return net
+
+    def _callbacks(self, n_steps: int, bar) -> list[Callback]:
+        """Return what skorch tells of each step and epoch."""
+        callbacks = [
+            learning_rate_callback(self.lr_schedule, self.warmup, n_steps),
+            ProgressBar(bar),
+        ]
+        if self.early_stopping:
+            callbacks.append(BestWeights(self.n_iter_no_change))
+        return callbacks
 
     def _net_options(self) -> dict:
         return {

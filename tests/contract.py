@@ -8,26 +8,6 @@ import robustmm
 from robustmm import BaseMultimodalClassifier, MultimodalClassifier
 from robustmm.testing.subject import table
 
-EMBEDDED = {
-    "dandelin/vilt": "robustmm/tiny-vilt",
-    "openai/clip": "robustmm/tiny-clip",
-    "bert-base": "robustmm/tiny-bert",
-}
-# By the name of the parameter, for every method that has it.
-SMALL = {
-    "max_epochs": 1,
-    "batch_size": 8,
-    "random_state": 0,
-    "device": "cpu",
-    "generative_layers": 2,
-    "shared_layers": 2,
-    "prompt_layers": 2,
-    "memory_size": 4,
-    "top_k": 2,
-    "prompt_length": 2,
-    "pool_size": 6,
-}
-
 
 class ToyModule(torch.nn.Module):
     """The pooled token of each stream, side by side, into a linear head."""
@@ -48,7 +28,7 @@ class ToyModule(torch.nn.Module):
 
 
 class ToyClassifier(MultimodalClassifier):
-    """The least that a method has to write.
+    """The least that a method has to write, with a constructor written by hand.
 
     Parameters
     ----------
@@ -62,8 +42,18 @@ class ToyClassifier(MultimodalClassifier):
         Seed.
     class_weight : dict
         Weights.
+    on_bad_image : str
+        What to do with them.
+    early_stopping : bool
+        Whether to hold rows out.
     net_params : dict
         For skorch.
+    device : str
+        Where to compute.
+    checkpoint_dir : path-like
+        For the state.
+    verbose : int
+        Bars or not.
     """
 
     def __init__(
@@ -112,14 +102,7 @@ def public_classifiers():
 
 def small(cls, **params):
     """An instance on embedded backbones that trains in a moment."""
-    estimator = cls()
-    known = estimator.get_params()
-    chosen = {name: value for name, value in SMALL.items() if name in known}
-    for name, value in known.items():
-        for prefix, embedded in EMBEDDED.items():
-            if isinstance(value, str) and value.startswith(prefix):
-                chosen[name] = embedded
-    return estimator.set_params(**chosen | params)
+    return cls._small(**params)
 
 
 def frame_with_holes(n=24, n_classes=2):

@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from contract import frame_with_holes
+from contract import frame_with_holes, public_classifiers, small
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import get_tags
 from toys import QuickClassifier
+
+import robustmm
+from robustmm import LinearProbeClassifier
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,100 @@ def test_index_of_the_table_does_not_matter(data, fitted):
         moved = X.set_axis(index, axis=0)
         other = QuickClassifier().fit(moved, pd.Series(y, index=index[::-1]))
         np.testing.assert_array_equal(other.decision_function(moved), expected)
+
+
+def test_larger_images_than_asked_for_are_bad(data):
+    X, y = data
+    X = X.copy()
+    X.iat[3, X.columns.get_loc("image")] = np.zeros((80, 90, 3), dtype=np.uint8)
+    probe = LinearProbeClassifier("robustmm/tiny-clip", device="cpu").fit(X, y)
+    assert probe.max_pixels == 178_956_970
+    probe.set_params(max_pixels=7199)
+    with pytest.raises(
+        ValueError, match="row 'row3': an image must have 1 to 7199 pixels"
+    ):
+        probe.predict(X)
+    with pytest.raises(
+        ValueError, match="row 'row3': an image must have 1 to 7199 pixels"
+    ):
+        probe.fit(X, y)
+    probe.set_params(on_bad_image="missing")
+    with pytest.warns(UserWarning, match="1 image cells cannot be read"):
+        assert list(probe.fit(X, y).missing_report_["bad_images"]) == ["row3"]
+    assert probe.set_params(max_pixels=7200).predict(X).shape == (12,)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, None])
+def test_a_pixel_cap_is_a_positive_whole_number(data, value):
+    probe = LinearProbeClassifier("robustmm/tiny-clip", max_pixels=value)
+    with pytest.raises((TypeError, ValueError), match=f"max_pixels must .*got {value}"):
+        probe.fit(*data)
+
+
+def test_unused_columns_may_have_one_name(data, fitted):
+    X, y = data
+    more = pd.DataFrame(np.zeros((12, 3)), columns=["a", "a", "b"], index=X.index)
+    table = pd.concat([X, more], axis=1)
+    clf = QuickClassifier().fit(table, y)
+    assert clf.n_features_in_ == 5
+    assert list(clf.feature_names_in_) == ["image", "text", "a", "a (2)", "b"]
+    np.testing.assert_array_equal(clf.predict_proba(table), fitted.predict_proba(X))
+    with pytest.raises(ValueError, match="feature names"):
+        clf.predict(table.iloc[:, [0, 1, 2, 4]])
+    twice = pd.concat([X, X["text"]], axis=1)
+    with pytest.raises(ValueError, match=r"must be unique, X has 2 columns .*'text'"):
+        QuickClassifier().fit(twice, y)
+
+
+# What a class stands on -----------------------------------------------------------
+
+UNREADABLE = pd.DataFrame(
+    {"image": ["no/such.png"] * 4, "text": ["a b", "c", "d", "e"]}
+)
+LABELS = ["x", "y"] * 2
+
+
+@pytest.mark.parametrize("cls", public_classifiers(), ids=lambda c: c.__name__)
+def test_a_class_refuses_what_it_cannot_stand_on_before_an_image_is_opened(cls):
+    if cls.STREAMS is None:
+        small(cls, backbone="robustmm/tiny-bert", on_bad_image="missing").fit(
+            UNREADABLE, LABELS
+        )
+        return
+    joint = cls.STREAMS == ("joint",)
+    wrong = f"robustmm/tiny-{'clip' if joint else 'bert'}"
+    right = "robustmm/tiny-vilt" if joint else "robustmm/tiny-clip"
+    (name, *_) = [n for n in cls().get_params() if n.endswith("backbone")]
+    rule = rf"{cls.__name__} stands on .* got '{wrong}', which offers \[.*{right}"
+    with pytest.raises(ValueError, match=rule):
+        small(cls, **{name: wrong}).fit(UNREADABLE, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "rule"),
+    [
+        ("MAILClassifier", {"top_k": 9}, "top_k must be at most .* got 9"),
+        ("MAILClassifier", {"n_experts": (2, 3)}, "n_experts must have a count for"),
+        ("MoRAClassifier", {"n_layers": 99}, "n_layers must be at most"),
+        ("MSPClassifier", {"prompt_layers": 99}, "prompt_layers must be in"),
+        ("MAPClassifier", {"prompt_layers": (0, 99)}, "prompt_layers must list"),
+        ("MemPromptClassifier", {"shared_layers": 99}, "shared_layers must be in"),
+    ],
+    ids=str,
+)
+def test_what_a_backbone_is_too_small_for_is_refused_before_an_image_is_opened(
+    name, options, rule
+):
+    with pytest.raises(ValueError, match=rule):
+        small(getattr(robustmm, name), **options).fit(UNREADABLE, LABELS)
+
+
+def test_a_backbone_that_cannot_be_found_stays_an_error_of_its_own():
+    with pytest.raises(OSError, match="cannot be found"):
+        small(robustmm.MSPClassifier, backbone="no/such").fit(UNREADABLE, LABELS)
+
+
+def test_a_small_instance_takes_no_parameter_that_the_class_has_not():
+    assert small(robustmm.MSPClassifier, prompt_layers=1).prompt_layers == 1
+    with pytest.raises(ValueError, match="prompt_layer"):
+        small(robustmm.MSPClassifier, prompt_layer=1)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from robustmm import drop_modalities
+from robustmm import drop_modalities, load_backbone
 from robustmm.datasets import make_scenes
 from robustmm.testing import check_estimator
 
@@ -22,13 +23,18 @@ COMMANDS = (
 )
 
 
-@pytest.fixture
-def late_fusion():
-    path = PROJECT / "docs" / "code" / "late_fusion.py"
-    spec = importlib.util.spec_from_file_location("late_fusion", path)
+def load_code(name):
+    """Import a file that a page shows."""
+    path = PROJECT / "docs" / "code" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def late_fusion():
+    return load_code("late_fusion")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
@@ -78,9 +84,92 @@ def test_the_example_method_learns_and_survives_pickling(late_fusion, monkeypatc
 
 def test_the_example_method_keeps_all_promises(late_fusion, monkeypatch):
     monkeypatch.setitem(sys.modules, "late_fusion", late_fusion)
-    estimator = late_fusion.LateFusionClassifier(max_epochs=1, random_state=0)
+    estimator = late_fusion.LateFusionClassifier._small()
     results = check_estimator(estimator)
     assert "check_every_trained_parameter_moves" in {r["check_name"] for r in results}
+
+
+def test_the_example_method_does_not_run_an_encoder_without_rows(late_fusion):
+    X, y = make_scenes(20, n_classes=2, random_state=0)
+    X = X.assign(image=None)
+    clf = late_fusion.LateFusionClassifier._small().fit(X, y)
+    sizes = []
+    stream = clf.net_.module_.backbone["image"]
+    step = stream.step
+    stream.step = lambda i, tokens, *rest: (
+        sizes.append(len(tokens)),
+        step(i, tokens, *rest),
+    )[1]
+    clf.predict(X)
+    assert set(sizes) == {1}  # a single row, for the width of the zeros
+
+
+@pytest.fixture
+def prompted():
+    """The module of the pieces that the page explains, in evaluation mode."""
+    code = load_code("prompted")
+    torch.manual_seed(0)
+    backbone = load_backbone("robustmm/tiny-clip")
+    return code, code.PromptedModule(backbone, n_outputs=3).eval()
+
+
+def watch(stream):
+    """Collect what enters the layers of a stream from now on."""
+    seen, step = [], stream.step
+
+    def watched(i, tokens, *rest):
+        seen.append(tokens)
+        return step(i, tokens, *rest)
+
+    stream.step = watched
+    return seen
+
+
+def batch_of(n, present):
+    size = load_backbone("robustmm/tiny-clip").image_config["size"]["height"]
+    ids = torch.tensor([[1, 5, 6, 2]]).repeat(n, 1)
+    return {
+        "present": torch.tensor([present]).repeat(n, 1),
+        "pixel_values": torch.randn(n, 3, size, size),
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+    }
+
+
+def test_the_page_s_pieces_learn_and_read_the_context(prompted):
+    _, module = prompted
+    batch = batch_of(4, [True, True])
+    module.train()(**batch).sum().backward()
+    trained = {n: p for n, p in module.named_parameters() if p.requires_grad}
+    assert {n.split(".")[0] for n in trained} == {"prompts", "backbone", "head"}
+    # The scale is for rows that lack something, of which there is none here.
+    still = [n for n, p in trained.items() if p.grad is None or not p.grad.any()]
+    assert [n for n in still if not n.endswith("scale")] == []
+    module.zero_grad()
+    module(**batch_of(4, [True, False])).sum().backward()
+    scales = [p for n, p in trained.items() if n.endswith("scale")]
+    assert any(p.grad is not None and p.grad.any() for p in scales)
+
+
+def test_the_page_s_adapter_raises_where_the_context_is_not_set(prompted):
+    _, module = prompted
+    stream, batch = module.backbone["text"], batch_of(2, [True, True])
+    with pytest.raises(RuntimeError, match="complete must be in the context"):
+        stream.run(stream.embed(**batch))
+
+
+def test_the_page_s_prompt_enters_behind_the_norm_as_it_is(prompted):
+    code, module = prompted
+    stream = module.backbone["image"]
+    tokens = code.with_presence(
+        stream.embed(**batch_of(2, [True, True])), torch.ones(2, 2, dtype=torch.bool)
+    )
+    seen = watch(stream)
+    prompt = module.prompts["image"]
+    code.run_with_prompt(stream, tokens, prompt)
+    torch.testing.assert_close(seen[0]["prompt"][0], prompt, atol=0, rtol=0)
+    inserted = stream.enter(tokens.insert("prompt", prompt, before="image"))
+    assert not torch.allclose(inserted["prompt"][0], prompt)
 
 
 def test_every_constraint_is_an_exact_version():

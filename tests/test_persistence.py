@@ -18,7 +18,7 @@ import skops.io
 import torch
 from contract import ToyClassifier, frame_with_holes, small
 from safetensors.numpy import load_file, save_file
-from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
+from sklearn.exceptions import NotFittedError
 from vilt_cases import full_size_vilt
 
 import robustmm
@@ -255,32 +255,6 @@ def test_other_serialisers(cls, there_and_back, tmp_path):
 
 
 FITTED = {}
-RELEASES = sorted((Path(__file__).parent / "fixtures").glob("*/expected.npz"))
-
-
-@pytest.mark.parametrize("way", ["pickle", "saved"])
-@pytest.mark.parametrize("stored", RELEASES, ids=lambda file: file.parent.name)
-def test_models_of_earlier_versions_open(stored, way):
-    expected = np.load(stored)
-    images = [expected.get(f"image{i}") for i in range(len(expected["texts"]))]
-    rows = pd.DataFrame({"image": pd.Series(images, dtype=object)})
-    rows["text"] = expected["texts"]
-    if way == "saved":
-        clf = robustmm.load(stored.with_name("saved"), device="cpu")
-    else:
-        with warnings.catch_warnings():
-            # Another release of scikit-learn; none of its objects are inside.
-            warnings.simplefilter("ignore", InconsistentVersionWarning)
-            clf = loads(stored.with_name("model.pickle").read_bytes())
-    np.testing.assert_allclose(clf.predict_proba(rows), expected["proba"], atol=1e-5)
-    np.testing.assert_array_equal(clf.predict(rows).astype(str), expected["labels"])
-
-
-def test_there_is_a_stored_model():
-    assert RELEASES
-    folder = Path(__file__).parent / "fixtures"
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    assert size < 200_000 * len(RELEASES)
 
 
 # The papers' own settings make DeLo, MemPrompt and MAIL larger than a fiftieth.

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import robustmm
-from robustmm import datasets, testing
+from robustmm import adapters, backbones, checks, datasets, testing
 
 PROJECT = Path(__file__).parents[1]
+FOR_METHODS = ["Backbone", "Stream", "Tokens", "FrozenPrefix", "encode_streams"]
 METHODS = sorted((PROJECT / "robustmm" / "methods").glob("[!_]*.py"))
 
 
@@ -68,6 +69,32 @@ def test_the_section_reader_reads_names_and_stops_at_the_next_section():
 def test_the_reference_lists_the_name(name):
     reference = (PROJECT / "docs" / "api.rst").read_text()
     assert re.search(rf"^   {re.escape(name)}$", reference, re.MULTILINE)
+
+
+def exported(module) -> list[str]:
+    """Return the classes and functions that a package re-exports."""
+    return [
+        name
+        for name, thing in vars(module).items()
+        if not name.startswith("_") and (inspect.isclass(thing) or callable(thing))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (adapters, exported(adapters)),
+        (checks, [n for n in exported(checks) if n.startswith("check_")]),
+        (backbones, FOR_METHODS),
+    ],
+    ids=["adapters", "checks", "backbones"],
+)
+def test_the_reference_lists_what_methods_are_made_of(module, names):
+    reference = (PROJECT / "docs" / "api.rst").read_text()
+    listed = set(re.findall(r"^   (?:checks\.)?(\w+)$", reference, re.MULTILINE))
+    assert names
+    assert [n for n in names if n not in listed] == []
+    assert [n for n in names if not inspect.getdoc(getattr(module, n))] == []
 
 
 @pytest.mark.parametrize("name", PUBLIC)

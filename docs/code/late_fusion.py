@@ -5,13 +5,15 @@ layer each, and one trained vector per modality that takes the place of what is
 missing. Unlike CMPT, the stand-in is the same for all rows.
 """
 
+from dataclasses import field
 from numbers import Integral
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from robustmm import MultimodalClassifier
-from robustmm.backbones import Backbone
+from robustmm.backbones import Backbone, Stream, encode_streams
 from robustmm.checks import check_number
 
 MODALITIES = ("image", "text")
@@ -37,18 +39,26 @@ class LateFusionModule(nn.Module):
 
     def features(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the summed summaries, (B, width)."""
+        # An encoder is run on the rows that have its modality, and not at all if no
+        # row has; the others' vectors are zero.
+        pooled = encode_streams(self.backbone, present, batch, _pooled)
         parts = []
-        for column, modality in enumerate(MODALITIES):
-            stream = self.backbone[modality]
-            pooled = stream.pool(stream.run(stream.embed(**batch)))  # (B, d)
+        for column, (modality, vectors) in enumerate(
+            zip(MODALITIES, pooled, strict=True)
+        ):
             here = present[:, column, None]  # (B, 1)
-            part = self.project[modality](pooled)
+            part = self.project[modality](vectors)  # (B, width)
             parts.append(torch.where(here, part, self.stand_in[modality]))
         return torch.stack(parts).sum(dim=0)
 
     def forward(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return logits, (B, n_outputs)."""
         return self.head(self.features(present, **batch).relu())
+
+
+def _pooled(stream: Stream, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """What an encoder makes of its rows, (b, d)."""
+    return stream.pool(stream.run(stream.embed(**batch)))
 
 
 class LateFusionClassifier(MultimodalClassifier):
@@ -60,30 +70,20 @@ class LateFusionClassifier(MultimodalClassifier):
         A checkpoint with an image and a text stream, such as CLIP.
     width : int
         Length of the features that are summed.
-    max_epochs : int
-        Passes over the training rows.
-    lr : float
-        Learning rate.
-    random_state : int, RandomState instance or None
-        Seed.
     """
 
-    def __init__(
-        self,
-        backbone="robustmm/tiny-clip",
-        *,
-        width=64,
-        max_epochs=10,
-        lr=1e-3,
-        random_state=None,
-    ):
-        super().__init__(max_epochs=max_epochs, lr=lr, random_state=random_state)
-        self.backbone = backbone
-        self.width = width
+    STREAMS = MODALITIES
+
+    backbone: str | Path = field(default="robustmm/tiny-clip", kw_only=False)
+    width: int = 64
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("width", self.width, Integral, 1)
+
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"width": 8} | params)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LateFusionModule:
         return LateFusionModule(backbone, n_outputs, self.width)

@@ -1,5 +1,6 @@
 """Trainable pieces, pure torch."""
 
+from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear
 from .experts import Experts as Experts
@@ -9,6 +10,8 @@ from .factors import FactorLinears as FactorLinears
 from .factors import FactorPools as FactorPools
 from .factors import Selection as Selection
 from .factors import StaticFactors as StaticFactors
+from .factors import count_factors as count_factors
+from .factors import factor_frame as factor_frame
 from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear

@@ -77,12 +77,15 @@ class Experts(nn.Module):
         self.down = nn.Parameter(spread * torch.randn(*stack, d_in))
         self.up = nn.Parameter(torch.zeros(*stack, d_out))
 
-    def forward(self, x: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, outputs: Sequence[Tensor], tokens=None
+    ) -> list[Tensor]:
         """Add the update to P outputs (..., d_out) of x (..., d_in).
 
-        Without gradients, the outputs themselves are changed.
+        Without gradients, the outputs themselves are changed. ``tokens`` is for the
+        router.
         """
-        gates = (self.scale * self.router(x)).unsqueeze(-1)  # (..., P, N, 1)
+        gates = (self.scale * self.router(x, tokens)).unsqueeze(-1)  # (..., P, N, 1)
         code = F.linear(self.dropout(x), self.down.flatten(0, 2))
         code = code.unflatten(-1, self.down.shape[:3]) * gates  # (..., P, N, r)
         code = code.flatten(-2).flatten(0, -3)  # (tokens, P, N * r)
@@ -118,15 +121,17 @@ class ExpertLinear(nn.Module):
     True
     """
 
+    reads_tokens = True
+
     def __init__(self, frozen: nn.Linear, n_experts: int, rank: int, **options):
         super().__init__()
         self.frozen = frozen
         d_in, d_out = frozen.in_features, frozen.out_features
         self.experts = Experts(d_in, d_out, n_experts, rank, **options)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, tokens=None) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
-        return self.experts(x, [self.frozen(x)])[0]
+        return self.experts(x, [self.frozen(x)], tokens)[0]
 
 
 class JointExpertLinear(nn.Module):
@@ -150,6 +155,8 @@ class JointExpertLinear(nn.Module):
     torch.Size([4, 5, 6])
     """
 
+    reads_tokens = True
+
     def __init__(
         self, frozen: Sequence[nn.Linear], n_experts: int, rank: int, **options
     ):
@@ -163,6 +170,6 @@ class JointExpertLinear(nn.Module):
         n_linears = len(self.frozen)
         self.experts = Experts(*shapes.pop(), n_experts, rank, n_linears, **options)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, tokens=None) -> tuple[Tensor, ...]:
         """Map (..., d_in) to as many (..., d_out) as there are linears."""
-        return tuple(self.experts(x, [layer(x) for layer in self.frozen]))
+        return tuple(self.experts(x, [layer(x) for layer in self.frozen], tokens))

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -210,11 +212,11 @@ class StaticFactors(nn.Module):
 
 
 class FactorLinears(nn.Module):
-    """Frozen linears with a common input, plus the update of the pools that are set.
+    """Frozen linears with a common input, plus the update of pools from outside.
 
-    The pools belong to a task and are not part of this module: :meth:`use` sets them,
-    with what was selected, for one call. A call before that raises, so that the update
-    is never left out in silence.
+    The pools belong to a task and are not part of this module: the context of the
+    tokens has them, with what was selected. A call without them raises, so that the
+    update is never left out in silence.
 
     Parameters
     ----------
@@ -222,24 +224,81 @@ class FactorLinears(nn.Module):
         The layers to adapt, J of them, of equal shape.
     alpha : float
         The update is multiplied by it, whatever the rank.
+    source : str
+        The item of the context that is a pair (pools, selection). As the context goes
+        on from layer to layer, each should have an item of its own.
     """
 
-    def __init__(self, frozen: Sequence[nn.Linear], alpha: float):
+    reads_tokens = True
+
+    def __init__(
+        self, frozen: Sequence[nn.Linear], alpha: float, source: str = "factors"
+    ):
         super().__init__()
         self.frozen = nn.ModuleList(frozen)
         self.alpha = alpha
-        self._in_use: tuple | None = None
+        self.source = source
 
-    def use(self, pools: nn.Module, selection: Selection | None) -> None:
-        """Set pools and selection for the next call."""
-        self._in_use = (pools, selection)
+    def forward(self, x: Tensor, tokens=None) -> tuple[Tensor, ...]:
+        """Map (B, L, d_in) to a tensor (B, L, d_out) per linear.
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Map (B, L, d_in) to a tensor (B, L, d_out) per linear."""
-        if self._in_use is None:
+        Raises
+        ------
+        RuntimeError
+            If the context of ``tokens`` has no pools for this call.
+        """
+        context = {} if tokens is None else tokens.context
+        if self.source not in context:
             raise RuntimeError(
-                "Factor pools must be set by use() before every call, got none."
+                "The context of the tokens must have factor pools and a selection as "
+                f"{self.source!r}, got the items {list(context)}."
             )
-        (pools, selection), self._in_use = self._in_use, None
+        pools, selection = context[self.source]
         update = self.alpha * pools(x, selection)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
+
+
+def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
+    """How often each sample selects each factor, (B, Q * 2 * E).
+
+    Means over layers, a selection each, and over linears; for every query those of its
+    a, then those of its b.
+    """
+    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])
+    chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
+    return chosen.float().mean(dim=(0, 2)).flatten(1)
+
+
+def factor_frame(
+    counts: np.ndarray, tasks: np.ndarray, n_tasks: int, queries: Sequence[str]
+) -> pd.DataFrame:
+    """Return how often each factor of each task was selected.
+
+    Parameters
+    ----------
+    counts : ndarray of shape (n, Q * 2 * E)
+        What :func:`count_factors` returned.
+    tasks : ndarray of shape (n,)
+        Whose pools each row was given.
+    n_tasks : int
+        How many tasks there are.
+    queries : sequence of str
+        What the Q queries are.
+
+    Returns
+    -------
+    DataFrame of shape (n_tasks * E, Q * 2)
+        Means over rows; NaN for a task without any. The index is (task, factor), the
+        columns (modality that selects, side of the factor).
+    """
+    sides = [(query, side) for query in queries for side in ("a", "b")]
+    means = np.full((n_tasks, counts.shape[1]), np.nan)
+    for task in np.unique(tasks).astype(int):
+        means[task] = counts[tasks == task].mean(axis=0)
+    values = means.reshape(n_tasks, len(sides), -1).transpose(0, 2, 1)  # (T, E, 2 Q)
+    places = [range(n_tasks), range(values.shape[1])]
+    return pd.DataFrame(
+        values.reshape(-1, len(sides)),
+        index=pd.MultiIndex.from_product(places, names=["task", "factor"]),
+        columns=pd.MultiIndex.from_tuples(sides, names=["modality", "side"]),
+    )

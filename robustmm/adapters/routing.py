@@ -1,6 +1,6 @@
 """Which experts a token is sent to, and how to look at that.
 
-A router is a linear and a softmax per adapted linear. Its decisions can be recorded,
+A router is a linear and a softmax per adapted linear. Its decisions can be collected,
 for the load-balancing loss and for the table of which expert serves which rows.
 """
 
@@ -41,15 +41,13 @@ class Router(nn.Module):
     level : {"token", "instance"}
         Whether each token is routed, or the mean of the attended tokens of a row.
 
-    Attributes
-    ----------
-    records : list or None
-        Where a list is put, each call appends ``(probabilities, gates)`` to it.
-
     Notes
     -----
     Shapes: ``weight`` (P, N, d_in) for P linears; input (..., d_in), gates (..., P, N);
     for ``"instance"`` input (B, L, d_in), gates (B, 1, P, N).
+
+    Where the context of the tokens has a dict ``"decisions"``, each call puts its
+    (probabilities, gates) there, under the router itself.
     """
 
     def __init__(
@@ -73,24 +71,30 @@ class Router(nn.Module):
         self.weight = nn.Parameter(
             torch.empty(n_linears, n_experts, d_in).uniform_(-bound, bound)
         )
-        self.records: list[tuple[Tensor, Tensor]] | None = None
-        self._attended: tuple[Tensor | None] | None = None
 
-    def attend(self, mask: Tensor | None) -> None:
-        """Say which tokens, (B, L) bool or None for all, the next call averages."""
-        self._attended = (mask,)
+    def forward(self, x: Tensor, tokens=None) -> Tensor:
+        """Return the gates of an input.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the gates of an input."""
+        Parameters
+        ----------
+        x : Tensor of shape (..., d_in), or (B, L, d_in)
+        tokens : Tokens, optional
+            What entered the layer, whose mask says which tokens of an instance count.
+
+        Raises
+        ------
+        RuntimeError
+            If the level is "instance" and the mask, or a token, is not known.
+        """
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
             if self.level == "instance":
-                x = self._mean(x)
+                x = _mean(x, tokens)
             logits = F.linear(x, self.weight.flatten(0, 1).to(x.dtype))
             probabilities = logits.unflatten(-1, self.weight.shape[:2]).softmax(-1)
             gates = self._choose(probabilities)
-        if self.records is not None:
-            self.records.append((probabilities, gates))
+        if tokens is not None and "decisions" in tokens.context:
+            tokens.context["decisions"][self] = (probabilities, gates)
         return gates
 
     def _choose(self, probabilities: Tensor) -> Tensor:
@@ -101,19 +105,25 @@ class Router(nn.Module):
             values = values / values.sum(dim=-1, keepdim=True)
         return torch.zeros_like(probabilities).scatter(-1, experts, values)
 
-    def _mean(self, x: Tensor) -> Tensor:
-        """Average the attended tokens, (B, L, d) -> (B, 1, d)."""
-        if self._attended is None:
-            raise RuntimeError(
-                "attend() must be called before each call of a router of level "
-                "'instance', which has to know what is padding."
-            )
-        (mask,), self._attended = self._attended, None
-        if mask is None:
-            return x.mean(dim=1, keepdim=True)
-        weight = mask.unsqueeze(-1).to(x.dtype)
-        total = weight.sum(dim=1, keepdim=True).clamp(min=1)
-        return (x * weight).sum(dim=1, keepdim=True) / total
+
+def _mean(x: Tensor, tokens) -> Tensor:
+    """Average the attended tokens, (B, L, d) -> (B, 1, d)."""
+    if tokens is None:
+        raise RuntimeError(
+            "A router of level 'instance' must be called with the tokens of its layer, "
+            "whose mask says what is padding, got none."
+        )
+    if tokens.length != x.shape[1]:
+        # A layer that was cut down to the pooled row would be routed by that row.
+        raise RuntimeError(
+            f"A router of level 'instance' must read all {tokens.length} tokens of its "
+            f'layer, got {x.shape[1]}: run the stream with keep="all".'
+        )
+    if tokens.mask is None:
+        return x.mean(dim=1, keepdim=True)
+    weight = tokens.mask.unsqueeze(-1).to(x.dtype)
+    total = weight.sum(dim=1, keepdim=True).clamp(min=1)
+    return (x * weight).sum(dim=1, keepdim=True) / total
 
 
 @dataclass(frozen=True, eq=False)

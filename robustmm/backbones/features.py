@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from hashlib import blake2b
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .prefix import Store, kept, text_keys
+from .prefix import FrozenResults, Store, image_keys, take_rows, text_keys
 from .stream import Stream
 
 COLUMNS = {"image": 0, "text": 1}
@@ -74,18 +71,19 @@ class FrozenFeatures:
         """
         if self.store is None or (image_key is None and "pixel_values" in batch):
             return self._encode(present, batch)
-        names = self._names(present, batch, image_key)
-        known = [kept(self.store, name, self.width) for name in names]
-        lacking = [row for row, vector in enumerate(known) if vector is None]
-        if lacking:
-            rows = torch.tensor(lacking, device=present.device)
-            picked = {name: value[rows] for name, value in batch.items()}
-            fresh = self._encode(present[rows], picked).cpu()
-            for row, vector in zip(lacking, fresh.numpy(), strict=True):
-                known[row] = vector
-                self.store.put(names[row], vector.copy())
-        vectors = [torch.tensor(vector) for vector in known]
-        return torch.stack(vectors).to(present.device)
+        backbone, device = self.backbone, present.device
+        # A dummy image depends on the settings, too.
+        settings = [self.pooling, backbone.max_text_length, backbone.image_config]
+        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
+
+        def compute(rows: list[int]) -> list[np.ndarray]:
+            picked = take_rows({"present": present, **batch}, rows)
+            encoded = self._encode(picked.pop("present"), picked)
+            return [vector.copy() for vector in encoded.cpu().numpy()]
+
+        contents = _contents(present, batch, image_key)
+        vectors = recall(contents, device, compute, (self.width,))
+        return torch.from_numpy(np.stack(vectors)).to(device)
 
     @torch.no_grad()
     def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -114,31 +112,22 @@ class FrozenFeatures:
             width += len(stream.segments) * stream.width
         return width
 
-    def _names(self, present, batch, image_key) -> list[bytes]:
-        """Name what each vector depends on: encoders, settings and content."""
-        kind = present.device.type
-        number = torch.float32
-        if torch.is_autocast_enabled(kind):
-            number = torch.get_autocast_dtype(kind)
-        backbone = self.backbone
-        # A dummy image depends on the settings, too.
-        settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        about = json.dumps([backbone.fingerprint, *settings, kind, str(number)])
-        nothing: Sequence[bytes] = [b""] * len(present)
-        texts = images = nothing
-        if "input_ids" in batch:
-            texts = text_keys(batch["input_ids"], batch["attention_mask"])
-        if image_key is not None:
-            images = [key.tobytes() for key in image_key.cpu().numpy()]
-        names = []
-        rows = zip(present.cpu().numpy(), images, texts, strict=True)
-        for there, image, text in rows:
-            digest = blake2b(about.encode(), digest_size=20)
-            digest.update(there.tobytes())
-            digest.update(image if there[0] else b"")
-            digest.update(text if there[1] else b"")
-            names.append(digest.digest())
-        return names
+
+def _contents(
+    present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None
+) -> list[bytes]:
+    """Name what is in each row: which cells, and what they hold."""
+    nothing = [b""] * len(present)
+    texts = images = nothing
+    if "input_ids" in batch:
+        texts = text_keys(batch["input_ids"], batch["attention_mask"])
+    if image_key is not None:
+        images = image_keys(image_key)
+    rows = zip(present.cpu().numpy(), images, texts, strict=True)
+    return [
+        there.tobytes() + (image if there[0] else b"") + (text if there[1] else b"")
+        for there, image, text in rows
+    ]
 
 
 def encode_streams(

@@ -27,38 +27,70 @@ _DEFAULTS = {
 }
 # These read one number as both sides; the others as the shorter side.
 _SQUARE = ("ViT", "DeiT", "Siglip")
+_VILT_DIVISOR = 32
 
 
 def image_config(config: dict, stored: dict) -> dict:
     """Return complete image settings in the words of ``preprocessor_config.json``.
+
+    All of ``image_processor_type``, the switches ``do_resize``, ``do_center_crop``,
+    ``do_rescale`` and ``do_normalize``, ``size``, ``resample``, ``rescale_factor``,
+    ``image_mean`` and ``image_std`` are there; ``crop_size`` where images are cropped;
+    ``size_divisor`` for ViLT's processor. Sizes are mappings, and mean and deviation
+    have one number per channel.
 
     Parameters
     ----------
     config : dict
         The model's ``config.json``.
     stored : dict
-        What its ``preprocessor_config.json`` says; may be partial or empty.
+        What its ``preprocessor_config.json`` says; may be partial or empty. A null
+        counts as left out.
 
     Raises
     ------
     ValueError
-        For numbers that would make pixels infinite, or images far larger than those
-        the model was trained with.
+        If `stored` is no mapping, one of its entries is of another type, or its numbers
+        would make pixels infinite, or images far larger than those of the training.
+
+    Examples
+    --------
+    >>> old = {"feature_extractor_type": "ViTFeatureExtractor", "size": 20}
+    >>> settings = image_config({"model_type": "vit"}, old)
+    >>> settings["size"], settings["image_mean"]
+    ({'height': 20, 'width': 20}, [0.5, 0.5, 0.5])
     """
-    defaults = _defaults(config)
-    stored = {name: value for name, value in stored.items() if value is not None}
-    if "image_processor_type" not in stored and "feature_extractor_type" in stored:
-        old = str(stored["feature_extractor_type"])
-        stored["image_processor_type"] = old.replace(
-            "FeatureExtractor", "ImageProcessor"
+    if not isinstance(stored, dict):
+        raise ValueError(
+            f"Image settings must be a mapping, got {type(stored).__name__}."
         )
-    settings = defaults | stored
-    square = str(settings["image_processor_type"]).startswith(_SQUARE)
-    settings["size"] = _sides(settings["size"], square)
-    if "crop_size" in settings:
-        settings["crop_size"] = _sides(settings["crop_size"], square=True)
+    defaults, stored = _defaults(config), _given(stored)
+    name = _processor(stored, defaults["image_processor_type"])
+    settings = defaults | stored | {"image_processor_type": name}
+    if settings["do_center_crop"]:
+        settings.setdefault("crop_size", defaults["size"])
+    if name.startswith("Vilt"):
+        settings.setdefault("size_divisor", _VILT_DIVISOR)
+    for key in {"size", "crop_size"} & set(settings):
+        square = key == "crop_size" or name.startswith(_SQUARE)
+        settings[key] = _sides(key, settings[key], square)
+    for key in ("image_mean", "image_std"):
+        settings[key] = _channels(settings[key])
     _check(settings, config)
     return settings
+
+
+def _given(stored: dict) -> dict:
+    return {name: value for name, value in stored.items() if value is not None}
+
+
+def _processor(stored: dict, default: str) -> str:
+    """The processor that a file names, under its own or an older key."""
+    old = stored.get("feature_extractor_type")
+    name = stored.get("image_processor_type") or old or default
+    if not isinstance(name, str):
+        raise ValueError(f"image_processor_type must be a str, got {name!r:.80}.")
+    return name.replace("FeatureExtractor", "ImageProcessor")
 
 
 def _defaults(config: dict) -> dict:
@@ -77,10 +109,8 @@ def _defaults(config: dict) -> dict:
         "image_mean": list(mean),
         "image_std": list(std),
     }
-    if crop:
-        settings["crop_size"] = side
     if architecture == "vilt":
-        settings["size_divisor"] = config.get("patch_size", 32)
+        settings["size_divisor"] = config.get("patch_size", _VILT_DIVISOR)
     return settings
 
 
@@ -90,16 +120,22 @@ def _image_size(config: dict) -> int | list[int]:
     return getattr(full, "vision_config", full).image_size
 
 
-def _sides(size: int | list[int] | dict, square: bool) -> dict:
+def _sides(name: str, size: int | list[int] | dict, square: bool) -> dict:
     if isinstance(size, dict):
-        return size
-    if isinstance(size, int):
+        return _given(size)
+    if isinstance(size, int | float):
         if not square:
             return {"shortest_edge": size}
         size = [size, size]
-    if not isinstance(size, list) or len(size) != 2:
-        raise ValueError(f"a size must be one or two numbers, got {size!r:.80}.")
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        raise ValueError(
+            f"{name} must be a number, two numbers or a mapping, got {size!r:.80}."
+        )
     return {"height": size[0], "width": size[1]}
+
+
+def _channels(values: float | list[float]) -> list[float]:
+    return [values] * 3 if isinstance(values, int | float) else values
 
 
 def _check(settings: dict, config: dict) -> None:
@@ -109,8 +145,7 @@ def _check(settings: dict, config: dict) -> None:
         for edge in settings.get(name, {}).values():
             _check_edge(name, edge, largest)
     if "size_divisor" in settings:
-        shortest = min(settings["size"].values(), default=0)
-        _check_edge("size_divisor", settings["size_divisor"], shortest)
+        _check_edge("size_divisor", settings["size_divisor"], largest)
     if settings["resample"] not in range(6):
         raise ValueError(f"resample must be 0 to 5, got {settings['resample']!r:.80}.")
     for name in ("image_mean", "image_std", "rescale_factor"):
@@ -118,16 +153,17 @@ def _check(settings: dict, config: dict) -> None:
 
 
 def _check_edge(name: str, edge, largest: int) -> None:
-    if type(edge) is not int or not 1 <= edge <= largest:
+    if not _is_number(edge) or not 1 <= edge <= largest:
         raise ValueError(f"{name} must be in [1, {largest}], got {edge!r:.80}.")
 
 
 def _check_factor(name: str, value, positive: bool) -> None:
-    values = value if isinstance(value, list) else [value] * 3
-    finite = all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
-        for v in values
-    )
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    finite = all(_is_number(v) and math.isfinite(v) for v in values)
     if len(values) != 3 or not finite or (positive and min(values) <= 0):
         rule = "one or three positive numbers" if positive else "one or three numbers"
         raise ValueError(f"{name} must be {rule}, got {value!r:.80}.")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

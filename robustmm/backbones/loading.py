@@ -53,6 +53,14 @@ class _Shared:
     image_config: dict | None = None
 
 
+class MissingStream(ValueError):
+    """A checkpoint that has not the streams asked for: its name, and what it offers."""
+
+    def __init__(self, message: str, name: str, offers: tuple[str, ...]):
+        super().__init__(message)
+        self.name, self.offers = name, offers
+
+
 _SHARED: dict[tuple[str, str], _Shared] = {}  # by location and device
 _LOCK = threading.RLock()
 
@@ -214,10 +222,12 @@ def _check_streams(
         return offered
     streams = (streams,) if isinstance(streams, str) else tuple(streams)
     if not streams or not set(streams) <= set(offered):
-        raise ValueError(
+        raise MissingStream(
             f"streams must be one or more of {offered}, which is what a checkpoint of "
             f"architecture {checkpoint.architecture!r} offers, got {streams!r} for "
-            f"{checkpoint.name!r}."
+            f"{checkpoint.name!r}.",
+            checkpoint.name,
+            offered,
         )
     return tuple(name for name in offered if name in streams)
 

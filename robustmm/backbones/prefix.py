@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
@@ -25,16 +25,90 @@ class Store(Protocol):
         """Keep the array, or not."""
 
 
-def kept(store: Store, key: bytes, *shape: int | None) -> np.ndarray | None:
-    """Return what a store has, if it is float32 of a shape; None stands for any size.
+class FrozenResults:
+    """What frozen layers make of cells, looked up by content or computed and kept.
 
-    A store's files may have been changed by others.
+    Parameters
+    ----------
+    store : Store
+    *identity : JSON values
+        What results depend on beside the content, the kind of device and the type of
+        number that matrix products run in.
+
+    Examples
+    --------
+    >>> class Kept(dict):
+    ...     put = dict.__setitem__
+    >>> lengths = FrozenResults(Kept(), "how long a text is")
+    >>> texts = [b"a", b"bcd", b"a"]
+    >>> def compute(rows):
+    ...     print("computed:", rows)
+    ...     return [np.array([len(texts[row])]) for row in rows]
+    >>> lengths(texts, torch.device("cpu"), compute)
+    computed: [0, 1]
+    [array([1]), array([3]), array([1])]
+    >>> lengths(texts[1:], torch.device("cpu"), compute)
+    [array([3]), array([1])]
     """
-    array = store.get(key)
-    if array is None or array.dtype != np.float32 or array.ndim != len(shape):
-        return None
-    sizes = zip(array.shape, shape, strict=True)
-    return array if all(n == m or (m is None and n) for n, m in sizes) else None
+
+    def __init__(self, store: Store, *identity):
+        self.store = store
+        self.identity = identity
+
+    def __call__(
+        self,
+        contents: Sequence[bytes],
+        device: torch.device,
+        compute: Callable[[list[int]], Sequence[np.ndarray]],
+        shape: tuple[int | None, ...] | None = None,
+    ) -> list[np.ndarray]:
+        """Return a result for each content; equal ones are computed once.
+
+        Parameters
+        ----------
+        contents : sequence of bytes
+            Name the cells of a batch.
+        device : torch.device
+            Where results are computed.
+        compute : callable (rows) -> sequence of ndarray
+            Gets the rows whose results are not known. Its arrays own their memory.
+        shape : tuple of int or None, optional
+            Of every result, in float32; None in it stands for any size. Anything else
+            that the store has, as others may write to its files, is computed anew.
+        """
+        names = self._names(contents, device.type)
+        rows: dict[bytes, int] = {}
+        for row, name in enumerate(names):
+            rows.setdefault(name, row)
+        known = {name: self._known(name, shape) for name in rows}
+        lacking = [name for name in rows if known[name] is None]
+        computed = compute([rows[name] for name in lacking]) if lacking else []
+        for name, result in zip(lacking, computed, strict=True):
+            known[name] = result
+            self.store.put(name, result)
+        return [known[name] for name in names]
+
+    def _known(self, name: bytes, shape: tuple | None) -> np.ndarray | None:
+        found = self.store.get(name)
+        if found is None or shape is None:
+            return found
+        typed = found.dtype == np.float32 and found.ndim == len(shape)
+        sizes = zip(found.shape, shape, strict=False)
+        fits = typed and all(n == m or (m is None and n) for n, m in sizes)
+        return found if fits else None
+
+    def _names(self, contents: Sequence[bytes], kind: str) -> list[bytes]:
+        number = torch.float32
+        if torch.is_autocast_enabled(kind):
+            number = torch.get_autocast_dtype(kind)
+        about = json.dumps([*self.identity, kind, str(number)])
+        common = blake2b(about.encode(), digest_size=20)
+        names = []
+        for content in contents:
+            digest = common.copy()
+            digest.update(content)
+            names.append(digest.digest())
+        return names
 
 
 class FrozenPrefix:
@@ -80,21 +154,16 @@ class FrozenPrefix:
         """
         if self.store is None or keys is None:
             return self._encode(batch)
-        names = self._names(keys)
-        rows = {name: row for row, name in reversed(list(enumerate(names)))}
-        width = self.stream.width
-        states = {name: kept(self.store, name, None, width) for name in rows}
-        lacking = [name for name in rows if states[name] is None]
-        if lacking:
-            picked = torch.tensor([rows[name] for name in lacking])
-            encoded = self._encode(
-                {name: value[picked.to(value.device)] for name, value in batch.items()}
-            )
-            for name, state in zip(lacking, self._split(encoded), strict=True):
-                states[name] = state
-                self.store.put(name, state)
         device = next(iter(batch.values())).device
-        return self._join([states[name] for name in names], device)
+        capacity = getattr(self.stream, "capacity", None)  # longer: other positions
+        about = [self.identity, self.stream.modality, self.stop, capacity]
+        recall = FrozenResults(self.store, *about)
+
+        def compute(rows: list[int]) -> list[np.ndarray]:
+            return self._split(self._encode(take_rows(batch, rows)))
+
+        states = recall(keys, device, compute, (None, self.stream.width))
+        return self._join(states, device)
 
     def _encode(self, batch: dict[str, Tensor]) -> Tokens:
         tokens = self.stream.embed(**batch)
@@ -102,21 +171,6 @@ class FrozenPrefix:
             # Padding comes after the pooled token, which cannot see it.
             tokens = Tokens(tokens.values, None, tokens.spans, tokens.anchor)
         return self.stream.run(tokens, stop=self.stop)
-
-    def _names(self, keys: Sequence[bytes]) -> list[bytes]:
-        kind = next(self.stream.parameters()).device.type
-        number = torch.float32
-        if torch.is_autocast_enabled(kind):
-            number = torch.get_autocast_dtype(kind)
-        capacity = getattr(self.stream, "capacity", None)  # longer: other positions
-        about = [self.identity, self.stream.modality, self.stop, capacity]
-        common = blake2b(json.dumps([*about, kind, str(number)]).encode())
-        names = []
-        for key in keys:
-            digest = common.copy()
-            digest.update(key)
-            names.append(digest.digest()[:20])
-        return names
 
     def _split(self, tokens: Tokens) -> list[np.ndarray]:
         """Take the states of the cells apart, (l, d) each."""
@@ -147,6 +201,23 @@ class FrozenPrefix:
         return Tokens(
             torch.from_numpy(values).to(device), mask, spans, anchor.to(device)
         )
+
+
+def take_rows(batch: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    """Return a batch of some rows of a batch, wherever its tensors are."""
+    places = torch.tensor(rows)
+    return {name: value[places.to(value.device)] for name, value in batch.items()}
+
+
+def image_keys(image_key: Tensor) -> list[bytes]:
+    """Name each image of a batch, from (B, 20) uint8.
+
+    Examples
+    --------
+    >>> image_keys(torch.tensor([[1, 2], [3, 4]], dtype=torch.uint8))
+    [b'\\x01\\x02', b'\\x03\\x04']
+    """
+    return [key.tobytes() for key in image_key.cpu().numpy()]
 
 
 def text_keys(input_ids: Tensor, attention_mask: Tensor) -> list[bytes]:

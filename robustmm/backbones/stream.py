@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -168,14 +169,16 @@ class Stream(FrozenModule, ABC):
         values = values if rows is None else _take(values, rows)
         if pre_norm:
             values = values + self._scaled(i, 0, update)
-            values = values + self._scaled(i, 1, self._feed_forward(i, norm2(values)))
+            update = self._feed_forward(i, norm2(values), tokens)
+            values = values + self._scaled(i, 1, update)
         else:
             values = norm1(values + update)
-            values = norm2(values + self._feed_forward(i, values))
+            values = norm2(values + self._feed_forward(i, values, tokens))
         if rows is None:
-            return Tokens(values, tokens.mask, tokens.spans, tokens.anchor)
+            return replace(tokens, values=values, prefix=None)
         mask = None if tokens.mask is None else tokens.mask.gather(1, rows)
-        return Tokens(values, mask, {"rows": (0, rows.shape[1])}, tokens.anchor)
+        spans = {"rows": (0, rows.shape[1])}
+        return replace(tokens, values=values, mask=mask, spans=spans, prefix=None)
 
     def _last_step(self, i: int, tokens: Tokens, keep: Sequence[str] | str) -> Tokens:
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
@@ -189,14 +192,13 @@ class Stream(FrozenModule, ABC):
             parts.append((name, place.expand(len(tokens), -1)))
         rows = torch.cat([part for _, part in parts], dim=1)  # (B, R)
         spans = spans_of((name, part.shape[1]) for name, part in parts)
-        reduced = self.step(i, tokens, rows)
-        return Tokens(reduced.values, reduced.mask, spans, tokens.anchor)
+        return replace(self.step(i, tokens, rows), spans=spans)
 
     def _pooled_row(self, tokens: Tokens) -> Tensor:
         return tokens.span(self.segments[0])[0] + tokens.anchor
 
     def _attend(self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor:
-        query, key, value = self._project(i, x, rows)
+        query, key, value = self._project(i, x, tokens, rows)
         n_prefix = 0
         if tokens.prefix is not None:
             key, value = (
@@ -212,15 +214,21 @@ class Stream(FrozenModule, ABC):
         )
         mask = self._attention_mask(tokens, rows, n_prefix)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.linear(i, "out")(mixed.transpose(1, 2).flatten(2))
+        return self._map(i, "out", mixed.transpose(1, 2).flatten(2), tokens)
 
-    def _project(self, i: int, x: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
+    def _project(
+        self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None
+    ) -> tuple[Tensor, ...]:
         if str(i) in self.joint_adapters:
-            query, key, value = self.joint_adapters[str(i)](x)
+            joint = self.joint_adapters[str(i)]
+            query, key, value = _call(joint, x, tokens)
             return (query if rows is None else _take(query, rows)), key, value
         asking = x if rows is None else _take(x, rows)
         inputs = zip(JOINT, (asking, x, x), strict=True)
-        return tuple(self.linear(i, name)(rows_of) for name, rows_of in inputs)
+        return tuple(self._map(i, name, rows_of, tokens) for name, rows_of in inputs)
+
+    def _map(self, i: int, name: str, x: Tensor, tokens: Tokens) -> Tensor:
+        return _call(self.linear(i, name), x, tokens)
 
     def _attention_mask(
         self, tokens: Tokens, rows: Tensor | None, n_prefix: int
@@ -236,14 +244,14 @@ class Stream(FrozenModule, ABC):
             mask = F.pad(mask, (n_prefix, 0), value=True)
         return mask
 
-    def _feed_forward(self, i: int, x: Tensor) -> Tensor:
-        activation, gate = self.layout.activation, self.layout.gate
-        up = self.linear(i, "up")(x)
-        if gate is None:
-            return self.linear(i, "down")(self._part(i, activation)(up))
-        return self.linear(i, "down")(
-            self._part(i, activation)(self._part(i, gate)(x)) * up
-        )
+    def _feed_forward(self, i: int, x: Tensor, tokens: Tokens) -> Tensor:
+        activation = self._part(i, self.layout.activation)
+        up = self._map(i, "up", x, tokens)
+        if self.layout.gate is None:
+            hidden = activation(up)
+        else:
+            hidden = activation(self._part(i, self.layout.gate)(x)) * up
+        return self._map(i, "down", hidden, tokens)
 
     def _scaled(self, i: int, which: int, update: Tensor) -> Tensor:
         scales = self.layout.scales
@@ -270,6 +278,11 @@ class Stream(FrozenModule, ABC):
             One of ``linears``; or the three together, for an adapter that maps the
             input of attention to a tuple (query, key, value).
         adapter : Module
+            Called as ``adapter(x)``, or, if its class sets ``reads_tokens = True``, as
+            ``adapter(x, tokens)`` with what entered the layer: all rows, mask and
+            context. In the last layer :meth:`run` drops rows that nobody reads, so
+            there ``x`` may have fewer than ``tokens``: only those of the joint
+            adapter, ``"key"`` and ``"value"`` are always complete.
         """
         joint = isinstance(name, tuple)
         for part in JOINT if joint and name == JOINT else (name,):
@@ -312,6 +325,11 @@ class Stream(FrozenModule, ABC):
             for path in self.layout.paths():
                 for name, tensor in sorted(self._part(i, path).named_parameters()):
                     yield f"{i}.{path}.{name}", tensor
+
+
+def _call(module: nn.Module, x: Tensor, tokens: Tokens) -> Tensor | tuple[Tensor, ...]:
+    reads_tokens = getattr(module, "reads_tokens", False)
+    return module(x, tokens) if reads_tokens else module(x)
 
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +34,9 @@ class Tokens:
         rows of the segment.
     prefix : pair of Tensor of shape (B or 1, l, d), or None
         Extra rows of keys and values for the next step alone.
+    context : mapping of str to object
+        What the adapters of a layer may want to know beside their input, see
+        :meth:`with_context`. Read-only, and carried along through all layers.
 
     Examples
     --------
@@ -46,6 +52,12 @@ class Tokens:
     spans: Mapping[str, tuple[int, int]]
     anchor: Tensor | None = None
     prefix: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    context: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        if not isinstance(self.context, MappingProxyType):
+            read_only = MappingProxyType(dict(self.context))
+            object.__setattr__(self, "context", read_only)
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -112,30 +124,49 @@ class Tokens:
             raise ValueError(f"A new segment must not be one of {taken}, got {name!r}.")
         value = self._as_rows(name, value)
         at = self.length if before is None else self.span(before)[0]
-        start, stop = self.values[:, :at], self.values[:, at:]
-        sizes = {n: b - a for n, (a, b) in self.spans.items()}
-        order = list(sizes)
+        order = list(self.spans)
         order.insert(len(order) if before is None else order.index(before), name)
-        sizes[name] = value.shape[1]
-        return replace(
-            self,
-            values=torch.cat([start, value, stop], dim=1),
-            mask=self._mask_with(value.shape[1], mask, at),
-            spans=spans_of((n, sizes[n]) for n in order),
-        )
+        return self._splice(order, name, value, mask, (at, at))
+
+    def put(
+        self,
+        name: str,
+        value: Tensor,
+        mask: Tensor | None = None,
+        before: str | None = None,
+    ) -> Tokens:
+        """Exchange a segment for another one, or :meth:`insert` it, in one copy.
+
+        Parameters
+        ----------
+        name : str
+            A segment that is there keeps its place among the others, and nothing else:
+            neither its length nor its mask.
+        value : Tensor of shape (l, d) or (B, l, d)
+        mask : Tensor of shape (B, l), bool, or None
+            As for :meth:`insert`.
+        before : str or None
+            Where the segment goes if it is not there yet.
+
+        Examples
+        --------
+        >>> spans = {"text": (0, 3), "image": (3, 5)}
+        >>> tokens = Tokens(torch.zeros(2, 5, 8), None, spans)
+        >>> for layer in range(2):
+        ...     tokens = tokens.put("prompt", torch.ones(4, 8) * layer, before="image")
+        >>> tokens.names, tokens["prompt"].unique()
+        (('text', 'prompt', 'image'), tensor([1.]))
+        """
+        if name not in self.spans:
+            return self.insert(name, value, mask, before)
+        value = self._as_rows(name, value)
+        return self._splice(self.names, name, value, mask, self.spans[name])
 
     def drop(self, name: str) -> Tokens:
         """Remove a segment."""
-        start, stop = self.span(name)
-        cut = [slice(None, start), slice(stop, None)]
-        sizes = ((n, b - a) for n, (a, b) in self.spans.items() if n != name)
-        mask = self.mask
-        return replace(
-            self,
-            values=torch.cat([self.values[:, part] for part in cut], dim=1),
-            mask=None if mask is None else torch.cat([mask[:, p] for p in cut], dim=1),
-            spans=spans_of(sizes),
-        )
+        order = [other for other in self.spans if other != name]
+        nothing = self.values[:, :0]
+        return self._splice(order, name, nothing, None, self.span(name))
 
     def replace(self, values: Tensor) -> Tokens:
         """Put other values into the same layout."""
@@ -147,17 +178,49 @@ class Tokens:
         return replace(self, values=values)
 
     def select(self, index: Tensor) -> Tokens:
-        """Take some samples of the batch, by positions or by a bool mask (B,)."""
-        prefix = self.prefix
-        if prefix is not None:
-            prefix = tuple(part[index] if len(part) > 1 else part for part in prefix)
+        """Take some samples of the batch, by positions or by a bool mask (B,).
+
+        Of tensors in the context, the same rows are taken.
+        """
+        take = partial(_select, index=index, size=len(self))
         return replace(
             self,
             values=self.values[index],
             mask=None if self.mask is None else self.mask[index],
             anchor=None if self.anchor is None else self.anchor[index],
-            prefix=prefix,
+            prefix=take(self.prefix),
+            context={name: take(value) for name, value in self.context.items()},
         )
+
+    def with_context(self, **items: Any) -> Tokens:
+        """Add items to the context, or exchange them.
+
+        What an adapter needs beside its input travels here and not on a module, so
+        that several threads may run one module, each with tokens of its own.
+
+        Parameters
+        ----------
+        **items : object
+            Tensors, also those inside tuples and named tuples, have a row for each
+            sample, (B, ...), or one for all of them, (1, ...). Anything else, such as
+            a module or a list to be filled, belongs to all samples.
+
+        Raises
+        ------
+        ValueError
+            For a tensor with another number of rows: wrap what is no row of a sample,
+            such as a table, in a module or a list.
+
+        Examples
+        --------
+        >>> tokens = Tokens(torch.zeros(3, 5, 8), None, {"text": (0, 5)})
+        >>> tokens = tokens.with_context(task=torch.tensor([0, 1, 1]), seen=[])
+        >>> tokens.select(torch.tensor([2, 0])).context["task"]
+        tensor([1, 0])
+        """
+        for name, value in items.items():
+            self._check_rows(name, value)
+        return replace(self, context={**self.context, **items})
 
     def with_prefix(self, keys: Tensor, values: Tensor) -> Tokens:
         """Add rows of keys and values, (B or 1, l, d), for the next step alone.
@@ -201,7 +264,29 @@ class Tokens:
             )
         return value.expand(len(self), -1, -1)
 
-    def _mask_with(self, size: int, mask: Tensor | None, at: int) -> Tensor | None:
+    def _splice(
+        self,
+        order: Iterable[str],
+        name: str,
+        value: Tensor,
+        mask: Tensor | None,
+        place: tuple[int, int],
+    ) -> Tokens:
+        """Put rows (B, l, d) in the place of others, from ``start`` to ``stop``."""
+        sizes = {n: b - a for n, (a, b) in self.spans.items()}
+        sizes[name] = value.shape[1]
+        start, stop = place
+        parts = [self.values[:, :start], value, self.values[:, stop:]]
+        return replace(
+            self,
+            values=torch.cat(parts, dim=1),
+            mask=self._mask_with(value.shape[1], mask, place),
+            spans=spans_of((n, sizes[n]) for n in order),
+        )
+
+    def _mask_with(
+        self, size: int, mask: Tensor | None, place: tuple[int, int]
+    ) -> Tensor | None:
         if self.mask is None and mask is None:
             return None
         ones = self.values.new_ones(len(self), self.length + size, dtype=torch.bool)
@@ -212,7 +297,27 @@ class Tokens:
                 f"The mask of a segment must have shape {(len(self), size)}, "
                 f"got {tuple(new.shape)}."
             )
-        return torch.cat([old[:, :at], new, old[:, at:]], dim=1)
+        return torch.cat([old[:, : place[0]], new, old[:, place[1] :]], dim=1)
+
+    def _check_rows(self, name: str, value: Any) -> None:
+        for part in value if isinstance(value, tuple) else ():
+            self._check_rows(name, part)
+        rows = {(len(self),), (1,)}
+        if isinstance(value, Tensor) and tuple(value.shape[:1]) not in rows:
+            raise ValueError(
+                f"A tensor in the context must have {len(self)} rows or 1, got shape "
+                f"{tuple(value.shape)} for {name!r}."
+            )
+
+
+def _select(value: Any, index: Tensor, size: int) -> Any:
+    """Take rows of a tensor, or of those in a tuple, that has ``size`` of them."""
+    if isinstance(value, tuple):
+        parts = [_select(part, index, size) for part in value]
+        # A named tuple takes its fields one by one, a plain tuple all at once.
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    per_sample = isinstance(value, Tensor) and len(value) == size
+    return value[index] if per_sample else value
 
 
 def spans_of(sizes) -> dict[str, tuple[int, int]]:

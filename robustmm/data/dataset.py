@@ -1,20 +1,14 @@
 """Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
 
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ImageFile
 from torch.utils.data import Dataset
-from tqdm.auto import tqdm
 
-from .cache import ByteCache
-from .decode import BadImage, bad_image_reasons, check_size
+from .cache import ByteCache, FolderCache
 from .frame import Rows, format_rows
-from .images import KEY_BYTES, image_key
+from .images import KEY_BYTES, ImageCells
 from .preprocess import ImageTransform
 from .text import TextTokenizer
 
@@ -31,7 +25,7 @@ class MultimodalDataset(Dataset):
     targets : ndarray of int64, shape (n,), or of float32, shape (n, L), or None
     weights : ndarray of float32, shape (n,), or None
         Sample weights; ones where None.
-    cache : ByteCache or None
+    cache : ByteCache, FolderCache or None
         Holds transformed images by content.
     on_bad_image : {"raise", "record"}
         An image that cannot be read raises a ValueError that names the row's label, or
@@ -39,9 +33,8 @@ class MultimodalDataset(Dataset):
 
     Attributes
     ----------
-    with_keys : bool
-        Whether an item has ``key``, the name under which `cache` holds its image, for
-        those who keep what they compute from it. False to begin with.
+    images : ImageCells
+        The rows' images.
 
     Raises
     ------
@@ -64,7 +57,7 @@ class MultimodalDataset(Dataset):
         tokenizer: TextTokenizer | None,
         targets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
-        cache: ByteCache | None = None,
+        cache: ByteCache | FolderCache | None = None,
         on_bad_image: str = "raise",
     ) -> None:
         if on_bad_image not in ("raise", "record"):
@@ -81,12 +74,8 @@ class MultimodalDataset(Dataset):
         self.tokenizer = tokenizer
         self.targets = targets
         self.weights = weights
-        self.cache = cache
         self.on_bad_image = on_bad_image
-        self.with_keys = False
-        self._keys: dict[int, bytes] = {}
-        if transform is not None:
-            _settle(rows.images)
+        self.images = ImageCells(rows, transform, cache)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,60 +90,39 @@ class MultimodalDataset(Dataset):
 
         The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3) or None), ``ids``
         (list of int, empty without a tokenizer), ``weight`` (float), ``present``
-        (image, text: bools) and ``bad`` (why the image could not be read, or None). The
-        target is 0 where there are none.
+        (image, text: bools) and ``bad`` (why the image could not be read, or None).
+        With a transform and a cache also ``key``, the name of the image in the cache
+        (bytes, None without an image), for those who keep what they compute from it.
+        The target is 0 where there are none.
 
         Raises
         ------
         ValueError
             If the image cannot be read and `on_bad_image` is "raise".
         """
-        image, key, bad = self._image(i)
+        image, key, bad = self.images.read(i)
         if bad is not None and self.on_bad_image == "raise":
             label = self.rows.index[i]
             raise ValueError(
                 format_rows([(label, bad)], "image cell cannot be read") + "."
             )
         text = self.rows.texts[i]
+        weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
             "image": image,
             "ids": [] if self.tokenizer is None else self.tokenizer(text),
-            "weight": 1.0 if self.weights is None else float(self.weights[i]),
+            # With its only image gone, a row has nothing to be learned from.
+            "weight": 0.0 if bad is not None and text is None else weight,
             "present": (
                 self.rows.images[i] is not None and bad is None,
                 text is not None,
             ),
             "bad": bad,
         }
-        if self.with_keys:
+        if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
-
-    def _image(self, i: int) -> tuple[np.ndarray | None, bytes | None, str | None]:
-        """Row i's picture and key; the reason where there should be one."""
-        cell = self.rows.images[i]
-        if cell is None or self.transform is None:
-            return None, None, None
-        try:
-            return *self._transformed(i, cell), None
-        except BadImage as error:
-            return None, None, str(error)
-
-    def _transformed(self, i: int, cell: Any) -> tuple[np.ndarray, bytes | None]:
-        cached = self.cache is not None and self.cache.max_bytes > 0
-        if not (cached or self.with_keys):
-            return self.transform(cell, self.rows.image_root), None
-        key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
-        if not isinstance(cell, str | os.PathLike):
-            # Hashing pixels costs about as much as resizing them; files may change.
-            self._keys[i] = key
-        image = self.cache.get(key) if cached else None
-        if image is None or not _may_be(image, self.transform):
-            image = self.transform(cell, self.rows.image_root)
-            if cached:
-                self.cache.put(key, image)
-        return image, key
 
 
 class Collate:
@@ -194,9 +162,10 @@ class Collate:
             is that of ``""``. With a transform ``pixel_values`` (B, 3, H, W) float32; a
             missing image is white; where sizes differ, images are padded with zeros at
             the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
-            ``bad``, a list of (row, reason), only if an image could not be read.
-            ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset
-            ``with_keys``.
+            ``bad`` (B,), an object array of reasons or None, only if an image could not
+            be read; see `bad_images_of`.
+            ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
+            has a cache.
         targets : tensor of long, shape (B,), or float32, shape (B, L)
         """
         rows = [item for item, _ in items]
@@ -215,9 +184,10 @@ class Collate:
             keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
             batch["image_key"] = torch.frombuffer(bytearray(keys), dtype=torch.uint8)
             batch["image_key"] = batch["image_key"].view(-1, KEY_BYTES)
-        bad = [(row["row"], row["bad"]) for row in rows if row["bad"] is not None]
-        if bad:
-            batch["bad"] = bad
+        bad = [row["bad"] for row in rows]
+        if any(bad):
+            # One entry per row, as of all else in a batch.
+            batch["bad"] = np.array(bad, dtype=object)
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
 
     def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
@@ -237,6 +207,23 @@ class Collate:
         return {"pixel_values": values, "pixel_mask": mask}
 
 
+def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:
+    """Return which rows of a batch have an image that cannot be read, and why.
+
+    Examples
+    --------
+    >>> bad = np.array([None, "it is empty"], dtype=object)
+    >>> bad_images_of({"row": torch.tensor([4, 7]), "bad": bad})
+    {7: 'it is empty'}
+    >>> bad_images_of({"row": torch.tensor([4, 7])})
+    {}
+    """
+    if "bad" not in batch:
+        return {}
+    pairs = zip(batch["row"].tolist(), batch["bad"], strict=True)
+    return {row: reason for row, reason in pairs if reason is not None}
+
+
 def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:
     """Pad token ids to the longest text: input_ids and attention_mask, (B, T) long.
 
@@ -252,74 +239,3 @@ def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:
         ids[i, : len(text)] = torch.tensor(text, dtype=torch.long)
         mask[i, : len(text)] = 1
     return {"input_ids": ids, "attention_mask": mask}
-
-
-def _may_be(image: np.ndarray, transform: ImageTransform) -> bool:
-    """Whether a cache's array can be what a transform made."""
-    pixels = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    size = transform.crop_size or transform.size
-    return pixels and 0 not in image.shape and (size is None or image.shape[:2] == size)
-
-
-def find_bad_images(
-    dataset: MultimodalDataset, num_workers: int = 0, progress: bool = False
-) -> dict[int, str]:
-    """Decode every image once, which also fills the dataset's cache.
-
-    Parameters
-    ----------
-    dataset : MultimodalDataset
-    num_workers : int
-        Threads that decode, 0 for none: Pillow works outside Python's lock, and threads
-        share the cache.
-    progress : bool
-        Show a bar.
-
-    Returns
-    -------
-    dict
-        From the row's position to the reason, for each image that cannot be read.
-
-    Examples
-    --------
-    >>> rows = Rows([b"", None], ["cat", "dog"], ["a", "b"])
-    >>> find_bad_images(MultimodalDataset(rows, ImageTransform(size=(4, 4)), None))
-    {0: 'it is empty (zero bytes)'}
-    """
-    positions = np.flatnonzero(dataset.rows.present[:, 0]).tolist()
-    if dataset.transform is None or not positions:
-        return {}
-
-    def check(position: int) -> str | None:
-        return dataset._image(position)[-1]
-
-    reasons = _in_order(check, positions, num_workers)
-    bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)
-    return {
-        position: reason
-        for position, reason in zip(positions, bar, strict=True)
-        if reason is not None
-    }
-
-
-def _in_order(
-    function: Callable[[int], Any], values: list[int], num_workers: int
-) -> Iterable[Any]:
-    if num_workers < 1:
-        yield from map(function, values)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        yield from pool.map(function, values)
-
-
-def _settle(images: list) -> None:
-    # Forked workers share the file position of a picture that Image.open has not read
-    # yet, and would read each other's bytes. A damaged one is reported when decoded.
-    for cell in images:
-        if isinstance(cell, ImageFile.ImageFile):
-            try:
-                with bad_image_reasons():
-                    check_size(cell)
-                    cell.load()
-            except BadImage:
-                continue

@@ -14,11 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
+from .faults import BadImage, bad_image_reasons, is_the_pictures_fault, short
+
 # Twice Pillow's own warning level, where Pillow refuses too.
 MAX_PIXELS = 178_956_970
 
 # Opening an EPS or WMF file starts a program (Ghostscript) or a system renderer.
 _NEVER_OPENED = ("EPS", "WMF")
+# A FIFO may take a file's place between two looks: do not wait for who writes to it.
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _URL = re.compile(r"(data:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 
 # EXIF orientation -> what turns the stored picture upright.
@@ -34,10 +38,6 @@ _TURNS = {
 
 # (height, width) of the upright picture -> the (height, width) it is wanted in.
 Needed = Callable[[tuple[int, int]], tuple[int, int]]
-
-
-class BadImage(ValueError):
-    """An image cell that cannot be read; the message is the reason, without a row."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def decode(
 ) -> Decoded:
     """Decode as `decode_image` does, with the size wanted given as a function of the
     picture's own size; the picture may be the cell itself, not a copy."""
-    with bad_image_reasons(), _opened(cell, image_root) as image:
-        check_size(image, max_pixels)
+    with bad_image_reasons(), _opened(cell, image_root, max_pixels) as image:
+        check_picture(image, max_pixels)
         full_size, scale = image.size, 1.0
         if needed is not None and image is not cell and image.format == "JPEG":
             scale = _draft(image, needed)
@@ -122,23 +122,32 @@ def decode(
         return _upright(image, full_size, scale)
 
 
-@contextmanager
-def bad_image_reasons() -> Iterator[None]:
-    """Turn whatever goes wrong inside into `BadImage`."""
-    try:
-        yield
-    except (BadImage, MemoryError):
-        raise
-    # Pillow's plugins fail on damaged files in every way there is: SyntaxError,
-    # struct.error, EOFError, zlib.error, warnings made errors, ...
-    except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise BadImage(f"cannot be decoded ({_short(reason)})") from error
+def check_picture(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `BadImage` unless a picture may be read, by its format and size."""
+    if image.format in _NEVER_OPENED:
+        raise BadImage(
+            f"{image.format} pictures are never rendered, as that may start a program; "
+            "pass a copy() of one that is"
+        )
+    check_size(image.size, max_pixels)
 
 
-def check_size(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
-    """Raise `BadImage` unless the picture has between 1 and `max_pixels` pixels."""
-    width, height = image.size
+def check_array(array: np.ndarray, max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `BadImage` unless an array may be read, before anything is copied."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in range(5):
+        raise BadImage(
+            "an array must be uint8 of shape (H, W) or (H, W, 1 to 4), "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    if array.size == 0:
+        raise BadImage(f"an array must have pixels, got shape {array.shape}")
+    check_size(array.shape[1::-1], max_pixels)
+
+
+def check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
+    """Raise `BadImage` unless (width, height) make 1 to `max_pixels` pixels."""
+    width, height = size
     if not 0 < width * height <= max_pixels:
         raise BadImage(
             f"an image must have 1 to {max_pixels} pixels, got {width} x {height}"
@@ -156,50 +165,65 @@ def regular_file(
         If it is a URL or anything but a regular file.
     """
     if isinstance(path, str) and _URL.match(path):
-        raise BadImage(f"URLs are never opened: {_short(path)}; pass a downloaded file")
+        raise BadImage(f"URLs are never opened: {short(path)}; pass a downloaded file")
     if not os.fspath(path):
         raise BadImage("the path is an empty string")
     full = os.path.abspath(os.path.join(image_root or "", path))
-    try:
+    hint = "" if image_root or os.path.isabs(path) else "; image_root is not set"
+    with _path_reasons(full, hint):
         status = os.stat(full)
-    except FileNotFoundError:
-        hint = "" if image_root or os.path.isabs(path) else "; image_root is not set"
-        raise BadImage(f"no such file: {_short(full)}{hint}") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise BadImage(f"cannot be opened: {_short(full)} ({reason})") from error
-    # Opening a FIFO or a device would wait for whatever writes to it.
-    if not stat.S_ISREG(status.st_mode):
-        raise BadImage(f"not a regular file: {_short(full)}")
+    _check_regular(full, status)
     return full, status
 
 
 @contextmanager
-def _opened(cell: Any, image_root: str | Path | None) -> Iterator[Image.Image]:
+def _path_reasons(path: str, hint: str = "") -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise BadImage(f"no such file: {short(path)}{hint}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadImage(f"cannot be opened: {short(path)} ({reason})") from error
+
+
+def _check_regular(path: str, status: os.stat_result) -> None:
+    # Reading a FIFO or a device would wait for whatever writes to it.
+    if not stat.S_ISREG(status.st_mode):
+        raise BadImage(f"not a regular file: {short(path)}")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | _NO_WAITING)
+
+
+@contextmanager
+def _opened_file(path: str) -> Iterator[BinaryIO]:
+    """Open a file that was regular a moment ago, and see that it still is."""
+    with _path_reasons(path):
+        stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    with stream:
+        _check_regular(path, os.fstat(stream.fileno()))
+        yield stream
+
+
+@contextmanager
+def _opened(
+    cell: Any, image_root: str | Path | None, max_pixels: int
+) -> Iterator[Image.Image]:
     if isinstance(cell, Image.Image):
         yield cell
     elif isinstance(cell, np.ndarray):
-        yield _from_array(cell)
+        check_array(cell, max_pixels)
+        yield Image.fromarray(cell[..., 0] if cell.shape[2:] == (1,) else cell)
     elif isinstance(cell, bytes | bytearray | memoryview):
         yield _identify(BytesIO(cell))
     elif isinstance(cell, str | os.PathLike):
         path, _ = regular_file(cell, image_root)
-        with open(path, "rb") as stream:
+        with _opened_file(path) as stream:
             yield _identify(stream)
     else:
         raise BadImage(f"no image cell has the type {type(cell).__name__}")
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    channels = array.shape[2] if array.ndim == 3 else 1
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or channels not in range(5):
-        raise BadImage(
-            "an array must be uint8 of shape (H, W) or (H, W, 1 to 4), "
-            f"got {array.dtype} of shape {array.shape}"
-        )
-    if array.size == 0:
-        raise BadImage(f"an array must have pixels, got shape {array.shape}")
-    return Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
 
 
 def _identify(stream: BinaryIO) -> Image.Image:
@@ -229,7 +253,7 @@ def _identify(stream: BinaryIO) -> Image.Image:
 def _draft(image: Image.Image, needed: Needed) -> float:
     """Have a JPEG decoded at 1/2, 1/4 or 1/8; return the factor, 1 if it is not."""
     width, height = image.size
-    swapped = _orientation(image) >= 5
+    swapped = orientation(image) >= 5
     tall, wide = needed((width, height) if swapped else (height, width))
     wanted = (2 * tall, 2 * wide) if swapped else (2 * wide, 2 * tall)
     drafted = image.draft(image.mode, wanted)
@@ -239,7 +263,7 @@ def _draft(image: Image.Image, needed: Needed) -> float:
 def _upright(image: Image.Image, full_size: tuple[int, int], scale: float) -> Decoded:
     # After load(): a PNG may hold its EXIF behind the pixels, and Pillow turns TIFF and
     # AVIF pictures itself, which removes the tag.
-    turn = _orientation(image)
+    turn = orientation(image)
     image = _to_rgb(image)
     if turn == 1:
         width, height = image.size if scale == 1 else full_size
@@ -255,10 +279,13 @@ def _upright(image: Image.Image, full_size: tuple[int, int], scale: float) -> De
     return Decoded(image, (height, width), box)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 to 8, for how a picture is stored; 1 is upright."""
     try:
         turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:
+    except Exception as error:
+        if not is_the_pictures_fault(error):
+            raise
         return 1  # a picture with damaged metadata is still a picture
     return turn if turn in _TURNS else 1
 
@@ -291,7 +318,3 @@ def _to_8_bits(values: np.ndarray) -> Image.Image:
     spread = (high - low) or 1.0
     scaled = np.rint((values.astype(np.float64) - low) * (255 / spread))
     return Image.fromarray(scaled.astype(np.uint8))
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}")

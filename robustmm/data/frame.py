@@ -165,6 +165,31 @@ def column_position(X: pd.DataFrame, column: str) -> int:
     return names.index(column)
 
 
+def numbered_names(X: pd.DataFrame) -> pd.DataFrame:
+    """Return `X` itself, or a view in which columns of one name are numbered.
+
+    scikit-learn takes no table with a name twice, not even of columns nobody reads.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> list(numbered_names(pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"])))
+    ['a', 'b', 'a (2)']
+    """
+    if X.columns.is_unique:
+        return X
+    names: dict[Any, None] = {}  # in order
+    taken = set(X.columns)
+    for name in X.columns:
+        new, count = name, 1
+        while new in names or (count > 1 and new in taken):
+            count += 1
+            new = f"{name} ({count})" if isinstance(name, str) else (name, count)
+        names[new] = None
+    index = pd.Index(list(names), dtype=object, tupleize_cols=False)
+    return X.set_axis(index, axis=1)
+
+
 def format_rows(
     problems: Mapping[Any, str] | Sequence[tuple[Any, str]], what: str
 ) -> str:

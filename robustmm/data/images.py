@@ -1,17 +1,193 @@
-"""Name an image cell by what its picture depends on, and settle open pictures."""
+"""A table's image cells: named by content, looked up or decoded, and checked."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image, ImageFile
+from tqdm.auto import tqdm
 
-from .decode import bad_image_reasons, check_size, regular_file
+from .cache import ByteCache, FolderCache
+from .decode import (
+    MAX_PIXELS,
+    check_array,
+    check_picture,
+    orientation,
+    regular_file,
+)
+from .faults import BadImage, bad_image_reasons
+from .frame import Rows
 from .preprocess import ImageTransform
 
 KEY_BYTES = 20
+
+
+class ImageCells:
+    """The image cells of a table as pictures of one kind.
+
+    Parameters
+    ----------
+    rows : Rows
+        Open pictures among them are read now: those of `Image.open` are read late.
+    transform : ImageTransform or None
+        None leaves all images closed.
+    cache : ByteCache, FolderCache or None
+        Holds transformed images by content.
+
+    Examples
+    --------
+    >>> rows = Rows([np.zeros((9, 9, 3), dtype=np.uint8), b""], ["cat", None], [0, 1])
+    >>> cells = ImageCells(rows, ImageTransform(size=(4, 4)))
+    >>> picture, key, reason = cells.read(0)
+    >>> picture.shape, key, reason
+    ((4, 4, 3), None, None)
+    >>> cells.read(1)
+    (None, None, 'it is empty (zero bytes)')
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        transform: ImageTransform | None,
+        cache: ByteCache | FolderCache | None = None,
+    ) -> None:
+        self.rows = rows
+        self.transform = transform
+        self.cache = cache
+        self._keys: dict[int, bytes] = {}
+        if transform is not None:
+            settle(rows, transform.max_pixels)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def named(self) -> bool:
+        """Whether pictures have keys."""
+        return self.cache is not None and self.transform is not None
+
+    def read(self, i: int) -> tuple[np.ndarray | None, bytes | None, str | None]:
+        """Return row `i`'s picture, its key and the reason why there is none.
+
+        The picture is uint8 (H, W, 3); the key, (20,) bytes, is there where there is a
+        cache and a picture; the reason where a picture should be there and cannot be
+        read.
+
+        Raises
+        ------
+        MemoryError
+            If the picture does not fit into memory; it names the row's label.
+        """
+        cell = self.rows.images[i]
+        if cell is None or self.transform is None:
+            return None, None, None
+        try:
+            with _named(self.rows.index[i]):
+                return *self._transformed(i, cell), None
+        except BadImage as error:
+            return None, None, str(error)
+
+    def _transformed(self, i: int, cell: Any) -> tuple[np.ndarray, bytes | None]:
+        root = self.rows.image_root
+        if self.cache is None:
+            return self.transform(cell, root), None
+        key = self._keys.get(i) or image_key(cell, root, self.transform)
+        if not isinstance(cell, str | os.PathLike):
+            # Hashing pixels costs about as much as resizing them; files may change.
+            self._keys[i] = key
+        picture = self.cache.get(key)
+        if picture is None or not _may_be(picture, self.transform):
+            picture = self.transform(cell, root)
+            self.cache.put(key, picture)
+        return picture, key
+
+
+def _may_be(picture: np.ndarray, transform: ImageTransform) -> bool:
+    """Whether a cache's array can be what a transform made."""
+    pixels = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+    size = transform.crop_size or transform.size or picture.shape[:2]
+    return pixels and 0 not in picture.shape and picture.shape[:2] == size
+
+
+def find_bad_images(
+    cells: ImageCells, num_workers: int = 0, progress: bool = False
+) -> dict[int, str]:
+    """Decode every image once, which also fills the cache.
+
+    Parameters
+    ----------
+    cells : ImageCells
+    num_workers : int
+        Threads that decode, 0 for none: Pillow works outside Python's lock, and threads
+        share the cache.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    dict
+        From the row's position to the reason, for each image that cannot be read.
+
+    Examples
+    --------
+    >>> rows = Rows([b"", None], ["cat", "dog"], ["a", "b"])
+    >>> find_bad_images(ImageCells(rows, ImageTransform(size=(4, 4))))
+    {0: 'it is empty (zero bytes)'}
+    """
+    positions = np.flatnonzero(cells.rows.present[:, 0]).tolist()
+    if cells.transform is None or not positions:
+        return {}
+
+    def check(position: int) -> str | None:
+        return cells.read(position)[-1]
+
+    reasons = _in_order(check, positions, num_workers)
+    bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)
+    return {
+        position: reason
+        for position, reason in zip(positions, bar, strict=True)
+        if reason is not None
+    }
+
+
+def _in_order(
+    function: Callable[[int], Any], values: list[int], num_workers: int
+) -> Iterable[Any]:
+    if num_workers < 1:
+        yield from map(function, values)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        yield from pool.map(function, values)
+
+
+def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
+    """Read the pictures of `Image.open` among the rows; damaged ones stay as they are.
+
+    Forked workers share the file position of a picture that is not read yet, and would
+    read each other's bytes. A damaged one is reported when it is decoded.
+    """
+    for label, cell in zip(rows.index, rows.images, strict=True):
+        if isinstance(cell, ImageFile.ImageFile):
+            with suppress(BadImage), _named(label), bad_image_reasons():
+                check_picture(cell, max_pixels)
+                cell.load()
+
+
+@contextmanager
+def _named(label: Any) -> Iterator[None]:
+    """Say whose picture it was that the memory did not suffice for."""
+    try:
+        yield
+    except MemoryError as error:
+        more = f" ({error})" if str(error) else ""
+        raise MemoryError(
+            f"row {label!r}: its image does not fit into memory{more}"
+        ) from error
 
 
 def image_key(
@@ -31,23 +207,30 @@ def image_key(
         repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
     )
     with bad_image_reasons():
-        for part in _content(cell, image_root):
+        for part in _content(cell, image_root, transform):
             digest.update(part)
     return digest.digest()
 
 
-def _content(cell: Any, image_root: str | Path | None) -> list:
+def _content(
+    cell: Any, image_root: str | Path | None, transform: ImageTransform
+) -> list:
     """The parts of `cell` that its picture depends on."""
+    # A file says its size when it is opened. Until then the cap is part of the name, or
+    # a picture that is too large here would be found where it was not.
+    cap = transform.max_pixels
     if isinstance(cell, str | os.PathLike):
         path, status = regular_file(cell, image_root)
-        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns)
+        stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns, cap)
         return [repr(stamp).encode("utf-8", "backslashreplace")]
     if isinstance(cell, np.ndarray):
+        check_array(cell, cap)
+        transform.resized(cell.shape[:2])
         about = (cell.shape, cell.dtype.str)
         return [repr(about).encode(), np.ascontiguousarray(cell)]
     if isinstance(cell, Image.Image):
-        check_size(cell)
+        check_picture(cell, cap)
+        transform.resized(cell.size[::-1])
         about = (cell.mode, cell.size, cell.info.get("transparency"), cell.getpalette())
-        turn = cell.getexif().get(ExifTags.Base.Orientation)
-        return [repr((*about, turn)).encode(), cell.tobytes()]
-    return [cell]
+        return [repr((*about, orientation(cell))).encode(), cell.tobytes()]
+    return [repr(cap).encode(), cell]

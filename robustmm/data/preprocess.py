@@ -1,7 +1,4 @@
-"""Turn one image into pixels and one text into ids, as the checkpoint expects them.
-
-Decoding is in `decode`, the tokenizer in `text`.
-"""
+"""Turn one image into pixels as the checkpoint expects them."""
 
 import json
 from collections.abc import Mapping
@@ -11,36 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from .decode import MAX_PIXELS, decode
-from .decode import BadImage as BadImage
-from .decode import decode_image as decode_image
-from .text import TextTokenizer as TextTokenizer
+from .faults import BadImage
 
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _HALF = (0.5, 0.5, 0.5)
+# A picture so many times longer than wide is resized under any pixel cap.
+_ELONGATED = 4
 
-# Older preprocessor files leave out what was the default of their processor's class.
-# "square" says what a bare number means as size: both edges, or the shorter one.
-_PLAIN = {"square": True, "size": 224, "resample": 2, "mean": _HALF, "std": _HALF}
-_CLIP = {
-    "square": False,
-    "size": 224,
-    "crop": 224,
-    "resample": 3,
-    "mean": _CLIP_MEAN,
-    "std": _CLIP_STD,
-}
-_FAMILIES = {
-    "CLIP": _CLIP,
-    "ChineseCLIP": _CLIP,
-    "Bit": _CLIP,
-    "ViT": _PLAIN,
-    "DeiT": {**_PLAIN, "size": 256, "crop": 224, "resample": 3},
-    "Siglip": {**_PLAIN, "resample": 3},
-    "Vilt": {**_PLAIN, "square": False, "size": 384, "resample": 3, "divisor": 32},
-}
+# What a complete description of images has to say.
+_SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "do_rescale")
+_SETTINGS += ("rescale_factor", "do_normalize", "image_mean", "image_std")
 
 
 @dataclass(frozen=True)
@@ -65,10 +44,12 @@ class ImageTransform:
     rescale : float
         What 8-bit values are multiplied by.
     size_divisor : int or None
+    max_pixels : int
+        Larger pictures are refused, before they are decoded and after resizing.
 
     Examples
     --------
-    >>> transform = ImageTransform.from_config({"size": {"height": 8, "width": 8}})
+    >>> transform = ImageTransform(size=(8, 8))
     >>> pixels = transform(np.zeros((30, 20, 3), dtype=np.uint8))
     >>> pixels.shape
     (8, 8, 3)
@@ -85,47 +66,55 @@ class ImageTransform:
     resample: int = 2
     rescale: float = 1 / 255
     size_divisor: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "ImageTransform":
-        """Read the content of a ``preprocessor_config.json``.
+    def from_config(
+        cls, config: Mapping[str, Any], max_pixels: int = MAX_PIXELS
+    ) -> "ImageTransform":
+        """Read complete image settings, as a backbone's ``image_config`` has them.
 
         Parameters
         ----------
         config : mapping
-            Keys left out take the defaults of the processor class that the file names.
+            The switches ``do_resize``, ``do_center_crop``, ``do_rescale`` and
+            ``do_normalize``; ``size``, with height and width or with a shortest_edge;
+            ``resample``, ``rescale_factor``, ``image_mean`` and ``image_std``;
+            ``crop_size`` if images are cropped; ``size_divisor`` if ViLT's rule holds.
+        max_pixels : int
+            Of a picture.
 
         Raises
         ------
         ValueError
-            If the size is of a kind that is not supported, or the config leaves images
-            in whatever size they have.
+            If something is left out, a size is of a kind that is not supported, or the
+            config leaves images in whatever size they have.
         """
-        family = _family(config)
-        edges = _edges(config, family) if config.get("do_resize", True) else {}
-        crops = config.get("do_center_crop", "crop" in family)
-        crop = config.get("crop_size") or family.get("crop", 224) if crops else None
+        _check_complete(config)
+        edges = _edges(config) if config["do_resize"] else {}
+        crop = _pair("crop_size", config) if config["do_center_crop"] else None
         if not edges and crop is None:
             raise ValueError(
                 "An image config must resize or crop images, got do_resize=False and "
-                "no do_center_crop."
+                "do_center_crop=False."
             )
-        normalizes = config.get("do_normalize", True)
-        mean = _either(config.get("image_mean"), family["mean"])
-        std = _either(config.get("image_std"), family["std"])
-        rescales = config.get("do_rescale", True)
+        normalizes = config["do_normalize"]
         return cls(
             **edges,
-            crop_size=None if crop is None else _pair(crop),
-            mean=_channels(mean if normalizes else 0),
-            std=_channels(std if normalizes else 1),
-            resample=int(_either(config.get("resample"), family["resample"])),
-            rescale=config.get("rescale_factor") or 1 / 255 if rescales else 1.0,
+            crop_size=crop,
+            mean=_channels("image_mean", config) if normalizes else (0.0,) * 3,
+            std=_channels("image_std", config) if normalizes else (1.0,) * 3,
+            resample=_filter(config["resample"]),
+            rescale=_factor(config["rescale_factor"]) if config["do_rescale"] else 1.0,
+            max_pixels=int(max_pixels),
         )
 
     @property
     def key(self) -> str:
-        """What the uint8 result depends on, as a stable str."""
+        """What the uint8 result depends on, as a stable str.
+
+        Where there is a result, it does not depend on `max_pixels`.
+        """
         parts = (self.size, self.shortest_edge, self.longest_edge, self.crop_size)
         return json.dumps([*parts, self.resample, self.size_divisor])
 
@@ -142,8 +131,8 @@ class ImageTransform:
             If the cell cannot be read, or is so elongated that resizing it would exceed
             the pixel cap.
         """
-        decoded = decode(cell, image_root, self._resized)
-        height, width = self._resized(decoded.size)
+        decoded = decode(cell, image_root, self.resized, self.max_pixels)
+        height, width = self.resized(decoded.size)
         image = decoded.image
         if image.size != (width, height):
             image = image.resize((width, height), self.resample, box=decoded.box)
@@ -172,8 +161,14 @@ class ImageTransform:
         values = (batch.float() * self.rescale - mean) / std
         return values.permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
 
-    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of a picture of `size` after resizing."""
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) of a picture of `size` after resizing.
+
+        Raises
+        ------
+        BadImage
+            If that exceeds the pixel cap.
+        """
         if self.size is not None:
             return self.size
         if self.shortest_edge is None:
@@ -184,54 +179,91 @@ class ImageTransform:
             height, width = _bounded(size, self.shortest_edge, self.longest_edge)
         else:
             height, width = _shortest(size, self.shortest_edge)
-        if height * width > MAX_PIXELS:
+        # A cap below what the model reads anyway is meant for files.
+        allowed = max(self.max_pixels, _ELONGATED * self.shortest_edge**2)
+        if height * width > allowed:
             raise BadImage(f"too elongated to resize, got {size[1]} x {size[0]} pixels")
         return height, width
 
 
-def _family(config: Mapping[str, Any]) -> dict[str, Any]:
-    name = config.get("image_processor_type") or config.get("feature_extractor_type")
-    name = (name or "").split("ImageProcessor")[0].split("FeatureExtractor")[0]
-    unnamed = "Vilt" if "size_divisor" in config else "ViT"
-    return _FAMILIES.get(name) or _FAMILIES[unnamed]
-
-
-def _edges(config: Mapping[str, Any], family: dict[str, Any]) -> dict[str, Any]:
-    """The size-related fields of `ImageTransform`."""
-    size = config.get("size") or family["size"]
-    if isinstance(size, int) and not family["square"]:
-        size = {"shortest_edge": size}
-    if not isinstance(size, Mapping) or "height" in size:
-        return {"size": _pair(size)}
-    if "shortest_edge" not in size:
+def _check_complete(config: Mapping[str, Any]) -> None:
+    lacking = [name for name in _SETTINGS if config.get(name) is None]
+    if config.get("do_center_crop") and config.get("crop_size") is None:
+        lacking.append("crop_size")
+    if lacking:
         raise ValueError(
-            "size must be a number, height and width, or shortest_edge, "
-            f"got {dict(size)!r}."
+            f"An image config must be complete, {lacking} are left out; "
+            "load_backbone(...).image_config is."
         )
-    longest = size.get("longest_edge")
-    return {
-        "shortest_edge": int(size["shortest_edge"]),
-        "longest_edge": None if longest is None else int(longest),
-        "size_divisor": config.get("size_divisor") or family.get("divisor"),
-    }
 
 
-def _either(value: Any, default: Any) -> Any:
-    return default if value is None else value
+def _edges(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The size-related fields of `ImageTransform`."""
+    size = config["size"]
+    if not isinstance(size, Mapping) or not {"height", "shortest_edge"} & set(size):
+        raise ValueError(
+            f"size must have height and width, or a shortest_edge, got {size!r}."
+        )
+    if "height" in size:
+        return {"size": _pair("size", config)}
+    edges = {name: size.get(name) for name in ("shortest_edge", "longest_edge")}
+    edges["size_divisor"] = config.get("size_divisor")
+    for name, edge in edges.items():
+        edges[name] = None if edge is None else _edge(name, edge)
+    _check_pixels("shortest_edge", (edges["shortest_edge"],) * 2)
+    return edges
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    if isinstance(size, Mapping):
-        if "height" not in size or "width" not in size:
-            raise ValueError(f"size must have height and width, got {dict(size)!r}.")
-        return int(size["height"]), int(size["width"])
-    height, width = size if isinstance(size, list | tuple) else (size, size)
-    return int(height), int(width)
+def _pair(name: str, config: Mapping[str, Any]) -> tuple[int, int]:
+    size = config[name]
+    if not isinstance(size, Mapping) or not {"height", "width"} <= set(size):
+        raise ValueError(f"{name} must have height and width, got {size!r}.")
+    pair = _edge(name, size["height"]), _edge(name, size["width"])
+    _check_pixels(name, pair)
+    return pair
 
 
-def _channels(values: Any) -> tuple[float, ...]:
-    values = values if isinstance(values, list | tuple) else (values,) * 3
-    return tuple(float(value) for value in values)
+def _edge(name: str, value: Any) -> int:
+    if not _is_finite(value) or value < 1 or value != int(value):
+        raise ValueError(f"{name} must be made of whole numbers from 1, got {value!r}.")
+    return int(value)
+
+
+def _check_pixels(name: str, size: tuple[int, int]) -> None:
+    # Every missing image becomes a white one of this size.
+    if size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"{name} must give at most {MAX_PIXELS} pixels, got {size[0]} x {size[1]}."
+        )
+
+
+def _channels(name: str, config: Mapping[str, Any]) -> tuple[float, ...]:
+    values = config[name]
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        raise ValueError(f"{name} must have one number per channel, got {values!r}.")
+    if not all(map(_is_finite, values)) or (name == "image_std" and 0 in values):
+        rule = "finite" + (" and not zero" if name == "image_std" else "")
+        raise ValueError(f"{name} must be {rule}, got {values!r}.")
+    return tuple(map(float, values))
+
+
+def _factor(value: Any) -> float:
+    if not _is_finite(value) or value <= 0:
+        raise ValueError(f"rescale_factor must be finite and positive, got {value!r}.")
+    return float(value)
+
+
+def _is_finite(value: Any) -> bool:
+    # Python's whole numbers may be too large for a float.
+    return isinstance(value, int | float) and abs(value) < 1e30
+
+
+def _filter(resample: Any) -> int:
+    if resample not in list(Image.Resampling):
+        raise ValueError(
+            f"resample must be the number of one of Pillow's filters, got {resample!r}."
+        )
+    return int(resample)
 
 
 def _shortest(size: tuple[int, int], edge: int) -> tuple[int, int]:

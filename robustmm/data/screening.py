@@ -47,6 +47,31 @@ def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     warn(format_rows(problems, "image cells cannot be read, taken as missing"))
 
 
+def report_damage(rows: Rows, damaged: dict[int, str], report: dict) -> dict:
+    """Warn of images that could be read when they were screened and no more later.
+
+    Parameters
+    ----------
+    rows : Rows
+        As they were after the screening.
+    damaged : dict from position to reason
+    report : dict
+        What :func:`missing_report` said then.
+
+    Returns
+    -------
+    dict
+        The report with these images among the bad ones and their cells missing.
+    """
+    if not damaged:
+        return report
+    problems = [(rows.index[i], damaged[i]) for i in sorted(damaged)]
+    what = "image cells were damaged while training, taken as missing"
+    warn(format_rows(problems, what))
+    later = missing_report(without_images(rows, damaged), damaged)
+    return later | {"bad_images": report["bad_images"] | later["bad_images"]}
+
+
 def without_images(rows: Rows, bad: dict[int, str]) -> Rows:
     """Return the rows with the bad images blanked."""
     images = [None if i in bad else cell for i, cell in enumerate(rows.images)]

@@ -70,7 +70,7 @@ def encode_targets(
     Raises
     ------
     ValueError
-        For an absent, non-finite, continuous or single-class target.
+        For an absent, empty, non-finite, continuous or single-class target.
     """
     if y is None:
         raise ValueError(
@@ -78,6 +78,8 @@ def encode_targets(
         )
     names = np.asarray(y.columns, dtype=object) if isinstance(y, pd.DataFrame) else None
     values = y.toarray() if sparse.issparse(y) else np.asarray(y)
+    if values.size == 0:
+        raise ValueError(f"y must have a label at least, got shape {values.shape}.")
     if values.ndim == 2 and (multilabel or values.shape[1] > 1):
         return _encode_indicators(values, names)
     values = column_or_1d(values, warn=True)

@@ -7,7 +7,6 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
@@ -105,6 +104,9 @@ def _flatten(features: np.ndarray, method: str, random_state) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # a share of a variance that may be zero
         if method == "pca":
             return PCA(2, svd_solver="full").fit_transform(features)
+        # Here, so that who never asks for t-SNE does not wait for its import.
+        from sklearn.manifold import TSNE
+
         perplexity = min(30.0, (len(features) - 1) / 3)
         tsne = TSNE(init="pca", perplexity=perplexity, random_state=random_state)
         return tsne.fit_transform(features)

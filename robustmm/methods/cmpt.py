@@ -271,6 +271,8 @@ class CMPTClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = MODALITIES
+
     image_backbone: str | Path = field(
         default="openai/clip-vit-base-patch16", kw_only=False
     )
@@ -305,12 +307,14 @@ class CMPTClassifier(MultimodalClassifier):
             check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = join_encoders(
+        return join_encoders(
             self.image_backbone,
             self.text_backbone,
             device=device,
             max_text_length=self.max_text_length,
         )
+
+    def _check_backbone(self, backbone: Backbone) -> None:
         widths = backbone["image"].width, backbone["text"].width
         if widths[0] != widths[1]:
             raise ValueError(
@@ -318,7 +322,14 @@ class CMPTClassifier(MultimodalClassifier):
                 f"got {widths[0]} for {self.image_backbone!r} and {widths[1]} for "
                 f"{self.text_backbone!r}."
             )
-        return backbone
+
+    @classmethod
+    def _small(cls, **params):
+        encoders = {
+            "image_backbone": "robustmm/tiny-clip",
+            "text_backbone": "robustmm/tiny-bert",
+        }
+        return super()._small(**encoders | params)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> CMPTModule:
         report, dropped = self.missing_report_, self.modality_dropout

@@ -12,10 +12,12 @@ learned is frozen and found again through task keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import operator
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import field
-from numbers import Integral, Number, Real
+from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +25,8 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy import sparse
-from sklearn.metrics import accuracy_score
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -36,11 +37,15 @@ from ..adapters import (
     Selection,
     StaticFactors,
     TaskKey,
+    count_factors,
+    divergence,
+    factor_frame,
     key_similarity,
 )
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
-from ..trained import MultimodalClassifier
+from ..data.targets import Targets
+from ..incremental import IncrementalClassifier
 
 ADAPTED = ("query", "key", "value")
 MODALITIES = ("image", "text")
@@ -76,11 +81,12 @@ class DeLoModule(nn.Module):
     modality is missing, its pool is routed by the other's query (equation 5). Query,
     key and value map :math:`h` to :math:`Wh + \alpha(\Delta W^v + \Delta W^t)h`.
 
-    While ``learning`` is a task, its head alone is in the loss, and the penalty over
-    complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)` at the last layer
-    (equation 9) plus ``lambda_consistency`` times the divergence of the output under a
-    proxy query from the output under the true one, each modality being replaced once.
-    Otherwise the task is that of the closest key (equation 8), row by row.
+    Called with the task that is ``learning``, its head alone counts, and while training
+    the penalty over complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)`
+    at the last layer (equation 9) plus ``lambda_consistency`` times the divergence of
+    the output under a proxy query from the output under the true one, each modality
+    being replaced once. Otherwise the task of a row is the one that is ``told``, or
+    that of the closest key (equation 8).
 
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T); features (B, d); logits (B, C), or those of the task that
@@ -110,23 +116,17 @@ class DeLoModule(nn.Module):
         guided = cross_modal_guide and not static
         self.lambda_consistency = lambda_consistency if guided else 0.0
         self.cross_modal_guide, self.center_keys = cross_modal_guide, center_keys
-        self.learning: int | None = None
-        self.told: int | None = None
         self.columns = [list(positions) for positions in columns]
         stream = self.stream
         for layer in range(stream.n_layers):
             linears = [stream.linear(layer, name) for name in ADAPTED]
-            stream.wrap(layer, ADAPTED, FactorLinears(linears, alpha))
+            adapter = FactorLinears(linears, alpha, _factors_of(layer))
+            stream.wrap(layer, ADAPTED, adapter)
         width, depth = stream.width, range(stream.n_layers)
-        self.tasks = nn.ModuleList(
-            DeLoTask(
-                width,
-                [make_pools(width, width) for _ in depth],
-                len(positions),
-                key_momentum,
-            )
-            for positions in columns
-        )
+        self.tasks = nn.ModuleList()
+        for positions in columns:
+            pools = [make_pools(width, width) for _ in depth]
+            self.tasks.append(DeLoTask(width, pools, len(positions), key_momentum))
 
     @property
     def stream(self):
@@ -139,22 +139,28 @@ class DeLoModule(nn.Module):
             member.requires_grad_(position == task)
 
     def forward(
-        self, present: Tensor, **batch: Tensor
+        self,
+        present: Tensor,
+        learning: int | None = None,
+        told: int | None = None,
+        **batch: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits; while training, with the penalty."""
+        """Return logits; of the task ``learning`` while training, with the penalty."""
         tokens = self.stream.embed(**batch)
-        if self.learning is None:
-            tasks = self._tasks_of(tokens, present)
+        if learning is None:
+            tasks = self._tasks_of(tokens, present, told)
             return self._classify(self._features(tokens, present, tasks), tasks)
         if self.training:
-            return self._learn(tokens, present)
-        encoded = self._encode(tokens, self._source(present), self.learning)
-        return self.tasks[self.learning].head(encoded.features)
+            return self._learn(tokens, present, learning)
+        encoded = self._encode(tokens, self._source(present), learning)
+        return self.tasks[learning].head(encoded.features)
 
-    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+    def features(
+        self, present: Tensor, told: int | None = None, **batch: Tensor
+    ) -> Tensor:
         """Return the pooled rows that the heads classify, (B, d)."""
         tokens = self.stream.embed(**batch)
-        return self._features(tokens, present, self._tasks_of(tokens, present))
+        return self._features(tokens, present, self._tasks_of(tokens, present, told))
 
     def task_scores(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the similarity of each row to the key of each task, (B, n_tasks)."""
@@ -168,23 +174,19 @@ class DeLoModule(nn.Module):
         """
         tokens = self.stream.embed(**batch)
         tasks = self._similarity(tokens, present).argmax(dim=1)
-        counts = self._by_task(tokens, present, tasks, self._count)
+        size = self.tasks[0].pools[0].pool_size
+
+        def count(encoded: Encoded) -> Tensor:
+            return count_factors(encoded.selections, size)
+
+        counts = self._by_task(tokens, present, tasks, count)
         return torch.cat([tasks[:, None].to(counts.dtype), counts], dim=1)
 
     # Which task ----------------------------------------------------------------------
 
-    @contextmanager
-    def told_task(self, task: int) -> Iterator[None]:
-        """Take the task of every row from the caller instead of from the keys."""
-        self.told = task
-        try:
-            yield
-        finally:
-            self.told = None
-
-    def _tasks_of(self, tokens: Tokens, present: Tensor) -> Tensor:
-        if self.told is not None:
-            return present.new_full((len(present),), self.told, dtype=torch.long)
+    def _tasks_of(self, tokens: Tokens, present: Tensor, told: int | None) -> Tensor:
+        if told is not None:
+            return present.new_full((len(present),), told, dtype=torch.long)
         return self._similarity(tokens, present).argmax(dim=1)
 
     def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
@@ -210,9 +212,8 @@ class DeLoModule(nn.Module):
         """Logits (B, C): of the row's task, or of all tasks for several labels."""
         size = sum(map(len, self.columns))
         logits = features.new_full((len(features), size), EXCLUDED)
-        for position, (task, columns) in enumerate(
-            zip(self.tasks, self.columns, strict=True)
-        ):
+        pairs = zip(self.tasks, self.columns, strict=True)
+        for position, (task, columns) in enumerate(pairs):
             here = task.head(features).to(logits.dtype)
             if not self.multilabel:
                 here = here.where((tasks == position)[:, None], EXCLUDED)
@@ -228,26 +229,28 @@ class DeLoModule(nn.Module):
 
     def _encode(self, tokens: Tokens, source: Tensor, task: int) -> Encoded:
         """Run the backbone with the pools of one task."""
-        stream, selections = self.stream, []
-        queries = None
-
-        def before_layer(i: int, tokens: Tokens) -> Tokens:
-            nonlocal queries
-            queries = _queries(tokens)
-            pools = self.tasks[task].pools[i]
-            index = source.unsqueeze(-1).expand_as(queries)
-            guided = queries.gather(1, index)
-            selections.append(None if self.static else pools.route(guided))
-            stream.joint_adapters[str(i)].use(pools, selections[-1])
-            return tokens
-
-        pooled = stream.pool(stream.run(tokens, before_layer))
+        stream, pools = self.stream, self.tasks[task].pools
+        tokens = tokens.with_context(source=source)
+        tokens = stream.run(tokens, partial(self._route, pools))
+        pooled, context = stream.pool(tokens), tokens.context
         features = pooled if stream.pooler is None else stream.pooler(pooled)
-        return Encoded(features, queries, selections)
+        selections = [context[_factors_of(i)][1] for i in range(stream.n_layers)]
+        return Encoded(features, context["queries"], selections)
 
-    def _learn(self, tokens: Tokens, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the current task and its penalty; moves its key."""
-        task, n_rows = self.tasks[self.learning], len(present)
+    def _route(self, pools: nn.ModuleList, i: int, tokens: Tokens) -> Tokens:
+        """Add to the context the queries of a layer, and what they select there."""
+        queries = _queries(tokens)
+        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)
+        guided = queries.gather(1, index)
+        selection = None if self.static else pools[i].route(guided)
+        factors = {_factors_of(i): (pools[i], selection)}
+        return tokens.with_context(queries=queries, **factors)
+
+    def _learn(
+        self, tokens: Tokens, present: Tensor, learning: int
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the task that is learned and its penalty; moves its key."""
+        task, n_rows = self.tasks[learning], len(present)
         task.key.update(_queries(tokens), present)
         complete = present.all(dim=1).nonzero()[:, 0]
         rows = torch.arange(n_rows, device=present.device)
@@ -257,7 +260,7 @@ class DeLoModule(nn.Module):
             proxies = source.new_tensor([0, 1]).repeat_interleave(len(complete))
             rows = torch.cat([rows, complete, complete])
             source = torch.cat([source, proxies[:, None].expand(-1, 2)])
-        encoded = self._encode(tokens.select(rows), source, self.learning)
+        encoded = self._encode(tokens.select(rows), source, learning)
         logits = task.head(encoded.features)
         penalty = logits.new_zeros(())
         if len(complete) and self.lambda_align:
@@ -266,17 +269,14 @@ class DeLoModule(nn.Module):
             penalty = penalty + self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
             true = logits[complete].repeat(2, 1).detach()
-            gap = _divergence(true, logits[n_rows:], self.multilabel)
+            gap = divergence(true, logits[n_rows:], self.multilabel)
             penalty = penalty + self.lambda_consistency * gap
         return logits[:n_rows], penalty
 
-    def _count(self, encoded: Encoded) -> Tensor:
-        """How often each row selects each factor, (B, 2 * 2 * E)."""
-        size = self.tasks[0].pools[0].pool_size
-        picks = [torch.stack(s[:2], dim=-2) for s in encoded.selections]
-        picks = torch.stack(picks)  # (layers, B, J, Q, 2, r)
-        chosen = F.one_hot(picks, size).sum(dim=-2).float()
-        return chosen.mean(dim=(0, 2)).flatten(1)
+
+def _factors_of(layer: int) -> str:
+    """Name the item of the context that a layer's adapter reads."""
+    return f"factors_{layer}"
 
 
 def _queries(tokens: Tokens) -> Tensor:
@@ -284,22 +284,13 @@ def _queries(tokens: Tokens) -> Tensor:
     return torch.stack([tokens.mean(name) for name in MODALITIES], dim=1)
 
 
-def _divergence(true: Tensor, proxy: Tensor, multilabel: bool) -> Tensor:
-    """KL(true || proxy) of logits, of categories or of independent labels."""
-    if not multilabel:
-        target = true.log_softmax(dim=1)
-        proxy = proxy.log_softmax(dim=1)
-        return F.kl_div(proxy, target, log_target=True, reduction="batchmean")
-    loss = F.binary_cross_entropy_with_logits
-    target = true.sigmoid()
-    return loss(proxy, target) - loss(true, target)
-
-
-class DeLoClassifier(MultimodalClassifier):
+class DeLoClassifier(IncrementalClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
-    learned; prediction needs no task. Defaults are the paper's recipe: AdamW with
+    learned; prediction needs no task. A row's classes in other tasks than its own have
+    probability zero, a logit of -1000; several labels are scored by the heads of all
+    tasks, from the features of one. Defaults are the paper's recipe: AdamW with
     batches of 4 and a cosine schedule after 10% warm-up; the epochs (per task) and
     ``alpha`` are those of the authors' code. That code as released bypasses its
     adapters, so results printed in the paper cannot be checked against it.
@@ -338,14 +329,8 @@ class DeLoClassifier(MultimodalClassifier):
     static : bool
         Whether each task has plain low-rank adapters of rank ``rank`` instead of pools.
     task_inference : {"predicted", "oracle"}
-        Whether the task of a row is that of the closest key, or is told as ``tasks=``
-        to the predicting methods, for analysis.
-    max_epochs : int
-        Passes over the rows of a task.
-    lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
-        Decay of the learning rate after the warm-up; it starts anew with each task.
-    class_weight : "balanced", dict or None
-        Weights of the classes, among those of a task.
+        Whether the task of a row is that of the closest key, or must be told by
+        :meth:`with_tasks`, without which nothing is predicted then.
 
     Attributes
     ----------
@@ -368,6 +353,7 @@ class DeLoClassifier(MultimodalClassifier):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from robustmm import DeLoClassifier, drop_modalities
     >>> from robustmm.datasets import make_scenes
     >>> X, y = make_scenes(60, n_classes=4, random_state=0)
@@ -380,9 +366,12 @@ class DeLoClassifier(MultimodalClassifier):
     (60, 2)
     >>> clf.partial_fit(X[~early], y[~early]).predict_proba(X).shape
     (60, 4)
+    >>> told = clf.with_tasks(np.where(early, 0, 1))
+    >>> told.predict_task(X).shape, bool(told.score(X, y) >= clf.score(X, y))
+    ((60,), True)
     """
 
-    _KEPT = ("task_classes_", "_task", "_seen_weights")
+    STREAMS = ("joint",)
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
@@ -405,9 +394,8 @@ class DeLoClassifier(MultimodalClassifier):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
-        check_number("rank", self.rank, Integral, 1)
-        check_number("pool_size", self.pool_size, Integral, 1)
-        check_number("factor_rank", self.factor_rank, Integral, 1)
+        for name in ("rank", "pool_size", "factor_rank"):
+            check_number(name, getattr(self, name), Integral, 1)
         check_number("alpha", self.alpha, Real, 0, open="low")
         check_number("lambda_align", self.lambda_align, Real, 0)
         check_number("lambda_consistency", self.lambda_consistency, Real, 0)
@@ -421,185 +409,24 @@ class DeLoClassifier(MultimodalClassifier):
         if self.key_momentum == 1:
             raise ValueError("key_momentum must be below 1, or no key is ever learned.")
 
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"pool_size": 6} | params)
+
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
 
     # Learning ------------------------------------------------------------------------
 
-    def fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Forget everything and learn the rows as one task, or as several.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-        tasks : array-like of shape (n,), optional
-            The task of each row, learned in sorted order. Each task's labels must be
-            its own; of indicators, a task learns the columns that are set in its rows
-            and in no earlier task's.
-
-        Returns
-        -------
-        self
-        """
-        with self._unchanged_on_failure():
-            for name in ("net_", "task_classes_", "_seen_weights"):
-                vars(self).pop(name, None)
-            if tasks is None:
-                return super().fit(X, y, sample_weight)
-            tasks = column_or_1d(tasks)
-            check_consistent_length(X, y, tasks, sample_weight)
-            for task in np.unique(tasks):
-                rows = np.flatnonzero(tasks == task)
-                labels = self._labels_of_task(_safe_indexing(y, rows))
-                weight = None
-                if sample_weight is not None:
-                    weight = _safe_indexing(sample_weight, rows)
-                self.partial_fit(_safe_indexing(X, rows), labels, sample_weight=weight)
-        return self
-
-    def _labels_of_task(self, y):
-        """Drop the columns of indicators that are not new or have no positive."""
-        if np.ndim(y) != 2:
-            return y
-        table = y
-        if not isinstance(y, pd.DataFrame):
-            table = pd.DataFrame(y.toarray() if sparse.issparse(y) else np.asarray(y))
-        if table.shape[1] == 1 and not getattr(self, "_multilabel", False):
-            return y
-        return table.loc[:, table.any(axis=0) & ~table.columns.isin(self._known())]
-
-    def partial_fit(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        classes: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-    ) -> DeLoClassifier:
-        """Learn the next task, or go on with one.
-
-        New labels make a new task, with pools, routers, head and key of its own; what
-        earlier tasks learned is not changed. If all labels are known, the task that
-        they belong to is trained further.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells.
-        y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels, all new or all of one task. Indicators come as a DataFrame whose
-            columns name the labels.
-        classes : array-like, optional
-            Labels that belong to this task beside those in ``y``, for later calls;
-            labels of earlier tasks among them are ignored.
-        sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            For labels of several tasks, or known and new labels together.
-        """
-        with self._unchanged_on_failure():
-            self._check_parameters()
-            rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
-            self._fit_rows(rows, self._encode_task(y, classes), sample_weight)
-        return self
-
-    def _known(self) -> list:
-        return [c for task in getattr(self, "task_classes_", []) for c in task.tolist()]
-
-    def _encode_task(self, y, classes):
-        """Encode the labels of one call among the classes of its task."""
-        announced = [] if classes is None else np.asarray(classes).tolist()
-        if not self.__sklearn_is_fitted__():
-            return self._encode(y, np.asarray(classes) if announced else None)
-        self._check_kind(y)
-        # Any two classes will do here; it is the labels in y that decide.
-        targets = self._encode(y, self.classes_, multilabel=self._multilabel)
-        labels = targets.classes if self._multilabel else np.unique(targets.original)
-        known = self._known()
-        old = [c for c in labels.tolist() if c in known]
-        new = [c for c in [*labels.tolist(), *announced] if c not in known]
-        if not new:
-            return self._encode_further(y, old)
-        if old:
-            raise ValueError(
-                "The labels of a call must be all new, or all of one earlier task, got "
-                f"new {new[:5]} and known {old[:5]}."
-            )
-        return targets if self._multilabel else self._encode(y, np.unique(new))
-
-    def _encode_further(self, y, labels: list):
-        """Encode labels that are known already."""
-        places = {i for i, c in enumerate(self.task_classes_) if set(labels) & set(c)}
-        if len(places) > 1:
-            raise ValueError(
-                "The labels of a call must belong to one task, got labels of the tasks "
-                f"{sorted(places)}: {labels[:10]}."
-            )
-        classes = self.task_classes_[places.pop()]
-        if not self._multilabel:
-            return self._encode(y, classes)
-        if len(labels) < len(classes):
-            raise ValueError(
-                "To go on with a task, y must have all of its columns, "
-                f"{classes.tolist()}, got {labels}."
-            )
-        y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
-        return self._encode(y, multilabel=True)
-
-    def _check_kind(self, y) -> None:
-        """Refuse labels unlike the first call's: NumPy would turn numbers to texts."""
-        matrix = np.ndim(y) == 2 and (self._multilabel or np.shape(y)[1] > 1)
-        same = matrix == self._multilabel
-        if same and not matrix and np.size(y) > 0:
-            kinds = [isinstance(np.ravel(v)[0], Number) for v in (y, self.classes_)]
-            same = kinds[0] == kinds[1]
-        if not same:
-            kind = "an indicator matrix" if self._multilabel else "one label per row"
-            raise ValueError(
-                f"y must be of the kind of the first call, {kind} with labels like "
-                f"{self.classes_[:3].tolist()}, got {y!r:.100}."
-            )
-
-    def _take_labels(self, targets, weights: np.ndarray) -> None:
-        earlier = list(getattr(self, "task_classes_", []))
-        names = [tuple(classes.tolist()) for classes in earlier]
-        labels = tuple(targets.classes.tolist())
-        if labels not in names:
-            earlier, names = [*earlier, targets.classes], [*names, labels]
-        self.task_classes_, self._task = earlier, names.index(labels)
-        self._multilabel = targets.multilabel
-        together = np.concatenate(earlier)
-        self.classes_ = together if targets.multilabel else np.unique(together)
-        total, by_class = getattr(self, "_seen_weights", (0.0, {}))
-        added = dict(zip(labels, targets.prior(weights) * weights.sum(), strict=True))
-        by_class = by_class | {c: by_class.get(c, 0.0) + w for c, w in added.items()}
-        self._seen_weights = total + weights.sum(), by_class
-        sums = np.array([by_class[c] for c in self.classes_.tolist()])
-        self.class_prior_ = sums / self._seen_weights[0]
+    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
+        super()._take_labels(targets, weights)
+        vars(self).pop("_told", None)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
         """Return all tasks, the earlier ones as they were learned."""
-        place = {label: i for i, label in enumerate(self.classes_.tolist())}
         module = DeLoModule(
             backbone,
-            [[place[c] for c in task.tolist()] for task in self.task_classes_],
+            self._labels.columns,
             multilabel=self._multilabel,
             make_pools=self._make_pools,
             alpha=self.alpha,
@@ -618,84 +445,60 @@ class DeLoClassifier(MultimodalClassifier):
 
     def _make_pools(self, d_in: int, d_out: int) -> nn.Module:
         """Return the untrained pools of one task for one layer."""
-        size = len(ADAPTED)
+        sizes = {"n_linears": len(ADAPTED), "rank": self.rank}
         if self.static:
-            return StaticFactors(d_in, d_out, n_linears=size, rank=self.rank)
+            return StaticFactors(d_in, d_out, **sizes)
         return FactorPools(
             d_in,
             d_out,
-            n_linears=size,
+            **sizes,
             n_queries=len(MODALITIES),
             pool_size=self.pool_size,
-            rank=self.rank,
             factor_rank=self.factor_rank,
             shared=self.single_pool,
             gradient=self.router_gradient,
         )
 
-    def _train(self, module: DeLoModule, train, held_out, device) -> None:
-        module.learning = self._task
-        super()._train(module, train, held_out, device)
-        module.learning = None
+    def _forward_params(self) -> dict:
+        return {"learning": self._task}
 
     # Prediction ----------------------------------------------------------------------
 
-    def predict(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return labels (n,), or indicators (n, L).
+    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+        """Return a twin whose predictions take the task of each row from the caller.
+
+        For analysis: how good is the model where the right task is found? The twin
+        shares the fitted net, and predicts, scores and transforms tables of as many
+        rows as there are tasks. What it learns further is its own and ends the telling.
 
         Parameters
         ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the columns seen in ``fit``.
-        tasks : array-like of shape (n,), int, optional
-            With ``task_inference="oracle"`` the task of each row, in the order of
-            learning from 0; not allowed otherwise.
+        tasks : array-like of shape (n,), int
+            The task of each row, in the order of learning from 0.
+
+        Raises
+        ------
+        NotFittedError
+            If no task was learned yet.
+        ValueError
+            For a task that was not learned.
         """
-        return self._to_labels(self._log_odds(X, tasks=tasks))
-
-    def predict_proba(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return probabilities (n, n_classes); ``tasks`` as for :meth:`predict`.
-
-        Classes of other tasks than the predicted one have probability zero. Several
-        labels are scored by the heads of all tasks, from the features of one.
-        """
-        return self._to_proba(self._log_odds(X, tasks=tasks))
-
-    def decision_function(
-        self, X: pd.DataFrame, tasks: ArrayLike | None = None
-    ) -> np.ndarray:
-        """Return logits, (n, n_classes), or (n,) for two classes.
-
-        ``tasks`` as for :meth:`predict`. Classes of other tasks have -1000.
-        """
-        return self._to_decision(self._log_odds(X, tasks=tasks))
-
-    def transform(self, X: pd.DataFrame, tasks: ArrayLike | None = None) -> np.ndarray:
-        """Return the features that the heads classify, (n, d).
-
-        Zeros for a row without any modality. ``tasks`` as for :meth:`predict`.
-        """
-        return self._evaluate(X, "features", tasks)[0]
-
-    def score(
-        self,
-        X: pd.DataFrame,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        tasks: ArrayLike | None = None,
-    ) -> float:
-        """Return the accuracy of :meth:`predict`; ``tasks`` as there."""
-        predicted = self.predict(X, tasks)
-        return accuracy_score(y, predicted, sample_weight=sample_weight)
+        check_is_fitted(self)
+        tasks, n_tasks = column_or_1d(tasks), len(self.task_classes_)
+        if not np.isin(tasks, range(n_tasks)).all():
+            raise ValueError(
+                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
+            )
+        twin = copy(self)
+        twin._told = tasks.astype(np.int64)
+        return twin
 
     def predict_task(self, X: pd.DataFrame) -> np.ndarray:
         """Return the task with the closest key, (n,) int, in the order of learning.
 
         -1 for a row without any modality, whatever ``task_inference`` is.
         """
-        scores, empty = super()._evaluate(X, "task_scores")
+        scores, empty = super()._evaluate(X, DeLoModule.task_scores)
         return np.where(empty, -1, scores.argmax(axis=1))
 
     def factor_usage(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -720,49 +523,29 @@ class DeLoClassifier(MultimodalClassifier):
         """
         if self.static:
             raise ValueError("Static adapters have no factors to select from.")
-        values, empty = super()._evaluate(X, "usage")
+        values, empty = super()._evaluate(X, DeLoModule.usage)
         tasks, counts = values[~empty, 0], values[~empty, 1:]
-        sides = [(m, side) for m in MODALITIES for side in ("a", "b")]
-        tables = {
-            task: pd.DataFrame(
-                _mean(counts[tasks == task]).reshape(len(sides), -1).T, columns=sides
-            )
-            for task in range(len(self.task_classes_))
-        }
-        table = pd.concat(tables, names=["task", "factor"])
-        table.columns = pd.MultiIndex.from_tuples(sides, names=["modality", "side"])
-        return table
+        return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
 
     def _evaluate(
-        self, X, output: str = "forward", tasks: ArrayLike | None = None
+        self, X, read: Callable = operator.call
     ) -> tuple[np.ndarray, np.ndarray]:
         """Extend the base's by the tasks that are told."""
-        oracle = self.task_inference == "oracle"
-        if oracle != (tasks is not None) and self.__sklearn_is_fitted__():
-            raise ValueError(
-                'tasks must be given with task_inference="oracle" and only then, got '
-                f"task_inference={self.task_inference!r} and tasks={tasks!r}."
-            )
-        if tasks is None:
-            return super()._evaluate(X, output)
-        tasks = column_or_1d(tasks)
-        check_consistent_length(X, tasks)
-        n_tasks = len(self.task_classes_)
-        if not np.isin(tasks, range(n_tasks)).all():
-            raise ValueError(
-                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
-            )
+        told = getattr(self, "_told", None)
+        if told is None:
+            if self.task_inference == "oracle" and self.__sklearn_is_fitted__():
+                raise ValueError(
+                    'With task_inference="oracle" the task of each row must be told: '
+                    "call with_tasks(tasks).predict(X), and likewise for others."
+                )
+            return super()._evaluate(X, read)
+        check_consistent_length(X, told)
         parts = []
-        for task in np.unique(tasks):
-            rows = np.flatnonzero(tasks == task)
+        for task in np.unique(told):
+            rows = np.flatnonzero(told == task)
             some = _safe_indexing(X, rows)
-            with self.net_.module_.told_task(int(task)):
-                parts.append((rows, *super()._evaluate(some, output)))
+            of_task = partial(read, told=int(task))
+            parts.append((rows, *super()._evaluate(some, of_task)))
         order = np.concatenate([rows for rows, _, _ in parts]).argsort()
         values = np.concatenate([values for _, values, _ in parts])[order]
         return values, np.concatenate([empty for _, _, empty in parts])[order]
-
-
-def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over rows, NaN without any."""
-    return values.mean(axis=0) if len(values) else np.full(values.shape[1], np.nan)

@@ -27,7 +27,6 @@ from ..backbones import (
     FrozenFeatures,
     Stream,
     encode_streams,
-    load_encoders,
     projected,
     projected_width,
 )
@@ -69,6 +68,8 @@ class FineTuneModule(nn.Module):
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
+
+    reads_keys = True
 
     def __init__(
         self,
@@ -210,13 +211,9 @@ class FineTuneClassifier(MultimodalClassifier):
         check_number("backbone_lr", self.backbone_lr, Real, 0, open="low")
         check_names("projections", self.projections, PROJECTIONS)
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        return load_encoders(
-            self.backbone,
-            self.text_backbone,
-            device=device,
-            max_text_length=self.max_text_length,
-        )
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"backbone": "robustmm/tiny-vilt"} | params)
 
     def _optimizer_options(self) -> dict:
         groups = [("*bias", {"weight_decay": 0.0})]
@@ -225,12 +222,6 @@ class FineTuneClassifier(MultimodalClassifier):
             groups.insert(0, ("backbone.*bias", rate | {"weight_decay": 0.0}))
             groups.append(("backbone.*", rate))
         return {"optimizer__param_groups": groups}
-
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        frozen = self.tune == "head" and not self.modality_dropout
-        data.with_keys = frozen and None not in (data.cache, data.transform)
-        return data
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> FineTuneModule:
         adapter = DoRALinear if self.tune == "dora" else LoRALinear

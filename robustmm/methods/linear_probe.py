@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
-from ..backbones import POOLINGS, Backbone, FrozenFeatures, load_encoders
+from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
 
@@ -31,6 +31,8 @@ class LinearProbeModule(nn.Module):
     Shapes: ``present`` (B, 2) bool, and what the encoders read; features (B, d), the
     last two of which are ``present``; logits (B, C).
     """
+
+    reads_keys = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
@@ -115,37 +117,26 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         check_number("C", self.C, Real, 0, open="low")
         check_number("max_iter", self.max_iter, Integral, 1)
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        return load_encoders(
-            self.backbone,
-            self.text_backbone,
-            device=device,
-            max_text_length=self.max_text_length,
-        )
-
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
         store = self._state_cache()
         return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
-
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        data.with_keys = data.cache is not None and data.transform is not None
-        return data
 
     def _train(
         self,
         module: LinearProbeModule,
         train: Subset,
         held_out: Subset,
-        device: torch.device,
-    ) -> None:
+        draws,
+    ):
         start = time.perf_counter()
-        net = self._make_net(module, device)
+        net = self._make_net(module, draws.device)
         features = self._features(net, train)
         targets, weights = (
             np.asarray(values)[train.indices]
             for values in (train.dataset.targets, train.dataset.weights)
         )
+        # An image that is damaged by now may have been all that a row had.
+        weights = weights * features[:, -2:].any(axis=1)
         scaler = StandardScaler().fit(features, sample_weight=weights)
         coef, intercept = self._solve(scaler.transform(features), targets, weights)
         coef = coef / scaler.scale_
@@ -155,7 +146,10 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             module.head.bias.copy_(torch.from_numpy(intercept))
         loss = _loss(features @ coef.T + intercept, targets, weights)
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
-        self._finish(net)
+        return net
+
+    def _keep(self, net) -> None:
+        super()._keep(net)
         self.history_ = self.history_.drop(columns="lr")
 
     def _features(self, net, train: Subset) -> np.ndarray:
@@ -163,7 +157,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         parts = []
         with self._progress(len(train), "fit") as bar:
             for batch, _ in net.get_iterator(train, training=False):
-                parts.append(net.evaluate(batch, "features").numpy())
+                parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
         return np.concatenate(parts)
 

@@ -125,34 +125,22 @@ class MAILModule(nn.Module):
             for expert in range(router.weight.shape[1])
         ]
 
-    def _run(self, batch: dict, keep: str | tuple = ()) -> Tokens:
+    def _run(self, batch: dict, keep: str | tuple = (), **context) -> Tokens:
         stream = self.backbone["joint"]
-        tokens = stream.embed(**batch)
-        if self.router_level == "token":
-            return stream.run(tokens, keep=keep)
         # The mean is over all tokens, so the last layer must not drop any.
-        return stream.run(tokens, self._set_masks, keep="all")
-
-    def _set_masks(self, i: int, tokens: Tokens) -> Tokens:
-        for layer, _, router in self.routers:
-            if layer == i:
-                router.attend(tokens.mask)
-        return tokens
+        keep = keep if self.router_level == "token" else "all"
+        return stream.run(stream.embed(**batch).with_context(**context), keep=keep)
 
     def _run_and_watch(self, batch: dict) -> tuple[Tensor, list[Routing]]:
         """Pooled rows (B, d), and what every router decided."""
-        for *_, router in self.routers:
-            router.records = []
-        try:
-            tokens = self._run(batch, keep="all")
-            routings = [
-                Routing(layer, names, *record, self._counted(layer, names, tokens))
-                for layer, names, router in self.routers
-                for record in router.records
-            ]
-        finally:
-            for *_, router in self.routers:
-                router.records = None
+        decisions: dict[Router, tuple[Tensor, Tensor]] = {}
+        tokens = self._run(batch, keep="all", decisions=decisions)
+        routings = [
+            Routing(
+                layer, names, *decisions[router], self._counted(layer, names, tokens)
+            )
+            for layer, names, router in self.routers
+        ]
         return self.backbone["joint"].pool(tokens), routings
 
     def _counted(self, layer: int, names: tuple[str, ...], tokens: Tokens) -> Tensor:
@@ -255,6 +243,8 @@ class MAILClassifier(MultimodalClassifier):
     ['pattern', 'layer', 'linear', 'expert', 'frequency', 'weight']
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
     alpha: float = 8.0
@@ -301,7 +291,7 @@ class MAILClassifier(MultimodalClassifier):
         ExpertUsageDisplay : Draws this table.
         """
         check_is_fitted(self)
-        values, empty = self._evaluate(X, "usage")
+        values, empty = self._evaluate(X, MAILModule.usage)
         if empty.all():
             raise ValueError(
                 "At least one row must have an image or a text, got "
@@ -328,29 +318,25 @@ class MAILClassifier(MultimodalClassifier):
                 f"experts for every token, got {self.balance_weight!r}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = super()._load_backbone(device)
-        if "joint" not in backbone:
-            raise ValueError(
-                "MAIL adapts a joint stream of text and image, such as ViLT's, got "
-                f"{self.backbone!r}, which offers {list(backbone.streams)}."
-            )
-        return backbone
-
-    def _build_module(self, backbone: Backbone, n_outputs: int) -> MAILModule:
-        n_layers = backbone["joint"].n_layers
-        counts = _expert_counts(self.n_experts, self.expert_shape, n_layers)
+    def _check_backbone(self, backbone: Backbone) -> None:
+        counts = self._expert_counts(backbone)
         if self.routing == "top_k" and self.top_k > min(counts):
             raise ValueError(
                 "top_k must be at most the smallest number of experts of a layer, "
                 f"{min(counts)}, got {self.top_k!r}."
             )
+
+    def _expert_counts(self, backbone: Backbone) -> list[int]:
+        n_layers = backbone["joint"].n_layers
+        return _expert_counts(self.n_experts, self.expert_shape, n_layers)
+
+    def _build_module(self, backbone: Backbone, n_outputs: int) -> MAILModule:
         attention = () if self.targets == "linear" else (ATTENTION,)
         linear = () if self.targets == "attention" else tuple(self.linear_targets)
         return MAILModule(
             backbone,
             n_outputs,
-            n_experts=counts,
+            n_experts=self._expert_counts(backbone),
             linears=attention + linear,
             router_level=self.router_level,
             balance_weight=self.balance_weight,

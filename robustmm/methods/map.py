@@ -16,7 +16,6 @@ from functools import partial
 from numbers import Integral
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from ..adapters import (
@@ -28,7 +27,7 @@ from ..adapters import (
     pattern_index,
     trained_pooler,
 )
-from ..backbones import Backbone, Tokens, load_backbone
+from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
@@ -137,6 +136,8 @@ class MAPClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_type: str = "input"
     prompt_length: int = 16
@@ -157,16 +158,12 @@ class MAPClassifier(MultimodalClassifier):
                 f"values, got {self.prompt_length}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = load_backbone(
-            self.backbone,
-            streams=("joint",),
-            device=device,
-            max_text_length=self.max_text_length,
-        )
-        # Here, so that no image is decoded in vain.
+    def _check_backbone(self, backbone: Backbone) -> None:
         layer_indices("prompt_layers", self.prompt_layers, backbone["joint"].n_layers)
-        return backbone
+
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"prompt_layers": 2, "prompt_length": 2} | params)
 
     def _optimizer_options(self) -> dict:
         return {

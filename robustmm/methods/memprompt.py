@@ -31,7 +31,7 @@ from ..adapters import (
     pattern_index,
     trained_pooler,
 )
-from ..backbones import Backbone, Tokens, load_backbone
+from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
 from ..data.frame import PATTERNS
 from ..trained import MultimodalClassifier
@@ -142,12 +142,9 @@ class MemPromptModule(nn.Module):
     def _insert(
         self, tokens: Tokens, name: str, prompt: Tensor, modality: str, i: int
     ) -> Tokens:
-        if self.accumulate:
-            name = f"{name}_{i}"
-        elif name in tokens:
-            tokens = tokens.drop(name)
+        name = f"{name}_{i}" if self.accumulate else name
         before = modality if self.location == "distributed" else tokens.names[0]
-        return tokens.insert(name, prompt, before=before)
+        return tokens.put(name, prompt, before=before)
 
 
 class MemPromptClassifier(MultimodalClassifier):
@@ -225,6 +222,8 @@ class MemPromptClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_length: int = 16
     memory_size: int = 16
@@ -263,18 +262,15 @@ class MemPromptClassifier(MultimodalClassifier):
                 "be 1, and the keys of the memory would not be trained."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = load_backbone(
-            self.backbone,
-            streams=("joint",),
-            device=device,
-            max_text_length=self.max_text_length,
-        )
-        depth = backbone["joint"].n_layers
+    def _check_backbone(self, backbone: Backbone) -> None:
         for name in ("generative_layers", "shared_layers"):
-            # Here, so that no image is decoded in vain.
-            layer_indices(name, getattr(self, name), depth)
-        return backbone
+            layer_indices(name, getattr(self, name), backbone["joint"].n_layers)
+
+    @classmethod
+    def _small(cls, **params):
+        layers = {"generative_layers": 2, "shared_layers": 2}
+        sizes = {"prompt_length": 2, "memory_size": 4, "top_k": 2}
+        return super()._small(**layers | sizes | params)
 
     def _optimizer_options(self) -> dict:
         return {
@@ -327,7 +323,7 @@ class MemPromptClassifier(MultimodalClassifier):
                 "memory_usage needs a memory, got generative_layers="
                 f"{self.generative_layers!r}."
             )
-        values, empty = self._evaluate(X, "memory_weights")
+        values, empty = self._evaluate(X, MemPromptModule.memory_weights)
         if empty.all():
             raise ValueError("X must have a row with an image or a text, got none.")
         values = values[~empty]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
 from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
-from ..backbones.prefix import Store
+from ..backbones.prefix import Store, image_keys
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
@@ -69,6 +70,8 @@ class MoRAModule(nn.Module):
         Further parameters of :class:`~robustmm.adapters.gram.GramLinear`.
     """
 
+    reads_keys = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -102,9 +105,8 @@ class MoRAModule(nn.Module):
         self.head = nn.Linear(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = self._frozen_prefixes(store)
-        # Embeddings of the white image and the empty text, once they cannot change.
-        self._constants: dict[str, Tensor] = {}
-        self._merged = False
+        # Embeddings (p,) of the white image and the empty text, while they are merged.
+        self.constants: dict[str, Tensor] = {}
 
     def _adapt(
         self, places: tuple[int, int], projections, pair: GramPair | None, options: dict
@@ -143,30 +145,37 @@ class MoRAModule(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
-    def merge(self) -> None:
-        """Compute the adapted weights once; training forgets them."""
+    def merge(self, **blank: Tensor) -> None:
+        """Compute the adapted weights, and what they make of missing cells, once.
+
+        Training forgets both.
+
+        Parameters
+        ----------
+        **blank : Tensor
+            The batch of one row without any modality.
+        """
         for adapter in self.adapters.values():
             adapter.merge()
-        self._constants, self._merged = {}, True
+        row = torch.zeros_like(blank["present"][:, 0], dtype=torch.long)  # (1,)
+        with torch.inference_mode(False), torch.no_grad():
+            self.constants = {m: self._run(m, row, blank)[0] for m in MODALITIES}
 
     def train(self, mode: bool = True) -> MoRAModule:
         """Set the mode of adapters and head."""
         if mode:
-            self._constants, self._merged = {}, False
+            self.constants = {}
         return super().train(mode)
 
     def _embed(self, modality: str, here: Tensor, batch: dict) -> Tensor:
         """Projected embeddings (B, p) of one encoder, its constant run once."""
         rows, missing = here.nonzero()[:, 0], (~here).nonzero()[:, 0]
-        constant = self._constants.get(modality)
+        constant = self.constants.get(modality)
         picked = rows if constant is not None else torch.cat([rows, missing[:1]])
         embedded = [self._run(modality, picked, batch)] if len(picked) else []
         if constant is not None:
             embedded.append(constant[None])
         embedded = torch.cat(embedded)
-        if self._merged and constant is None and len(missing):
-            with torch.inference_mode(False), torch.no_grad():
-                self._constants[modality] = embedded[-1].clone()
         place = torch.where(here, here.cumsum(dim=0) - 1, len(rows))
         return embedded[place]
 
@@ -176,7 +185,7 @@ class MoRAModule(nn.Module):
             inputs = {"pixel_values": batch["pixel_values"][rows]}
             keys = batch.get("image_key")
             if keys is not None:
-                keys = [key.tobytes() for key in keys[rows].cpu().numpy()]
+                keys = image_keys(keys[rows.cpu()])
         else:
             inputs = {k: batch[k][rows] for k in ("input_ids", "attention_mask")}
             keys = text_keys(**inputs) if prefix.store is not None else None
@@ -282,6 +291,8 @@ class MoRAClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = MODALITIES
+
     backbone: str | Path = field(default="openai/clip-vit-base-patch16", kw_only=False)
     rank: int = 4
     strength: float = 0.01
@@ -320,26 +331,16 @@ class MoRAClassifier(MultimodalClassifier):
                 f"got {self.use_shared!r} and {self.use_specific!r}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = super()._load_backbone(device)
-        streams = backbone.streams
-        projected = [m for m in streams if streams[m].projection is not None]
-        if set(projected) != set(MODALITIES):
-            raise ValueError(
-                "MoRA needs an image and a text encoder with projections into one "
-                f"space, as CLIP has; {self.backbone!r} has the encoders "
-                f"{list(streams)}, of which {projected} have a projection."
-            )
-        depth = min(stream.n_layers for stream in streams.values())
+    def _check_backbone(self, backbone: Backbone) -> None:
+        depth = min(backbone[modality].n_layers for modality in MODALITIES)
         if self.n_layers > depth:
             raise ValueError(
                 f"n_layers must be at most {depth}, the layers of the shallower "
                 f"encoder of {self.backbone!r}, got {self.n_layers}."
             )
-        return backbone
 
     def _build_module(
-        self, backbone: Backbone, n_outputs: int, adapted: bool = True
+        self, backbone: Backbone, n_outputs: int, *, adapted: bool = True
     ) -> MoRAModule:
         return MoRAModule(
             backbone,
@@ -364,18 +365,17 @@ class MoRAClassifier(MultimodalClassifier):
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
 
-    def _dataset(self, *args, **kwargs):
-        data = super()._dataset(*args, **kwargs)
-        data.with_keys = data.cache is not None
-        return data
-
-    def _finish(self, net) -> None:
-        super()._finish(net)
-        net.module_.merge()
+    def _keep(self, net) -> None:
+        super()._keep(net)
+        self._merge()
 
     def _restore(self, trained: dict) -> None:
         super()._restore(trained)
-        self.net_.module_.merge()
+        self._merge()
+
+    def _merge(self) -> None:
+        blank = self._blank_batch(self.net_.module_.backbone)
+        self.net_.call(MoRAModule.merge, blank)
 
     def merged_state_dict(self) -> dict[str, Tensor]:
         """Return the adapted CLIP and the head as plain weights.
@@ -472,23 +472,19 @@ class MoRAClassifier(MultimodalClassifier):
         present = self._check_X(X, reset=False).present
         there = dict(zip(MODALITIES, present.T, strict=True))
         device = torch.device(self.net_.device)
-        with torch.random.fork_rng(devices=[]):
-            frozen = self._build_module(self._load_backbone(device), 1, adapted=False)
-        embeddings = [
-            self._embeddings(module, X)
-            for module in (self.net_.module_, frozen.to(device))
-        ]
+        frozen = self._untrained(self._load_backbone(device), device, adapted=False)
+        nets = self.net_, self._make_net(frozen, device)
+        embeddings = [self._embeddings(net, X) for net in nets]
         rows = [
             modality_geometry(*embeddings, {m: here & of for m, here in there.items()})
             for of in members
         ]
         return pd.DataFrame(rows, index=pd.Index(self.classes_, name="class"))
 
-    def _embeddings(self, module: MoRAModule, X: pd.DataFrame) -> dict[str, np.ndarray]:
-        """Embeddings (n, p) by modality that a module makes of all rows."""
-        twin = object.__new__(type(self))
-        vars(twin).update(vars(self), on_bad_image="raise")
-        twin.net_ = self._make_net(module, torch.device(self.net_.device))
-        features, _ = twin._evaluate(X, "features")
-        width = module.backbone["image"].projection.out_features
+    def _embeddings(self, net, X: pd.DataFrame) -> dict[str, np.ndarray]:
+        """Embeddings (n, p) by modality that a net makes of all rows."""
+        twin = copy(self)
+        twin.net_, twin.on_bad_image = net, "raise"
+        features, _ = twin._evaluate(X, MoRAModule.features)
+        width = net.module_.backbone["image"].projection.out_features
         return {"image": features[:, :width], "text": features[:, width:]}

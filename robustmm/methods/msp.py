@@ -29,7 +29,7 @@ from ..adapters import (
     sum_present,
     trained_pooler,
 )
-from ..backbones import Backbone, Tokens, load_backbone
+from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
@@ -160,6 +160,8 @@ class MSPClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    STREAMS = ("joint",)
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_type: str = "attention"
     prompt_length: int = 16
@@ -182,16 +184,12 @@ class MSPClassifier(MultimodalClassifier):
                 f"values, got {self.prompt_length}."
             )
 
-    def _load_backbone(self, device: torch.device) -> Backbone:
-        backbone = load_backbone(
-            self.backbone,
-            streams=("joint",),
-            device=device,
-            max_text_length=self.max_text_length,
-        )
-        # Here, so that no image is decoded in vain.
+    def _check_backbone(self, backbone: Backbone) -> None:
         layer_indices("prompt_layers", self.prompt_layers, backbone["joint"].n_layers)
-        return backbone
+
+    @classmethod
+    def _small(cls, **params):
+        return super()._small(**{"prompt_layers": 2, "prompt_length": 2} | params)
 
     def _optimizer_options(self) -> dict:
         return {

@@ -22,7 +22,7 @@ from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
-from ..storage.fitted import check_fitted, check_tensors
+from ..storage.fitted import check_fitted, check_names, check_tensors, may_keep
 from ..storage.folder import (
     BACKBONE,
     DOCUMENT,
@@ -40,7 +40,10 @@ from ..training.device import resolve_device
 from .opening import open_folder
 
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
-_NOT_SAVED = ("_metadata_request", "_skl_callbacks", "_sklearn_version")
+_NOT_SAVED = (
+    *("_metadata_request", "_skl_callbacks", "_sklearn_version"),
+    "_robustmm_version",
+)
 
 
 def save(
@@ -180,7 +183,10 @@ def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray
         for name, value in clf.__getstate__().items()
         if name not in given and name not in _NOT_SAVED
     }
-    state.pop("_robustmm_version")
+    if type(clf).__module__.startswith("robustmm."):
+        # A pickle of an earlier release may have left attributes that are none today.
+        state = {k: v for k, v in state.items() if may_keep(type(clf), k)}
+    check_names(type(clf), state)
     document = {
         "format": "robustmm",
         "format_version": FORMAT_VERSION,

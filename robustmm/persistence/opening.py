@@ -18,7 +18,7 @@ from ..storage.fitted import check_fitted, check_names, check_tensors
 from ..storage.folder import check_files, included_backbones, named, read_document
 from ..storage.tensors import check_shapes, without_memory
 from ..storage.values import unpack
-from ..training.device import resolve_device, seeded
+from ..training.device import RandomStream, resolve_device
 
 # Longer texts have no use, and a table of positions for each token.
 _MAX_TEXT_LENGTH = 2**15
@@ -136,7 +136,7 @@ def _check_sizes(clf: BaseMultimodalClassifier, state: dict) -> None:
     known = trained["fingerprint"], type(clf).__name__, trained.get("inputs")
     with fitted_on(*known) as check:
         backbone = check(empty._load_backbone(device))
-    with seeded(0, device), without_memory():
+    with RandomStream(0, device).lent(), without_memory():
         module = empty._build_module(backbone.to("meta"), len(state["classes_"]))
     check_shapes(module, trained["tensors"])
     check_tensors(trained["tensors"])

@@ -16,7 +16,8 @@ _FITTED = {
 }
 # A class of the caller's own may keep anything, but not what others look for.
 _FREE = re.compile(
-    r"(?!net_$|history_$|_(skl|sklearn|metadata|checkpoints|epoch))_?[a-z]\w*"
+    r"(?!(net_|history_|_skl_callbacks|_metadata_request|_checkpoints|_epoch_tasks)$)"
+    r"(?!_sklearn)_?[a-z]\w*"
 )
 # Every epoch is a dictionary of skorch's again when the model is opened.
 MAX_EPOCHS = 100_000
@@ -26,13 +27,19 @@ _MAX_BYTES = 2**26
 _NUMBERS = "biuf"
 
 
+def may_keep(cls: type, name: str) -> bool:
+    """Tell whether a fitted classifier of a class sets an attribute, and saves it."""
+    if name in _FITTED or name in cls._KEPT:
+        return True
+    ours = cls.__module__.startswith("robustmm.")
+    taken = hasattr(cls, name) or name in inspect.signature(cls).parameters
+    return not ours and not taken and _FREE.fullmatch(name) is not None
+
+
 def check_names(cls: type, state: dict) -> None:
     """Raise ValueError unless a fitted classifier of a class sets these attributes."""
-    known, parameters = _FITTED | set(cls._KEPT), inspect.signature(cls).parameters
-    ours = cls.__module__.startswith("robustmm.")
     for name in state:
-        free = _FREE.fullmatch(name) and not hasattr(cls, name)
-        if name in parameters or not (name in known or (free and not ours)):
+        if not may_keep(cls, name):
             raise ValueError(f"No fitted {cls.__name__} sets {name!r:.80}.")
 
 

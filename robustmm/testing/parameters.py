@@ -1,10 +1,12 @@
 """Checks of the constructor, and of what ``fit`` does to parameters."""
 
 import inspect
+from difflib import get_close_matches
 from numbers import Number
 
 from sklearn.base import clone
 
+from ..parameters import documented
 from .subject import Subject, must_raise, require
 
 # A value out of range for each parameter of the base class that has a range.
@@ -33,6 +35,23 @@ def check_constructor_has_defaults(subject: Subject) -> None:
     wrong = [p.name for p in parameters if p.kind in variadic or p.default is p.empty]
     require(not wrong, f"Parameters must be named and have defaults, got {wrong}.")
     cls()
+
+
+def check_parameters_are_documented(subject: Subject) -> None:
+    """Each parameter has an entry of its own, and no two names are nearly the same.
+
+    A name that is misspelt where a field is declared again is a new parameter, which
+    nothing reads.
+    """
+    cls = type(subject.estimator)
+    names = list(subject.estimator.get_params(deep=False))
+    for name in names:
+        near = get_close_matches(name, set(names) - {name}, n=1, cutoff=0.9)
+        require(not near, f"Parameters must have distinct names, got {name!r}, {near}.")
+    if "__dataclass_fields__" not in vars(cls):
+        return  # a constructor written by hand may be documented anywhere
+    lacking = sorted(set(names) - set(documented(cls)))
+    require(not lacking, f"Parameters must be documented, each alone, not {lacking}.")
 
 
 def check_constructor_only_assigns(subject: Subject) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
 from torch.utils.data import Subset
 
 from .._version import __version__
-from ..data import image_key
+from ..data import BadImage, image_key
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from ..storage.values import pack
@@ -71,15 +72,16 @@ def fit_key(
     """Return a hash of all that a training depends on, in hexadecimal.
 
     The class, its parameters, the rows with labels and weights, the frozen weights, the
-    tensors that training starts from (with what earlier tasks have learned), the state
-    of the generator, and device and precision.
+    tensors that training starts from (with what earlier tasks have learned), what the
+    module is told, the state of the generator, and device and precision.
     """
     digest, module = blake2b(digest_size=16), net.module_
     about = [name, __version__, module.backbone.fingerprint]
     about += [str(torch.device(net.device)), str(net.autocast)]
+    about += sorted((net.forward_params or {}).items())
     about += [_text_of(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
     digest.update(json.dumps(about).encode())
-    digest.update(torch.get_rng_state().numpy())
+    digest.update(net.draws.states[0].numpy())
     for tensor_name, value in dump_tensors(module).items():
         digest.update(f"{tensor_name}{value.shape}".encode() + value.tobytes())
     for part in (train, held_out):
@@ -110,7 +112,8 @@ def _content(part: Subset):
         cell, text = data.rows.images[i], data.rows.texts[i]
         yield repr(text).encode("utf-8", "backslashreplace")
         if cell is not None and data.transform is not None:
-            yield image_key(cell, data.rows.image_root, data.transform)
+            with suppress(BadImage):  # it may be gone by now
+                yield image_key(cell, data.rows.image_root, data.transform)
 
 
 class EpochCheckpoint(Callback):

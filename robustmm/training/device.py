@@ -1,15 +1,22 @@
-"""Where and in which precision to compute, and with which seeds."""
+"""Where and in which precision to compute, and with which random numbers."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+# Device types that hold no numbers to compute with, or that nothing here runs on.
+_NOT_TO_COMPUTE_ON = ("meta", "vulkan", "fpga", "maia", "lazy")
+# Device types with a generator of their own, from which dropout draws there.
+_WITH_GENERATOR = ("cuda", "mps", "xpu")
 
 
 def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.device:
@@ -18,10 +25,10 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
     Parameters
     ----------
     name : str or torch.device
-        ``"auto"`` is CUDA if there is one, else the CPU.
+        ``"auto"`` is CUDA if there is one, else Apple's MPS, else the CPU.
     fall_back : bool
-        Whether an absent CUDA device becomes the CPU, with a warning; that is how a
-        model trained on a GPU opens anywhere.
+        Whether an absent device becomes ``"auto"``, with a warning; that is how a model
+        trained on a GPU opens anywhere.
 
     Raises
     ------
@@ -29,37 +36,129 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
         If the device does not exist here and ``fall_back`` is false.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(next(filter(_count, ("cuda", "mps")), "cpu"))
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
         raise ValueError(
-            f'device must be "auto", "cpu", "cuda" or "cuda:N", got {name!r}.'
+            'device must be "auto", "cpu", "cuda", "cuda:N", "mps" or another that '
+            f"torch knows, got {name!r}."
         ) from error
-    if device.type != "cuda" or (device.index or 0) < torch.cuda.device_count():
+    if (device.index or 0) < _count(device.type):
         return device
-    found = f"this machine has {torch.cuda.device_count()} CUDA devices"
+    kind = {"cuda": "CUDA", "mps": "MPS"}.get(device.type, repr(device.type))
+    found = f"this machine has {_count(device.type)} {kind} devices"
     if not fall_back:
         raise ValueError(f'device={name!r}, but {found}; device="auto" takes what is.')
     warnings.warn(f"device={name!r}, but {found}; using another.", stacklevel=2)
     return resolve_device("auto")
 
 
+def _count(kind: str) -> int:
+    """Devices of a type that this process can compute on."""
+    if kind == "cpu":
+        return 1
+    if kind in _NOT_TO_COMPUTE_ON:
+        return 0
+    try:
+        module = torch.get_device_module(kind)
+        return module.device_count() if module.is_available() else 0
+    # A torch built without the device has no module for it, or an empty one.
+    except (AttributeError, RuntimeError, AssertionError):
+        return 0
+
+
 def autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     """Return the type for autocast, or None for plain float32."""
     if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.bfloat16 if fast else None
+        return torch.bfloat16 if _is_fast_in_bfloat16(device) else None
     return torch.bfloat16 if precision == "bfloat16" else None
 
 
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch inside the block and leave the caller's generators as they were."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
+def _is_fast_in_bfloat16(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    # Cards before Ampere compute with it, too, but emulate it: slower than float32.
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+class RandomStream:
+    """The random numbers of one fit, whatever other threads draw meanwhile.
+
+    Dropout and initialisation know no generator but torch's global ones. So these are
+    lent to a fit while it draws, with the state they had at its last draw, and given
+    back as they were: a fit gives what it gives alone, and leaves no trace.
+
+    Parameters
+    ----------
+    seed : int
+        What the stream starts from.
+    device : torch.device
+        Where the fit computes; no other device's generator is touched.
+
+    Attributes
+    ----------
+    states : list of Tensor
+        Where the stream is: the state of the CPU's generator, then the device's if it
+        has one.
+
+    Examples
+    --------
+    >>> stream = RandomStream(0, torch.device("cpu"))
+    >>> with stream.lent():
+    ...     first = torch.rand(2)
+    >>> _ = torch.rand(3)
+    >>> with stream.lent():
+    ...     second = torch.rand(2)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> bool((torch.cat([first, second]) == torch.rand(4, generator=generator)).all())
+    True
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        self.device = device
+        self.states = [torch.Generator().manual_seed(seed).get_state()]
+        if device.type in _WITH_GENERATOR:
+            self.states.append(torch.Generator(device).manual_seed(seed).get_state())
+        self._is_lent = False
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Draw from this stream inside the block, in which other fits wait."""
+        with _DRAWING:
+            if self._is_lent:  # in the same thread: the lock keeps others out
+                yield
+                return
+            outside, self._is_lent = self._exchange(self.states), True
+            try:
+                yield
+            finally:
+                self.states, self._is_lent = self._exchange(outside), False
+
+    def _exchange(self, states: list[Tensor]) -> list[Tensor]:
+        """Set the global generators; return what they were."""
+        before = [torch.get_rng_state()]
+        torch.set_rng_state(states[0])
+        if len(states) > 1:
+            module = torch.get_device_module(self.device)
+            where = () if self.device.type == "mps" else (self.device,)
+            before.append(module.get_rng_state(*where))
+            module.set_rng_state(states[1], *where)
+        return before
+
+
+_DRAWING = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _DRAWING
+    _DRAWING = threading.RLock()
+
+
+# A worker forked while another thread draws would wait for it for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def may_start_workers() -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 
 import pandas as pd
 import torch
@@ -13,11 +16,15 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data import Collate
+from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
 # What a batch carries for the loss and the bookkeeping, not for the module.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
+# What names the content of a row's image: for modules that declare ``reads_keys``.
+KEY = "image_key"
+# Held by the thread that switches a module to evaluation.
+_SWITCHING = threading.Lock()
 
 
 class EarlyStop(Exception):
@@ -36,40 +43,74 @@ class Net(NeuralNet):
         An instance; only its parameters that require a gradient are optimised.
     autocast : torch.dtype, optional
         The type that matrix products run in; None leaves everything in float32.
+    draws : RandomStream, optional
+        Lent to the training whenever it draws random numbers; None draws from torch's
+        global generators as they are.
+    forward_params : dict, optional
+        What the module's ``forward`` gets beside the batch while it is trained.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
+
+    Attributes
+    ----------
+    damaged_ : dict from row to reason
+        The images that could not be read when a batch of the training was made.
     """
 
-    def __init__(self, module: nn.Module, *, autocast=None, **kwargs):
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        autocast=None,
+        draws=None,
+        forward_params=None,
+        **kwargs,
+    ):
         super().__init__(module, **kwargs)
         self.autocast = autocast
+        self.draws = draws
+        # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
+        # refuses those that nobody has requested.
+        self.forward_params = forward_params
+        self.damaged_: dict[int, str] = {}
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        output = self._call(self.module_, x)
+        self.damaged_.update(bad_images_of(x))
+        params = self.forward_params or {}
+        output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
 
-    def evaluate(self, batch: dict, output: str = "forward") -> Tensor:
-        """What a method of the module returns for one batch, with no gradient.
+    def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
+        """Return what is read from the module for one batch, with no gradient.
 
-        ``"forward"`` gives logits (B, C), ``"features"`` what the head reads (B, d).
+        Parameters
+        ----------
+        batch : dict of Tensor
+        read : callable (module, **batch) -> Tensor of shape (B, k)
+            The module's ``forward`` by default, which gives logits; or a method of its
+            class, such as ``MAILModule.usage``.
         """
-        self._set_training(False)
-        module = self.module_
-        call = module if output == "forward" else getattr(module, output)
+        # Switching takes a while, in which the module says already that it is done.
+        with _SWITCHING:
+            if self.module_.training:
+                self._set_training(False)
         with torch.inference_mode():
-            return self._call(call, batch).float().cpu()
+            return self.call(read, batch).float().cpu()
 
-    def _call(self, function: Callable, x: dict):
+    def call(self, function: Callable, x: dict):
+        """Call ``function(module, **batch)`` on the net's device, under autocast."""
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
-            if name not in NOT_FOR_MODULE
+            if name not in NOT_FOR_MODULE and name != KEY
         }
+        if KEY in x and getattr(self.module_, "reads_keys", False):
+            batch[KEY] = x[KEY]  # looked up on the host, where a device would wait
         kind = torch.device(self.device).type
         enabled = self.autocast is not None
         with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
-            return function(**batch)
+            return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
         """Weighted task loss plus the module's penalty; a scalar."""
@@ -95,19 +136,43 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
+    def run_single_epoch(self, iterator, training: bool, **options) -> None:
+        """Run an epoch; the order of its rows is drawn from the fit's own stream."""
+        batches = self._drawn(iterator) if training else iterator
+        super().run_single_epoch(batches, training=training, **options)
+
+    def _drawn(self, iterator) -> Iterator:
+        with self._lent():
+            batches = iter(iterator)
+        while True:
+            with self._lent():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def train_step(self, batch, **fit_params) -> dict:
+        """Take one optimiser step; dropout draws from the fit's own stream."""
+        with self._lent():
+            return super().train_step(batch, **fit_params)
+
+    def _lent(self):
+        return nullcontext() if self.draws is None else self.draws.lent()
+
     def notify(self, method_name: str, **kwargs) -> None:
         """Call the callbacks; skorch's own stop by raising KeyboardInterrupt."""
         try:
-            super().notify(method_name, **kwargs)
+            with self._lent():
+                super().notify(method_name, **kwargs)
         except KeyboardInterrupt as interrupt:
             if _raised_by_callback(interrupt):
                 raise EarlyStop from interrupt
             raise
 
     def release_training_memory(self) -> None:
-        """Drop gradients, optimiser moments and held-out rows; the module stays."""
+        """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
-        self.train_split = None
+        self.train_split = self.draws = self.forward_params = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 

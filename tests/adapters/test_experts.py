@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustmm.adapters import ExpertLinear, Experts, JointExpertLinear
+from robustmm.backbones import Tokens
 
 D_IN, D_OUT = 7, 5
 
@@ -15,6 +16,11 @@ def frozen(n):
     for layer in layers:
         layer.requires_grad_(False)
     return layers
+
+
+def tokens_of(x, mask=None, **context):
+    """Tokens of a layer whose input is as long as x."""
+    return Tokens(x, mask, {"text": (0, x.shape[1])}).with_context(**context)
 
 
 def shaken(module, scale=0.5):
@@ -70,8 +76,7 @@ def test_stacked_experts_are_the_loop_in_values_and_gradients(options, n_linears
     shaken(adapter)
     x = torch.randn(3, 6, D_IN, requires_grad=True)
     mask = torch.arange(6) < torch.tensor([[6], [4], [2]])
-    adapter.experts.router.attend(mask)
-    outputs = adapter(x)
+    outputs = adapter(x, tokens_of(x, mask))
     expected = [
         reference(layer, adapter.experts, p, x, mask) for p, layer in enumerate(layers)
     ]
@@ -128,13 +133,12 @@ def test_routing_stays_in_float32_under_autocast():
     layers = frozen(3)
     adapter = shaken(JointExpertLinear(layers, 4, 2))
     router, x = adapter.experts.router, torch.randn(2, 6, D_IN)
-    exact = adapter(x)
-    router.records = []
+    exact, decisions = adapter(x), {}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = adapter(x)
+        outputs = adapter(x, tokens_of(x, decisions=decisions))
         gates = router(x)
     assert {y.dtype for y in outputs} == {torch.bfloat16}
-    assert {t.dtype for record in router.records for t in record} == {torch.float32}
+    assert {t.dtype for t in (*decisions[router], gates)} == {torch.float32}
     torch.testing.assert_close(gates, router(x))
     for y, wanted in zip(outputs, exact, strict=True):
         torch.testing.assert_close(y.float(), wanted, atol=0.1, rtol=0.05)
@@ -149,11 +153,21 @@ def test_dropout_spares_the_router_and_the_frozen_layer():
     (layer,) = frozen(1)
     adapter = shaken(ExpertLinear(layer, 4, 2, dropout=1.0)).train()
     router, x = adapter.experts.router, torch.randn(2, 6, D_IN)
-    router.records = []
-    assert torch.equal(adapter(x), layer(x))
-    torch.testing.assert_close(router.records[0][1], router(x))
+    decisions = {}
+    assert torch.equal(adapter(x, tokens_of(x, decisions=decisions)), layer(x))
+    torch.testing.assert_close(decisions[router][1], router(x))
     adapter.eval()
     assert not torch.equal(adapter(x), layer(x))
+
+
+@pytest.mark.parametrize("n_linears", [1, 3])
+def test_instances_are_never_routed_without_their_mask(n_linears):
+    layers = frozen(n_linears)
+    adapter = JointExpertLinear(layers, 4, 2, level="instance")
+    if n_linears == 1:
+        adapter = ExpertLinear(layers[0], 4, 2, level="instance")
+    with pytest.raises(RuntimeError, match="with the tokens of its layer"):
+        adapter(torch.randn(2, 6, D_IN))
 
 
 def test_joint_linears_of_different_shapes_are_refused():

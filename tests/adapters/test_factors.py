@@ -1,10 +1,19 @@
 """Factor pools against the update written out for one sample at a time."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from robustmm.adapters import FactorLinears, FactorPools, StaticFactors
+from robustmm.adapters import (
+    FactorLinears,
+    FactorPools,
+    Selection,
+    StaticFactors,
+    count_factors,
+    factor_frame,
+)
+from robustmm.backbones import Tokens
 
 D_IN, D_OUT, N_LINEARS, N_QUERIES, BATCH, LENGTH = 8, 6, 3, 2, 5, 7
 
@@ -146,17 +155,75 @@ def test_linears_add_the_update_and_are_never_bypassed():
     frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
     adapter, pools = FactorLinears(frozen, alpha=2.0), build()
     x, query = inputs()
-    with pytest.raises(RuntimeError, match=r"must be set by use\(\)"):
-        adapter(x)
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
     selection = pools.route(query)
-    adapter.use(pools, selection)
+    kept = dict(vars(adapter))
+    outputs = adapter(x, tokens.with_context(factors=(pools, selection)))
     update = pools(x, selection)
-    for linear, output in enumerate(adapter(x)):
+    for linear, output in enumerate(outputs):
         torch.testing.assert_close(output, frozen[linear](x) + 2 * update[linear])
-    with pytest.raises(RuntimeError, match="got none"):
+    assert vars(adapter) == kept
+    with pytest.raises(
+        RuntimeError, match=r"pools .* as 'factors', got the items \[\]"
+    ):
         adapter(x)
+    with pytest.raises(RuntimeError, match=r"got the items \['other'\]"):
+        adapter(x, tokens.with_context(other=1))
+
+
+def test_linears_do_not_take_the_pools_of_others():
+    frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
+    adapter, pools = FactorLinears(frozen, 2.0, source="factors_1"), build()
+    x, query = inputs()
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
+    tokens = tokens.with_context(factors_0=(pools, pools.route(query)))
+    with pytest.raises(RuntimeError, match=r"as 'factors_1', .* \['factors_0'\]"):
+        adapter(x, tokens)
+
+
+def test_selections_are_picked_with_their_samples():
+    """Tokens that are cut to some samples give each the update it had before."""
+    frozen = [nn.Linear(D_IN, D_OUT) for _ in range(N_LINEARS)]
+    adapter, pools = FactorLinears(frozen, alpha=2.0), build()
+    x, query = inputs()
+    tokens = Tokens(x, None, {"text": (0, LENGTH)})
+    tokens = tokens.with_context(factors=(pools, pools.route(query)))
+    index = torch.tensor([3, 0, 3])
+    some = adapter(x[index], tokens.select(index))
+    for part, whole in zip(some, adapter(x, tokens), strict=True):
+        torch.testing.assert_close(part, whole[index])
 
 
 def test_rank_beyond_the_pool_is_refused():
     with pytest.raises(ValueError, match=r"rank must be in \[1, pool_size=2\], got 3"):
         FactorPools(4, 4, pool_size=2, rank=3)
+
+
+def test_frequencies_are_means_over_the_rows_of_each_task():
+    counts = np.arange(24.0).reshape(3, 8)  # two queries, a and b, two factors
+    frame = factor_frame(counts, np.array([2.0, 0, 2]), 3, ("image", "text"))
+    assert frame.index.tolist() == [(t, f) for t in range(3) for f in range(2)]
+    assert frame.columns.names == ["modality", "side"]
+    mean = (counts[0] + counts[2]) / 2
+    np.testing.assert_array_equal(frame.loc[2, ("image", "a")], mean[:2])
+    np.testing.assert_array_equal(frame.loc[2, ("image", "b")], mean[2:4])
+    np.testing.assert_array_equal(frame.loc[2, ("text", "b")], mean[6:])
+    np.testing.assert_array_equal(frame.loc[0, ("text", "a")], counts[1, 4:6])
+    assert frame.loc[1].isna().all().all()
+
+
+def test_selections_are_counted_by_query_and_side():
+    # Two layers, a sample, two linears, a query that selects two of three factors.
+    down = torch.tensor([[[[0, 1]], [[0, 2]]]])
+    up = torch.tensor([[[[2, 1]], [[2, 0]]]])
+    same = Selection(down, up, torch.ones(1, 2, 1, 2))
+    counts = count_factors([same, same], 3)
+    assert counts.tolist() == [[1, 0.5, 0.5, 0.5, 0.5, 1]]
+
+
+def test_counts_add_up_to_the_rank_for_every_query_and_side():
+    selection = build().route(inputs()[1])
+    counts = count_factors([selection], 6)
+    assert counts.shape == (BATCH, N_QUERIES * 2 * 6)
+    sums = counts.reshape(BATCH, N_QUERIES * 2, 6).sum(dim=2)
+    torch.testing.assert_close(sums, torch.full((BATCH, 4), 3.0))

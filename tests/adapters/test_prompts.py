@@ -4,17 +4,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from robustmm.adapters import (
     PromptMemory,
     SharedPrompts,
-    TwoLayerHead,
     add_prompt,
     layer_indices,
     pattern_index,
     sum_present,
-    trained_pooler,
 )
 from robustmm.backbones import Tokens, load_backbone
 
@@ -159,23 +156,7 @@ def test_attention_prompts_are_raw_keys_and_values():
         seen = torch.cat([torch.ones(2, 2, dtype=torch.bool), mask], dim=1)
         mixed.append(scores.masked_fill(~seen[:, None], -1e9).softmax(-1) @ v)
     hidden = values + stream.linear(0, "out")(torch.cat(mixed, dim=-1))
-    expected = hidden + stream._feed_forward(0, layer.layernorm_after(hidden))
+    again = layer.layernorm_after(hidden)
+    expected = hidden + stream._feed_forward(0, again, tokens)
     torch.testing.assert_close(result.values, expected, atol=1e-5, rtol=1e-5)
     assert result.prefix is None
-
-
-def test_the_pooler_is_a_copy_or_new():
-    frozen = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).requires_grad_(False)
-    copied = trained_pooler(frozen, 4)
-    x = torch.randn(3, 4)
-    torch.testing.assert_close(copied(x), frozen(x))
-    assert all(p.requires_grad for p in copied.parameters())
-    assert not any(p.requires_grad for p in frozen.parameters())
-    assert trained_pooler(None, 4)(x).abs().max() <= 1
-
-
-def test_head_has_two_layers():
-    head = TwoLayerHead(8, 3)
-    shapes = [tuple(p.shape) for p in head.parameters()]
-    assert shapes == [(16, 8), (16,), (16,), (16,), (3, 16), (3,)]
-    assert not head.layers[0].bias.any()

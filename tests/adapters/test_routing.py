@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from robustmm.adapters import Router, Routing, balance_loss, usage_frame
+from robustmm.backbones import Tokens
 
 D_IN = 7
+
+
+def tokens_of(x, mask=None, **context):
+    """Tokens of a layer whose input is as long as x."""
+    return Tokens(x, mask, {"text": (0, x.shape[1])}).with_context(**context)
 
 
 def test_every_expert_chosen_is_soft_merging():
@@ -31,13 +37,16 @@ def test_a_single_gate_keeps_its_probability_and_its_gradient():
     assert router.weight.grad.abs().sum() > 0
 
 
-def test_instance_router_needs_its_mask_each_time():
+def test_instance_router_needs_all_tokens_and_their_mask():
     router = Router(D_IN, 4, level="instance")
     x = torch.randn(2, 6, D_IN)
-    router.attend(None)
-    assert router(x).shape == (2, 1, 1, 4)
-    with pytest.raises(RuntimeError, match=r"attend\(\) must be called before each"):
+    assert router(x, tokens_of(x)).shape == (2, 1, 1, 4)
+    with pytest.raises(
+        RuntimeError, match=r"must be called with the tokens .* got none"
+    ):
         router(x)
+    with pytest.raises(RuntimeError, match=r"must read all 6 tokens .*, got 1: run"):
+        router(x[:, :1], tokens_of(x))
 
 
 def test_padding_does_not_route_an_instance():
@@ -45,10 +54,30 @@ def test_padding_does_not_route_an_instance():
     x, other = torch.randn(2, 2, 6, D_IN)
     mask = torch.arange(6) < torch.tensor([[6], [3]])
     other = torch.where(mask[..., None], x, other)
-    router.attend(mask)
-    expected = router(x)
-    router.attend(mask)
-    torch.testing.assert_close(router(other), expected)
+    expected = router(x, tokens_of(x, mask))
+    torch.testing.assert_close(router(other, tokens_of(other, mask)), expected)
+    assert not torch.allclose(router(other, tokens_of(other)), expected)
+
+
+@pytest.mark.parametrize("level", ["token", "instance"])
+def test_decisions_are_collected_where_the_context_asks_for_them(level):
+    routers = [Router(D_IN, 4, 2, top_k=1, level=level) for _ in range(2)]
+    x, decisions = torch.randn(2, 6, D_IN), {}
+    kept = [dict(vars(router)) for router in routers]
+    asking = tokens_of(x, decisions=decisions)
+    gates = [router(x, asking) for router in routers]
+    assert list(decisions) == routers
+    for router, expected in zip(routers, gates, strict=True):
+        probabilities, found = decisions[router]
+        assert found is expected
+        torch.testing.assert_close(
+            probabilities.sum(dim=-1), torch.ones(found.shape[:3])
+        )
+        torch.testing.assert_close(found.amax(dim=-1), probabilities.amax(dim=-1))
+    decisions.clear()
+    routers[0](x, tokens_of(x))
+    assert not decisions
+    assert [vars(router) for router in routers] == kept
 
 
 def test_balance_loss_is_its_equation():

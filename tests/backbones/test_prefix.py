@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from robustmm import load_backbone
-from robustmm.backbones.prefix import FrozenPrefix, text_keys
+from robustmm.backbones.prefix import (
+    FrozenPrefix,
+    FrozenResults,
+    take_rows,
+    text_keys,
+)
+from robustmm.data import ByteCache
 
 
 class Store(dict):
@@ -110,6 +116,73 @@ def test_keys_tell_apart_what_changes_the_states(clip):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         FrozenPrefix(clip["text"], 2, store, "x")(batch, keys)
     assert len(store) == 15
+
+
+# ------------------------------------------------------------------ results of any kind
+
+CPU = torch.device("cpu")
+
+
+class Counted:
+    """Squares of the numbers of a batch, and which rows were asked for."""
+
+    def __init__(self, *values):
+        self.values, self.asked = values, []
+
+    def __call__(self, rows):
+        self.asked.append(rows)
+        return [np.array([self.values[row] ** 2]) for row in rows]
+
+
+def contents(*values):
+    return [bytes([value]) for value in values]
+
+
+def test_results_are_computed_once_per_content_in_order():
+    store, compute = Store(), Counted(3, 4, 3, 5)
+    recall = FrozenResults(store, "squares")
+    found = recall(contents(3, 4, 3, 5), CPU, compute)
+    assert np.concatenate(found).tolist() == [9, 16, 9, 25]
+    assert compute.asked == [[0, 1, 3]]
+    more = Counted(5, 6, 4)
+    found = FrozenResults(store, "squares")(contents(5, 6, 4), CPU, more)
+    assert np.concatenate(found).tolist() == [25, 36, 16]
+    assert more.asked == [[1]]
+    assert len(store) == 4
+
+
+def test_nothing_is_computed_where_all_is_known():
+    recall = FrozenResults(Store(), "squares")
+    recall(contents(3), CPU, Counted(3))
+    recall(contents(3, 3), CPU, None)
+    assert recall([], CPU, None) == []
+
+
+def test_a_store_that_keeps_nothing_changes_no_result():
+    recall = FrozenResults(ByteCache(0), "squares")
+    for _ in range(2):
+        compute = Counted(3, 4, 3)
+        found = recall(contents(3, 4, 3), CPU, compute)
+        assert np.concatenate(found).tolist() == [9, 16, 9]
+        assert compute.asked == [[0, 1]]
+
+
+def test_names_follow_identity_device_and_precision():
+    store = Store()
+    for identity in (["x"], ["y"], ["x", 1], [{"size": [3]}]):
+        FrozenResults(store, *identity)(contents(3), CPU, Counted(3))
+    FrozenResults(store, "x")(contents(3), torch.device("cuda", 1), Counted(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        FrozenResults(store, "x")(contents(3), CPU, Counted(3))
+    assert len(store) == 6
+    assert {len(name) for name in store} == {20}
+
+
+def test_rows_of_a_batch():
+    batch = {"a": torch.arange(3), "b": torch.arange(6).view(3, 2)}
+    taken = take_rows(batch, [2, 0])
+    assert taken["a"].tolist() == [2, 0]
+    assert taken["b"].tolist() == [[4, 5], [0, 1]]
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 128), (3, 64), (1, 3, 128)])

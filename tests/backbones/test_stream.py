@@ -34,6 +34,21 @@ class Joint(nn.Module):
         return tuple(linear(x) + self.number for linear in self.frozen)
 
 
+class Reading(nn.Module):
+    """One or three linears, remembering what they were called with."""
+
+    reads_tokens = True
+
+    def __init__(self, *frozen):
+        super().__init__()
+        self.frozen = nn.ModuleList(frozen)
+
+    def forward(self, x, tokens):
+        tokens.context["seen"].append((self, x.shape[1], tokens))
+        outputs = tuple(linear(x) for linear in self.frozen)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+
 @pytest.fixture(params=["vilt", "clip", "bert", "distilbert", "dinov2"])
 def stream(request, folders):
     backbone = load_backbone(folders(request.param))
@@ -71,6 +86,41 @@ def test_joint_adapter_replaces_the_three(stream, batch):
     joint.number.data.fill_(1.0)
     assert not torch.allclose(pooled(stream, batch), before, atol=1e-4)
     assert len(list(stream.adapters())) == stream.n_layers
+
+
+@pytest.mark.parametrize("name", [*PLACES, ("query", "key", "value")], ids=str)
+def test_adapters_read_the_tokens_of_their_layer(stream, batch, name):
+    before = pooled(stream, batch)
+    for i in range(stream.n_layers):
+        parts = name if isinstance(name, tuple) else (name,)
+        stream.wrap(i, name, Reading(*(stream.linear(i, part) for part in parts)))
+    entered, seen = [], []
+
+    def before_layer(i, tokens):
+        tokens = tokens.with_context(layer=i)
+        entered.append(tokens)
+        return tokens
+
+    tokens = stream.embed(**batch).with_context(seen=seen)
+    after = stream.run(tokens, before_layer)
+    torch.testing.assert_close(stream.pool(after), before, atol=1e-5, rtol=1e-5)
+    assert after.context["layer"] == stream.n_layers - 1
+    assert [adapter for adapter, _, _ in seen] == list(stream.adapters())
+    for expected, (_, length, given) in zip(entered, seen, strict=True):
+        assert given is expected
+        if given.context["layer"] < stream.n_layers - 1:
+            assert length == tokens.length
+    assert length == (1 if name in ("query", "out", "up", "down") else tokens.length)
+
+
+def test_a_prefix_is_seen_by_the_adapters_of_its_layer_alone(stream, batch):
+    for i in range(2):
+        stream.wrap(i, "up", Reading(stream.linear(i, "up")))
+    seen, extra = [], torch.randn(1, 2, stream.width)
+    tokens = stream.enter(stream.embed(**batch)).with_context(seen=seen)
+    tokens = stream.step(0, tokens.with_prefix(extra, extra))
+    stream.step(1, tokens)
+    assert [given.prefix is None for *_, given in seen] == [False, True]
 
 
 def test_an_adapter_is_never_bypassed(stream):

@@ -1,7 +1,14 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 
 from robustmm.backbones import Tokens
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    second: object
 
 
 @pytest.fixture
@@ -55,6 +62,97 @@ def test_drop_undoes_insert(tokens):
     assert Tokens(tokens.values, None, tokens.spans).drop("text").mask is None
 
 
+@pytest.mark.parametrize("name", ["text", "image"])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_put_exchanges_a_segment_where_it_stands(tokens, name, size):
+    value = torch.randn(2, size, 4)
+    put = tokens.put(name, value)
+    other = {"text": "image", "image": "text"}[name]
+    before = {"text": "image", "image": None}[name]
+    expected = tokens.drop(name).insert(name, value, before=before)
+    assert put.spans == expected.spans
+    assert torch.equal(put.values, expected.values)
+    assert torch.equal(put.mask, expected.mask)
+    assert torch.equal(put[other], tokens[other])
+    assert torch.equal(tokens.values[:, :3], tokens["text"])
+    hidden = torch.zeros(2, size).bool()
+    assert torch.equal(put.put(name, value, hidden).mask_of(name), hidden)
+
+
+def test_put_inserts_what_is_not_there(tokens):
+    prompt = torch.randn(3, 4)
+    put, inserted = (
+        method("prompt", prompt, before="image")
+        for method in (tokens.put, tokens.insert)
+    )
+    assert put.spans == inserted.spans
+    assert torch.equal(put.values, inserted.values)
+    assert torch.equal(put.mask, inserted.mask)
+    assert tokens.put("prompt", prompt).names == ("text", "image", "prompt")
+    plain = Tokens(tokens.values, None, tokens.spans)
+    assert plain.put("text", prompt).mask is None
+    seen = plain.put("text", prompt, torch.tensor([[1, 0, 1]] * 2)).mask
+    assert seen.tolist() == [[True, False, True, True, True]] * 2
+
+
+def test_put_copies_once(tokens, monkeypatch):
+    copies, cat = [], torch.cat
+    monkeypatch.setattr(torch, "cat", lambda *a, **k: copies.append(a) or cat(*a, **k))
+    Tokens(tokens.values, None, tokens.spans).put("text", torch.zeros(3, 4))
+    assert len(copies) == 1
+
+
+def test_the_context_is_read_only_and_carried_along(tokens):
+    assert dict(tokens.context) == {}
+    mine = {"task": 1}
+    given = Tokens(tokens.values, tokens.mask, tokens.spans, context=mine)
+    mine["task"] = 2
+    assert given.context["task"] == 1
+    with pytest.raises(TypeError):
+        given.context["task"] = 3
+    keys = torch.randn(1, 2, 4)
+    later = given.with_context(seen=[], task=4)
+    assert dict(given.context) == {"task": 1}
+    for changed in (
+        later.insert("prompt", torch.zeros(1, 4)),
+        later.put("text", torch.zeros(1, 4)),
+        later.drop("text"),
+        later.replace(later.values + 1),
+        later.with_prefix(keys, keys),
+        later.select(torch.tensor([0])),
+    ):
+        assert dict(changed.context) == {"task": 4, "seen": []}
+        assert changed.context["seen"] is later.context["seen"]
+
+
+def test_select_takes_the_samples_of_the_context(tokens):
+    rows, table = torch.arange(4).view(2, 2), torch.nn.Linear(2, 2)
+    shared = torch.randn(1, 2)
+    tokens = tokens.with_context(
+        rows=rows, pair=(table, Pair(rows, (rows, None))), one=shared, names=["a", "b"]
+    )
+    for index in (torch.tensor([1]), torch.tensor([False, True])):
+        one = tokens.select(index).context
+        assert one["rows"].tolist() == [[2, 3]]
+        module, pair = one["pair"]
+        assert module is table
+        assert isinstance(pair, Pair)
+        assert pair.first.tolist() == pair.second[0].tolist() == [[2, 3]]
+        assert pair.second[1] is None
+        assert one["one"] is shared
+        assert one["names"] == ["a", "b"]
+    thrice = tokens.select(torch.tensor([1])).select(torch.tensor([0, 0, 0])).context
+    assert thrice["rows"].tolist() == [[2, 3]] * 3
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(3, 2), torch.tensor(1.0), (1, (torch.zeros(3),))], ids=str
+)
+def test_a_tensor_in_the_context_must_have_rows_of_samples(tokens, value):
+    with pytest.raises(ValueError, match=r"must have 2 rows or 1, got .* for 'factor'"):
+        tokens.with_context(factor=value)
+
+
 def test_replace_and_select(tokens):
     assert torch.equal(tokens.replace(tokens.values + 1).values, tokens.values + 1)
     keys = torch.randn(2, 1, 4)
@@ -93,6 +191,10 @@ def test_errors_state_the_rule_and_the_value(tokens):
         tokens.insert("prompt", torch.zeros(3, 1, 4))
     with pytest.raises(ValueError, match=r"\(2, 1\), got \(2, 2\)"):
         tokens.insert("prompt", torch.zeros(1, 4), mask=torch.ones(2, 2))
+    with pytest.raises(ValueError, match=r"got \(3, 1, 4\)"):
+        tokens.put("text", torch.zeros(3, 1, 4))
+    with pytest.raises(ValueError, match="got 'pooled'"):
+        tokens.put("pooled", torch.zeros(1, 4))
     with pytest.raises(ValueError, match=r"\(2, 5\), got \(2, 4\)"):
         tokens.replace(tokens.values[:, 1:])
     with pytest.raises(ValueError, match="both have shape"):

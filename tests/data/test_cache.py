@@ -1,28 +1,17 @@
-"""The cache stays in its budget; its keys follow the content of a cell."""
+"""Caches stay in their budgets, in memory and as files that are never half written."""
 
-import io
 import os
 import pickle
 import threading
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from robustmm.data.cache import IMAGES, STATES, ByteCache
-from robustmm.data.decode import BadImage
-from robustmm.data.images import image_key
-from robustmm.data.preprocess import ImageTransform
-
-TRANSFORM = ImageTransform(size=(4, 4))
+from robustmm.data.cache import IMAGES, STATES, ByteCache, FolderCache, open_cache
 
 
 def block(size, value=0):
     return np.full(size, value, dtype=np.uint8)
-
-
-def key(cell, root=None, transform=TRANSFORM):
-    return image_key(cell, root, transform)
 
 
 def test_get_and_put():
@@ -133,75 +122,112 @@ def test_a_forked_worker_does_not_inherit_a_held_lock():
         assert os.waitpid(child, 0)[1] == 0
 
 
-# ------------------------------------------------------------------------------- keys
+# ---------------------------------------------------------------------------- folders
 
 
-def picture(colour="red", mode="RGB"):
-    return Image.new(mode, (5, 4), colour)
+def numbers(n, start=0):
+    return np.arange(start, start + n, dtype=np.float32)
 
 
-def test_equal_content_has_equal_keys(tmp_path):
-    assert key(picture()) == key(picture())
-    assert key(b"abc") == key(b"abc") != key(b"abd")
-    array = np.arange(60, dtype=np.uint8).reshape(5, 4, 3)
-    assert key(array) == key(array.copy()) == key(np.asfortranarray(array))
-    picture().save(tmp_path / "a.png")
-    assert key("a.png", tmp_path) == key("a.png", str(tmp_path))
-    assert key("a.png", tmp_path) == key(str(tmp_path / "a.png"))
+def test_another_process_finds_the_array(tmp_path):
+    FolderCache(tmp_path).put(b"key", numbers(6).reshape(2, 3))
+    found = pickle.loads(pickle.dumps(FolderCache(tmp_path))).get(b"key")
+    # Read, not mapped: a mapped file that is cut would end this process.
+    os.truncate(next(tmp_path.rglob("*.npy")), 0)
+    np.testing.assert_array_equal(found, numbers(6).reshape(2, 3))
+    assert not found.flags.writeable
+    assert FolderCache(tmp_path).get(b"other") is None
 
 
-def test_different_content_has_different_keys():
-    array = np.arange(60, dtype=np.uint8)
-    turned = picture()
-    turned.getexif()[0x0112] = 6
-    see_through = picture()
-    see_through.info["transparency"] = (255, 0, 0)
-    palettes = [picture(0, "P"), picture(0, "P")]
-    palettes[1].putpalette([9, 9, 9])
-    cells = [
-        picture(),
-        picture("blue"),
-        turned,
-        see_through,
-        *palettes,
-        picture(0, "L"),
-        Image.new("RGB", (4, 5), "red"),
-        array.reshape(5, 4, 3),
-        array.reshape(4, 5, 3),
-        array.reshape(20, 3),
-        array.tobytes(),
-    ]
-    assert len({key(cell) for cell in cells}) == len(cells)
+def test_the_oldest_go_when_the_budget_is_spent(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=3000)
+    for i in range(4):
+        cache.put(bytes([i]), numbers(100, i))
+        age = 1_000_000 * (i + 1)
+        os.utime(next(tmp_path.glob(f"0{i}/*.npy")), ns=(age, age))
+    cache.get(b"\x00")
+    for i in range(4, 7):
+        cache.put(bytes([i]), numbers(100, i))
+    assert cache.nbytes <= 3000
+    assert cache.get(b"\x01") is None
+    np.testing.assert_array_equal(cache.get(b"\x00"), numbers(100))
+    np.testing.assert_array_equal(cache.get(b"\x06"), numbers(100, 6))
 
 
-def test_the_transform_is_part_of_the_key():
-    assert key(picture()) != key(picture(), None, ImageTransform(size=(4, 5)))
-    same_pixels = ImageTransform(size=(4, 4), mean=(0.0,) * 3)
-    assert key(picture()) == key(picture(), None, same_pixels)
+def test_an_array_over_the_budget_is_not_kept(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=10)
+    cache.put(b"key", numbers(100))
+    assert cache.get(b"key") is None
+    assert len(cache) == 0
 
 
-def test_a_changed_file_has_another_key(tmp_path):
-    path = tmp_path / "a.png"
-    picture().save(path)
-    first = key(path)
-    os.utime(path, ns=(0, 0))
-    second = key(path)
-    path.write_bytes(path.read_bytes() + b"\0")
-    os.utime(path, ns=(0, 0))
-    assert len({first, second, key(path)}) == 3
+def test_a_damaged_file_counts_as_absent_and_is_replaced(tmp_path):
+    cache = FolderCache(tmp_path)
+    for damage in (b"", b"not an array", b"\x93NUMPY\x01\x00"):
+        cache.put(b"key", numbers(3))
+        next(tmp_path.rglob("*.npy")).write_bytes(damage)
+        assert cache.get(b"key") is None
+    cache.put(b"key", numbers(3))
+    np.testing.assert_array_equal(cache.get(b"key"), numbers(3))
 
 
-def test_links_share_the_key_of_their_file(tmp_path):
-    picture().save(tmp_path / "a.png")
-    (tmp_path / "link").symlink_to("a.png")
-    assert key(tmp_path / "link") == key(tmp_path / "a.png")
+def test_a_failed_write_is_logged_and_leaves_nothing(tmp_path, monkeypatch, caplog):
+    cache = FolderCache(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    cache.put(b"key", numbers(3))
+    assert "No space left" in caplog.text
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_bad_cells_have_no_key(tmp_path):
-    for path in ("http://example.org/a.png", tmp_path, tmp_path / "none.png", ""):
-        with pytest.raises(BadImage):
-            key(path)
-    stream = io.BytesIO()
-    Image.effect_noise((90, 90), 50).save(stream, "JPEG")
-    with pytest.raises(BadImage, match="truncated"):
-        key(Image.open(io.BytesIO(stream.getvalue()[:900])))
+def test_threads_may_write_the_same_key(tmp_path):
+    cache = FolderCache(tmp_path, max_bytes=5000)
+
+    def write(seed):
+        for i in range(20):
+            cache.put(bytes([i % 7]), numbers(100, i % 7))
+            found = cache.get(bytes([i % 7]))
+            assert found is None or found[0] == i % 7
+
+    failures = []
+    threads = [threading.Thread(target=write, args=(s,)) for s in range(4)]
+    threading.excepthook, hook = failures.append, threading.excepthook
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.excepthook = hook
+    assert failures == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_clear_deletes_only_its_own_files(tmp_path):
+    (tmp_path / "mine.npy").write_bytes(b"")
+    cache = FolderCache(tmp_path)
+    cache.put(b"key", numbers(3))
+    cache.clear()
+    assert len(cache) == 0
+    assert (tmp_path / "mine.npy").exists()
+
+
+def test_the_folder_must_exist(tmp_path):
+    with pytest.raises(ValueError, match=r"must exist, got .*nowhere"):
+        FolderCache(tmp_path / "nowhere")
+
+
+def test_what_the_parameter_means(tmp_path):
+    assert open_cache(None, IMAGES) is None
+    assert open_cache("memory", IMAGES) is IMAGES
+    of_folder = open_cache(tmp_path, IMAGES)
+    assert isinstance(of_folder, FolderCache)
+    assert of_folder is open_cache(str(tmp_path), ByteCache(1))
+
+
+def test_a_folder_that_is_gone_keeps_nothing(tmp_path, caplog):
+    assert open_cache(tmp_path / "gone", IMAGES) is None
+    assert "there is no folder" in caplog.text

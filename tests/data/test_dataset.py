@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import threading
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from robustmm.data import (
     MultimodalDataset,
     Rows,
     TextTokenizer,
-    find_bad_images,
+    bad_images_of,
     read_rows,
 )
 
@@ -153,53 +152,14 @@ def test_a_recorded_bad_image_counts_as_missing(cache):
     )
     batch, _ = batch_of(dataset)
     assert batch["present"].tolist() == [[True, True], [False, True], [False, False]]
-    (first, why), (second, where) = batch["bad"]
-    assert (first, second) == (1, 2)
-    assert "zero bytes" in why
-    assert "no such file" in where
+    assert len(batch["bad"]) == 3
+    bad = bad_images_of(batch)
+    assert list(bad) == [1, 2]
+    assert "zero bytes" in bad[1]
+    assert "no such file" in bad[2]
+    assert batch["sample_weight"].tolist() == [1, 1, 0]  # nothing is left of the last
     assert (batch["pixel_values"][1:] == 1).all()
     assert (batch["pixel_values"][0] != 1).all()
-
-
-@pytest.mark.parametrize("num_workers", [0, 3])
-@pytest.mark.parametrize("on_bad_image", ["raise", "record"])
-def test_find_bad_images(num_workers, on_bad_image, capsys):
-    cells = [picture(0), None, b"", picture(3), "http://example.org/a.png", picture(5)]
-    cache = ByteCache(10**6)
-    dataset = MultimodalDataset(
-        make_rows(cells), TRANSFORM, None, cache=cache, on_bad_image=on_bad_image
-    )
-    bad = find_bad_images(dataset, num_workers)
-    assert list(bad) == [2, 4]
-    assert "zero bytes" in bad[2]
-    assert "URLs" in bad[4]
-    assert len(cache) == 3
-    assert capsys.readouterr() == ("", "")
-
-
-def test_find_bad_images_uses_threads():
-    class Watched(MultimodalDataset):
-        def _image(self, i):
-            threads.add(threading.get_ident())
-            return super()._image(i)
-
-    for num_workers in (0, 2):
-        threads = set()
-        find_bad_images(
-            Watched(make_rows([picture(0)] * 9), TRANSFORM, None), num_workers
-        )
-        assert (threading.get_ident() in threads) == (num_workers == 0)
-
-
-def test_find_bad_images_shows_progress_when_asked(capsys):
-    dataset = MultimodalDataset(make_rows([picture(0)]), TRANSFORM, None)
-    assert find_bad_images(dataset, progress=True) == {}
-    assert "images" in capsys.readouterr().err
-
-
-def test_find_bad_images_without_images():
-    assert find_bad_images(MultimodalDataset(make_rows([None]), TRANSFORM, None)) == {}
-    assert find_bad_images(MultimodalDataset(make_rows([b""]), None, None)) == {}
 
 
 # ---------------------------------------------------------------------------- batches
@@ -306,70 +266,6 @@ def test_padding_changes_no_image():
         assert torch.equal(together[i, :, :height, :width], alone)
 
 
-# ------------------------------------------------------------------------------ cache
-
-
-@pytest.fixture
-def decodes(monkeypatch):
-    """The cells that a transform was called on."""
-    seen = []
-    original = ImageTransform.__call__
-
-    def spy(self, cell, image_root=None):
-        seen.append(cell)
-        return original(self, cell, image_root)
-
-    monkeypatch.setattr(ImageTransform, "__call__", spy)
-    return seen
-
-
-def test_each_image_is_decoded_once(decodes, tmp_path):
-    Image.fromarray(picture(7)).save(tmp_path / "a.png")
-    path = str(tmp_path / "a.png")
-    cells = [path, picture(1), Image.fromarray(picture(2)), path, picture(1), path]
-    cache = ByteCache(10**6)
-    dataset = MultimodalDataset(make_rows(cells), TRANSFORM, None, cache=cache)
-    first = batch_of(dataset)[0]["pixel_values"]
-    assert len(decodes) == 3
-    assert torch.equal(batch_of(dataset)[0]["pixel_values"], first)
-    again = MultimodalDataset(make_rows(cells[::-1]), TRANSFORM, None, cache=cache)
-    assert torch.equal(batch_of(again)[0]["pixel_values"], first.flip(0))
-    assert len(decodes) == 3
-
-
-def test_pixels_are_hashed_once(monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        "robustmm.data.dataset.image_key", lambda *args: calls.append(args) or b"key"
-    )
-    cells, cache = [picture(1)], ByteCache(10**6)
-    dataset = MultimodalDataset(make_rows(cells), TRANSFORM, None, cache=cache)
-    for _ in range(3):
-        dataset[0]
-    assert len(calls) == 1
-
-
-def test_a_changed_file_is_decoded_again(tmp_path):
-    path = tmp_path / "a.png"
-    dataset = MultimodalDataset(
-        make_rows([path]), TRANSFORM, None, cache=ByteCache(10**6)
-    )
-    Image.fromarray(picture(7)).save(path)
-    assert dataset[0][0]["image"][0, 0, 0] == 7
-    Image.fromarray(picture(80, (20, 20))).save(path)
-    assert dataset[0][0]["image"][0, 0, 0] == 80
-
-
-def test_no_cache_decodes_each_time(decodes):
-    for cache in (None, ByteCache(0)):
-        dataset = MultimodalDataset(
-            make_rows([picture(1)]), TRANSFORM, None, cache=cache
-        )
-        decodes.clear()
-        dataset[0], dataset[0]
-        assert len(decodes) == 2
-
-
 # ---------------------------------------------------------------- pickles and workers
 
 
@@ -379,7 +275,7 @@ def test_pickle():
     opened, collate = pickle.loads(
         pickle.dumps((dataset, Collate(TRANSFORM, TOKENIZER)))
     )
-    assert opened.cache is IMAGES
+    assert opened.images.cache is IMAGES
     batch, _ = collate([opened[0], opened[1]])
     expected, _ = batch_of(dataset)
     assert set(batch) == set(expected)
@@ -453,16 +349,19 @@ def test_bad_image_in_a_worker_is_named():
 # ------------------------------------------------------------------------------- keys
 
 
-def test_items_carry_keys_only_when_asked():
+def test_items_carry_keys_where_there_is_a_cache():
     rows = make_rows([picture(1), None, picture(2), picture(1), b"no picture"])
     cache = ByteCache(10_000)
-    dataset = MultimodalDataset(
-        rows, TRANSFORM, TOKENIZER, cache=cache, on_bad_image="record"
-    )
-    collate = Collate(TRANSFORM, TOKENIZER)
-    assert "image_key" not in collate([dataset[i] for i in range(5)])[0]
-    dataset.with_keys = True
-    keys = collate([dataset[i] for i in range(5)])[0]["image_key"]
+
+    def batch_with(cache, transform=TRANSFORM):
+        dataset = MultimodalDataset(
+            rows, transform, TOKENIZER, cache=cache, on_bad_image="record"
+        )
+        return batch_of(dataset)[0]
+
+    assert "image_key" not in batch_with(None)
+    assert "image_key" not in batch_with(cache, transform=None)
+    keys = batch_with(cache)["image_key"]
     assert keys.shape == (5, 20)
     assert keys.dtype == torch.uint8
     assert torch.equal(keys[0], keys[3])
@@ -470,5 +369,5 @@ def test_items_carry_keys_only_when_asked():
     assert keys[0].any()
     assert not keys[[1, 4]].any()
     assert cache.get(keys[2].numpy().tobytes()) is not None
-    dataset.cache = ByteCache(0)
-    assert torch.equal(collate([dataset[0]])[0]["image_key"], keys[:1])
+    # A cache without room: what is computed from images may be kept elsewhere.
+    assert torch.equal(batch_with(ByteCache(0))["image_key"], keys)

@@ -2,16 +2,19 @@
 
 import io
 import os
+import signal
 import socket
+import subprocess
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import EpsImagePlugin, Image, ImageFile, JpegImagePlugin
 
 from robustmm.data import decode
-from robustmm.data.decode import BadImage, decode_image, regular_file
+from robustmm.data.decode import decode_image, regular_file
+from robustmm.data.faults import BadImage
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -257,8 +260,7 @@ def test_damaged_exif_is_ignored():
     data = encoded(
         photo(12, 8), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01\x12"
     )
-    with pytest.warns(UserWarning, match="Corrupt EXIF"):  # Pillow's own
-        assert decode_image(data).size == (12, 8)
+    assert decode_image(data).size == (12, 8)  # Pillow's own warning is not shown
 
 
 # ---------------------------------------------------------------------- reduced scale
@@ -371,6 +373,30 @@ def test_no_program_is_started_for_postscript(monkeypatch):
     assert Image.open(io.BytesIO(data)).format == "EPS"
     with pytest.raises(BadImage, match="not an image in a format"):
         decode_image(data)
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """The programs that were to be started."""
+    started = []
+
+    def start(*args, **kwargs):
+        started.append(args)
+        raise OSError("no program may be started")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return started
+
+
+def test_no_program_is_started_for_open_postscript(programs):
+    picture = Image.open(io.BytesIO(encoded(photo(9, 9), "EPS")))
+    with pytest.raises(BadImage, match=r"EPS pictures are never rendered.*copy\(\)"):
+        decode_image(picture)
+    assert programs == []
+    with pytest.raises(OSError, match="no program"):
+        picture.load()  # what would have happened
+    assert len(programs) == 1
 
 
 @pytest.mark.parametrize("cell", [b"", bytearray(), memoryview(b"")])
@@ -530,6 +556,74 @@ def test_fifo_and_socket_and_device_do_not_hang(tmp_path):
                 decode_image(path)
 
 
+@pytest.fixture
+def nothing_waits():
+    """End a test that waits for ever."""
+
+    def expired(*args):
+        raise Hanging
+
+    previous = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+class Hanging(Exception):
+    pass
+
+
+def test_a_fifo_that_takes_a_files_place_does_not_hang(
+    tmp_path, monkeypatch, nothing_waits
+):
+    path = tmp_path / "a.png"
+    photo(6, 6).save(path)
+    before = os.stat(path)
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(decode, "regular_file", lambda *args: (str(path), before))
+    with pytest.raises(BadImage, match="not a regular file"):
+        decode_image(path)
+
+
+def test_what_else_may_take_a_files_place(tmp_path, monkeypatch, nothing_waits):
+    path = tmp_path / "a.png"
+    path.touch()
+    monkeypatch.setattr(
+        decode, "regular_file", lambda *args: (str(path), os.stat(__file__))
+    )
+    path.unlink()
+    with pytest.raises(BadImage, match="no such file"):
+        decode_image(path)
+    path.mkdir()
+    with pytest.raises(BadImage, match=r"cannot be opened.*directory"):
+        decode_image(path)
+    path.rmdir()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        with pytest.raises(BadImage, match="cannot be opened"):
+            decode_image(path)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BadImage, match="not a regular file"):
+        decode_image(path)
+
+
+def test_a_files_descriptor_is_not_inherited(tmp_path, monkeypatch):
+    photo(6, 6).save(tmp_path / "a.png")
+    seen, fstat = [], os.fstat
+
+    def spy(descriptor):
+        seen.append(os.get_inheritable(descriptor))
+        return fstat(descriptor)
+
+    monkeypatch.setattr(decode.os, "fstat", spy)
+    decode_image(tmp_path / "a.png")
+    assert seen
+    assert not any(seen)
+
+
 def test_symlinks(tmp_path):
     photo(6, 6).save(tmp_path / "a.png")
     (tmp_path / "link").symlink_to("a.png")
@@ -545,8 +639,8 @@ def test_symlinks(tmp_path):
 def test_files_are_closed(tmp_path, monkeypatch):
     opened = []
 
-    def recorded(*args):
-        opened.append(open(*args))  # noqa: SIM115 - decode closes it
+    def recorded(*args, **options):
+        opened.append(open(*args, **options))  # noqa: SIM115 - decode closes it
         return opened[-1]
 
     monkeypatch.setattr(decode, "open", recorded, raising=False)

@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from robustmm.data.frame import PATTERNS, Rows, format_rows, is_null, read_rows
+from robustmm.data.frame import (
+    PATTERNS,
+    Rows,
+    format_rows,
+    is_null,
+    numbered_names,
+    read_rows,
+)
 
 PICTURE = Image.new("RGB", (4, 3), "red")
 
@@ -176,6 +183,32 @@ def test_absent_column_is_named():
     df = pd.DataFrame({"picture": ["a"], "text": ["b"]})
     with pytest.raises(ValueError, match=r"column 'image'.*\['picture', 'text'\]"):
         read_rows(df)
+
+
+def test_duplicates_among_unused_columns_do_not_matter():
+    rows = frame(["a.png"], ["a cat"])
+    table = pd.concat([rows, pd.DataFrame([[1, 2]], columns=["a", "a"])], axis=1)
+    assert read_rows(table).texts == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["a", "b", "a", "a"], ["a", "b", "a (2)", "a (3)"]),
+        (["a", "a", "a (2)"], ["a", "a (3)", "a (2)"]),
+        (["a (2)", "a", "a"], ["a (2)", "a", "a (3)"]),
+        ([0, 0, 1], [0, (0, 2), 1]),
+    ],
+)
+def test_names_that_stand_twice_are_numbered(names, expected):
+    table = pd.DataFrame([range(len(names))], columns=names)
+    numbered = numbered_names(table)
+    assert list(numbered.columns) == expected
+    assert numbered.columns.is_unique
+    assert list(table.columns) == names
+    assert numbered.to_numpy().tolist() == table.to_numpy().tolist()
+    assert (numbered is table) == (names == expected)
 
 
 def test_duplicate_column_is_named():

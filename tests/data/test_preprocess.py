@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from robustmm.data.preprocess import BadImage, ImageTransform
+from robustmm.backbones.image_config import image_config
+from robustmm.data.faults import BadImage
+from robustmm.data.preprocess import ImageTransform
 
 SIZES = [(31, 47), (47, 31), (224, 224), (225, 223), (640, 427), (501, 1003), (97, 96)]
 
@@ -35,8 +37,18 @@ def processor_class(name):
         logging.disable(logging.NOTSET)
 
 
+ARCHITECTURES = {"ViT": "vit", "DeiT": "deit", "Siglip": "siglip", "Vilt": "vilt"}
+ARCHITECTURES |= {"CLIP": "clip", "Bit": "dinov2"}
+
+
+def completed(name, stored):
+    """The transform of a checkpoint with such settings."""
+    config = {"model_type": ARCHITECTURES[name]}
+    return ImageTransform.from_config(image_config(config, stored))
+
+
 def named(name):
-    return ImageTransform.from_config({"image_processor_type": f"{name}ImageProcessor"})
+    return completed(name, {})
 
 
 def pixels_of(transform, image):
@@ -67,7 +79,7 @@ CONFIGS = [
 @pytest.mark.parametrize(("name", "config"), CONFIGS)
 def test_equal_to_the_checkpoints_processor(name, config, size):
     processor, image = processor_class(name)(**config), noisy(*size)
-    transform = ImageTransform.from_config(json.loads(processor.to_json_string()))
+    transform = completed(name, json.loads(processor.to_json_string()))
     theirs = processor(image, return_tensors="pt")["pixel_values"]
     ours = pixels_of(transform, image)
     assert ours.shape == theirs.shape
@@ -84,7 +96,7 @@ def test_this_comparison_can_fail():
 
 @pytest.mark.parametrize("size", [(40, 3000), (3000, 40), (8, 2000)])
 def test_vilt_bounds_elongated_images(size):
-    transform = ImageTransform.from_config({"size": 384, "size_divisor": 32})
+    transform = ImageTransform(shortest_edge=384, size_divisor=32)
     height, width, _ = transform(noisy(*size)).shape
     assert min(height, width) == 32
     assert max(height, width) <= 1333 / 800 * 384
@@ -126,78 +138,147 @@ def test_reduced_jpeg_is_close_to_the_full_decode(transform, image):
 # ----------------------------------------------------------------------- from_config
 
 
-def test_old_clip_config():
-    transform = ImageTransform.from_config(
-        {
-            "crop_size": 224,
-            "do_center_crop": True,
-            "do_normalize": True,
-            "do_resize": True,
-            "feature_extractor_type": "CLIPFeatureExtractor",
-            "image_mean": [0.48, 0.46, 0.41],
-            "image_std": [0.27, 0.26, 0.28],
-            "resample": 3,
-            "size": 224,
-        }
-    )
-    assert transform == ImageTransform(
-        shortest_edge=224,
-        crop_size=(224, 224),
-        mean=(0.48, 0.46, 0.41),
-        std=(0.27, 0.26, 0.28),
+COMPLETE = {
+    "do_resize": True,
+    "size": {"shortest_edge": 20},
+    "resample": 3,
+    "do_center_crop": True,
+    "crop_size": {"height": 18, "width": 16},
+    "do_rescale": True,
+    "rescale_factor": 1 / 127.5,
+    "do_normalize": True,
+    "image_mean": [0.4, 0.5, 0.6],
+    "image_std": [0.2, 0.3, 1],
+}
+
+
+def test_complete_settings():
+    assert ImageTransform.from_config(COMPLETE) == ImageTransform(
+        shortest_edge=20,
+        crop_size=(18, 16),
+        mean=(0.4, 0.5, 0.6),
+        std=(0.2, 0.3, 1.0),
         resample=3,
+        rescale=1 / 127.5,
     )
 
 
-def test_old_vilt_config():
-    config = {"feature_extractor_type": "ViltFeatureExtractor", "size": 384}
-    expected = ImageTransform(shortest_edge=384, size_divisor=32, resample=3)
-    assert ImageTransform.from_config(config) == expected
-    unnamed = {"size": 384, "size_divisor": 32}
-    assert ImageTransform.from_config(unnamed) == expected
+@pytest.mark.parametrize("value", [None, "absent"])
+@pytest.mark.parametrize("name", COMPLETE)
+def test_incomplete_settings_are_refused(name, value):
+    partial = {key: entry for key, entry in COMPLETE.items() if key != name}
+    if value is None:
+        partial[name] = None
+    with pytest.raises(ValueError, match=rf"must be complete, \['{name}'\] are"):
+        ImageTransform.from_config(partial)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        (64, (64, 64)),
-        ([32, 48], (32, 48)),
-        ({"height": 32, "width": 48}, (32, 48)),
-    ],
-)
-def test_fixed_sizes(size, expected):
-    config = {"feature_extractor_type": "ViTFeatureExtractor", "size": size}
-    transform = ImageTransform.from_config(config)
-    assert transform.size == expected
-    assert transform(noisy(50, 20)).shape == (*expected, 3)
+def test_a_crop_size_is_not_needed_where_nothing_is_cropped():
+    config = {**COMPLETE, "do_center_crop": False, "crop_size": None}
+    assert ImageTransform.from_config(config).crop_size is None
+
+
+def test_bounded_and_divided_sizes():
+    size = {"shortest_edge": 20, "longest_edge": 30.0}
+    transform = ImageTransform.from_config(COMPLETE | {"size": size})
+    assert (transform.shortest_edge, transform.longest_edge) == (20, 30)
+    transform = ImageTransform.from_config(COMPLETE | {"size_divisor": 4})
+    assert (transform.shortest_edge, transform.size_divisor) == (20, 4)
+
+
+def test_the_pixel_cap():
+    assert ImageTransform.from_config(COMPLETE).max_pixels == 178_956_970
+    assert ImageTransform.from_config(COMPLETE, max_pixels=9).max_pixels == 9
+    transform = ImageTransform(size=(8, 8), max_pixels=99)
+    with pytest.raises(BadImage, match="1 to 99 pixels, got 10 x 10"):
+        transform(noisy(10, 10))
+    assert transform(noisy(9, 11)).shape == (8, 8, 3)
+    transform = ImageTransform(shortest_edge=10, max_pixels=2000)
+    assert transform(noisy(10, 200)).shape == (10, 200, 3)
+    with pytest.raises(BadImage, match="too elongated to resize, got 210 x 5 pixels"):
+        transform(noisy(5, 210))
 
 
 def test_vilt_with_a_fixed_size_is_not_floored():
     config = {
-        "image_processor_type": "ViltImageProcessor",
+        **COMPLETE,
         "size": {"height": 130, "width": 120},
         "size_divisor": 16,
+        "do_center_crop": False,
     }
     assert ImageTransform.from_config(config)(noisy(50, 20)).shape == (130, 120, 3)
 
 
 def test_switches():
-    off = ImageTransform.from_config({"do_rescale": False, "do_normalize": False})
+    off = {"do_rescale": False, "do_normalize": False}
+    off = ImageTransform.from_config(COMPLETE | off)
     pixels = torch.randint(0, 256, (1, 4, 4, 3), dtype=torch.uint8)
     assert torch.equal(off.normalize(pixels), pixels.permute(0, 3, 1, 2).float())
+    crops = ImageTransform.from_config(COMPLETE | {"do_resize": False})
+    assert (crops.shortest_edge, crops.crop_size) == (None, (18, 16))
 
 
 @pytest.mark.parametrize(
-    "size", [{"longest_edge": 100}, {"max_height": 3, "max_width": 3}, {"height": 3}]
+    "size",
+    [
+        {"longest_edge": 100},
+        {"max_height": 3, "max_width": 3},
+        {"height": 3},
+        9,
+        [9, 9],
+    ],
 )
 def test_unsupported_sizes(size):
     with pytest.raises(ValueError, match="size must"):
-        ImageTransform.from_config({"size": size})
+        ImageTransform.from_config(COMPLETE | {"size": size})
+    with pytest.raises(ValueError, match="crop_size must"):
+        ImageTransform.from_config(COMPLETE | {"crop_size": size})
+
+
+@pytest.mark.parametrize("edge", [0, -3, 2.5, "9", float("nan"), 10**400])
+def test_sizes_are_whole_numbers(edge):
+    for size in ({"shortest_edge": edge}, {"height": 9, "width": edge}):
+        with pytest.raises(ValueError, match="whole numbers from 1, got"):
+            ImageTransform.from_config(COMPLETE | {"size": size})
+
+
+def test_sizes_that_no_memory_holds():
+    for name, size in [
+        ("size", {"shortest_edge": 10**6}),
+        ("size", {"height": 10**6, "width": 10**4}),
+        ("crop_size", {"height": 10**6, "width": 10**4}),
+    ]:
+        with pytest.raises(ValueError, match="at most 178956970 pixels, got 1000000 x"):
+            ImageTransform.from_config(COMPLETE | {name: size})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_mean", [0.5, float("nan"), 0.5]),
+        ("image_mean", 0.5),
+        ("image_mean", [0.5, 0.5]),
+        ("image_mean", "abc"),
+        ("image_std", [0.5, 0, 0.5]),
+        ("image_std", [0.5, "a", 0.5]),
+        ("image_std", [0.5, float("inf"), 0.5]),
+        ("rescale_factor", 0),
+        ("rescale_factor", "a"),
+        ("rescale_factor", float("inf")),
+        ("resample", 60),
+        ("resample", "bicubic"),
+    ],
+)
+def test_numbers_that_make_no_pixels(name, value):
+    with pytest.raises(ValueError, match=f"{name} must .*got"):
+        ImageTransform.from_config(COMPLETE | {name: value})
 
 
 def test_a_config_that_leaves_sizes_alone_is_refused():
     with pytest.raises(ValueError, match="must resize or crop"):
-        ImageTransform.from_config({"do_resize": False})
+        ImageTransform.from_config(
+            COMPLETE | {"do_resize": False, "do_center_crop": False}
+        )
 
 
 # ----------------------------------------------------------------- the transform itself

@@ -44,6 +44,12 @@ def test_a_matrix_of_other_numbers_is_refused():
         encode_targets(np.array([[0, 2], [1, 0]]))
 
 
+@pytest.mark.parametrize("y", [[], np.zeros((3, 0)), np.zeros((0, 2))])
+def test_no_label_at_all_is_refused(y):
+    with pytest.raises(ValueError, match=r"a label at least, got shape \("):
+        encode_targets(y)
+
+
 def test_announced_classes_get_an_output():
     targets = encode_targets(["b", "b"], classes=np.array(["a", "ccc"]))
     assert list(targets.classes) == ["a", "b", "ccc"]

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import sklearn
 import torch
 from contract import frame_with_holes, small
 from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
@@ -112,7 +115,7 @@ def test_every_adapted_layer_computes_what_its_factors_say(options):
 def test_a_layer_whose_pools_were_not_set_raises():
     module = build()
     data = {k: v for k, v in batch_of().items() if k != "present"}
-    with pytest.raises(RuntimeError, match=r"must be set by use\(\)"):
+    with pytest.raises(RuntimeError, match=r"must have factor pools .* 'factors_0'"):
         module.stream.run(module.stream.embed(**data))
 
 
@@ -157,8 +160,7 @@ def test_padding_and_batch_mates_change_nothing():
 
 def learn(module, batch, align=0.0, consistency=0.0):
     module.lambda_align, module.lambda_consistency = align, consistency
-    module.learning = 0
-    logits, penalty = module.train()(**batch)
+    logits, penalty = module.train()(learning=0, **batch)
     return logits, penalty
 
 
@@ -378,22 +380,107 @@ def test_indicators_in_one_fit_are_split_by_task():
 # Inference ------------------------------------------------------------------------
 
 
+def owner(clf):
+    """The task of each label."""
+    return {c: t for t, labels in enumerate(clf.task_classes_) for c in labels}
+
+
+def rows_of_all_tasks(n=8):
+    X = pd.concat([X for X, _ in tasks_of(n=n)], ignore_index=True)
+    return X, np.repeat([0, 1, 2], n)
+
+
 def test_a_told_task_is_taken(learned):
-    X = pd.concat([X for X, _ in tasks_of(n=8)], ignore_index=True)
-    tasks = np.repeat([0, 1, 2], 8)
-    clf = pickle.loads(pickle.dumps(learned)).set_params(task_inference="oracle")
-    place = {c: t for t, cs in enumerate(clf.task_classes_) for c in cs}
+    X, tasks = rows_of_all_tasks()
+    place = owner(learned)
     shuffled = np.random.default_rng(0).permutation(len(X))
-    predicted = clf.predict(X.iloc[shuffled], tasks=tasks[shuffled])
+    predicted = learned.with_tasks(tasks[shuffled]).predict(X.iloc[shuffled])
     assert [place[c] for c in predicted] == tasks[shuffled].tolist()
-    assert 0 <= clf.score(X, predicted, tasks=tasks) <= 1
-    assert clf.transform(X, tasks=tasks).shape == (len(X), 128)
-    with pytest.raises(ValueError, match="tasks must be given with task_inference"):
-        clf.predict(X)
-    with pytest.raises(ValueError, match=r"tasks must be in \[0, 2\], got \[3\]"):
-        clf.predict(X, tasks=[3] * len(X))
-    with pytest.raises(ValueError, match="and only then"):
-        learned.predict(X, tasks=tasks)
+    told = learned.with_tasks(list(tasks))
+    labels = predicted[shuffled.argsort()]
+    np.testing.assert_array_equal(told.predict(X), labels)
+    assert told.score(X, labels) == 1
+    assert told.transform(X).shape == (len(X), 128)
+    proba = told.predict_proba(X)
+    owners = np.array([place[c] for c in learned.classes_])
+    assert (proba[owners[None] != tasks[:, None]] == 0).all()
+    assert told.decision_function(X).shape == (len(X), 6)
+
+
+def test_the_found_tasks_when_told_change_nothing(learned):
+    X, _ = rows_of_all_tasks()
+    found = learned.predict_task(X)
+    told = learned.with_tasks(found)
+    expected = learned.decision_function(X)
+    np.testing.assert_allclose(told.decision_function(X), expected, atol=1e-4)
+    np.testing.assert_array_equal(told.predict_task(X), found)
+
+
+def test_telling_leaves_the_classifier_as_it_is(learned):
+    X, tasks = rows_of_all_tasks()
+    before, attributes = learned.decision_function(X), dict(vars(learned))
+    told = learned.with_tasks(tasks[::-1])
+    assert told.net_ is learned.net_
+    told.predict(X)
+    assert vars(learned) == attributes
+    np.testing.assert_array_equal(learned.decision_function(X), before)
+
+
+def test_a_twin_that_learns_is_told_no_more(learned):
+    _, tasks = rows_of_all_tasks(4)
+    told, (X_4, y_4) = learned.with_tasks(tasks), tasks_of(4, n=8)[3]
+    told.partial_fit(X_4, y_4)
+    assert len(told.task_classes_) == 4
+    assert len(learned.task_classes_) == 3
+    assert told.predict(X_4).shape == (8,)
+
+
+def test_told_tasks_are_pickled_and_not_cloned(learned):
+    X, tasks = rows_of_all_tasks(4)
+    told = learned.with_tasks(tasks[::-1])
+    again = pickle.loads(pickle.dumps(told))
+    np.testing.assert_array_equal(again.predict(X), told.predict(X))
+    assert vars(clone(told)).keys() == vars(clone(learned)).keys()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([3] * 24, r"tasks must be in \[0, 2\], got \[3\]"),
+        ([0, -1], r"tasks must be in \[0, 2\], got \[-1, 0\]"),
+        ([0.5, 1.0], r"tasks must be in \[0, 2\], got \[0.5, 1.0\]"),
+        (["a", "b"], "tasks must be in"),
+        ([[0, 1], [1, 2]], "1d array"),
+    ],
+    ids=str,
+)
+def test_a_task_that_was_not_learned_is_refused(learned, tasks, message):
+    with pytest.raises(ValueError, match=message):
+        learned.with_tasks(tasks)
+
+
+def test_tasks_are_told_of_every_row(learned):
+    X, tasks = rows_of_all_tasks(4)
+    with pytest.raises(
+        ValueError, match=r"inconsistent numbers of samples: \[12, 11\]"
+    ):
+        learned.with_tasks(tasks[1:]).predict(X)
+    with pytest.raises(NotFittedError):
+        small(DeLoClassifier).with_tasks(tasks)
+
+
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_proba", "decision_function", "transform"]
+)
+def test_an_oracle_must_be_told(learned, method):
+    X, tasks = rows_of_all_tasks(4)
+    oracle = copy(learned).set_params(task_inference="oracle")
+    with pytest.raises(ValueError, match=r"call with_tasks\(tasks\)\.predict\(X\)"):
+        getattr(oracle, method)(X)
+    with pytest.raises(ValueError, match="must be told"):
+        oracle.score(X, tasks)
+    values = [getattr(c.with_tasks(tasks), method)(X) for c in (oracle, learned)]
+    np.testing.assert_array_equal(*values)
 
 
 def test_tasks_are_routed_as_metadata():
@@ -403,7 +490,6 @@ def test_tasks_are_routed_as_metadata():
     tasks = np.repeat([0, 1], [len(y) for _, y in tables])
     with sklearn.config_context(enable_metadata_routing=True):
         clf = small(DeLoClassifier).set_fit_request(tasks=True)
-        clf.set_score_request(tasks=False)
         search = GridSearchCV(clf, {"rank": [1]}, cv=2).fit(X, y, tasks=tasks)
     assert len(search.best_estimator_.task_classes_) == 2
 

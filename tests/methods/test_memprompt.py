@@ -271,7 +271,7 @@ def test_a_bad_image_beside_a_missing_text_is_predicted_as_empty():
         ({"shared": "none"}, "shared must be one of"),
         ({"query_pool": "sum"}, "query_pool must be one of"),
         ({"temperature": 0}, "temperature must be in"),
-        ({"backbone": "robustmm/tiny-clip"}, "joint"),
+        ({"backbone": "robustmm/tiny-clip"}, "reads image and text together"),
     ],
     ids=str,
 )

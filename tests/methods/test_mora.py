@@ -89,21 +89,50 @@ def test_features_are_those_of_all_rows_through_the_adapted_encoders():
     )
 
 
-def test_a_missing_modality_is_run_once_and_after_merging_once_for_good():
+def test_a_missing_modality_is_run_once_and_after_merging_never_again():
     module = build().eval()
     sizes = count_rows(module, start=2)
-    batch = batch_of(PRESENT)
+    batch, blank = batch_of(PRESENT), batch_of([[False, False]])
     module(**batch)
     assert sizes == {"image": [4], "text": [5]}
-    module.merge()
+    module.merge(**blank)
+    assert sizes == {"image": [4, 1], "text": [5, 1]}
     for _ in range(2):
         module(**batch)
-    assert sizes == {"image": [4, 4, 3], "text": [5, 5, 4]}
+    assert sizes == {"image": [4, 1, 3, 3], "text": [5, 1, 4, 4]}
     module(**batch_of([[False, True]] * 2))
-    assert sizes == {"image": [4, 4, 3], "text": [5, 5, 4, 2]}
+    assert sizes == {"image": [4, 1, 3, 3], "text": [5, 1, 4, 4, 2]}
     module.train()
     module(**batch)
-    assert sizes == {"image": [4, 4, 3, 4], "text": [5, 5, 4, 2, 5]}
+    assert sizes == {"image": [4, 1, 3, 3, 4], "text": [5, 1, 4, 4, 2, 5]}
+
+
+def test_merging_twice_or_training_in_between_changes_nothing():
+    module = perturb(build())
+    batch, blank = batch_of(PRESENT), batch_of([[False, False]])
+    with torch.no_grad():
+        plain = module(**batch)
+        results = []
+        for _ in range(2):
+            for _ in range(2):
+                module.merge(**blank)
+                results.append(module(**batch))
+            module.train().eval()
+            torch.testing.assert_close(module(**batch), plain, atol=0, rtol=0)
+    for merged in results:
+        torch.testing.assert_close(merged, results[0], atol=0, rtol=0)
+        torch.testing.assert_close(merged, plain, atol=1e-5, rtol=0)
+
+
+def test_a_call_leaves_nothing_on_the_module():
+    module = perturb(build())
+    module.merge(**batch_of([[False, False]]))
+    kept = {name: dict(vars(part)) for name, part in module.named_modules()}
+    constants = dict(module.constants)
+    with torch.inference_mode():
+        module(**batch_of(PRESENT))
+    assert {name: vars(part) for name, part in module.named_modules()} == kept
+    assert module.constants == constants
 
 
 def test_the_gradient_of_the_constant_is_summed_over_its_rows():
@@ -478,7 +507,7 @@ def test_a_branch_is_needed():
 @pytest.mark.parametrize("name", ["robustmm/tiny-vilt", "robustmm/tiny-bert"])
 def test_other_backbones_are_refused_by_name(name):
     X, y = frame_with_holes(8)
-    with pytest.raises(ValueError, match=f"as CLIP has; '{name}' has the encoders"):
+    with pytest.raises(ValueError, match=f"the two of CLIP, got '{name}', which"):
         small(MoRAClassifier, backbone=name).fit(X, y)
 
 

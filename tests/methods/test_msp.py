@@ -127,7 +127,7 @@ def test_loss_falls():
         ({"prompt_type": "both"}, "prompt_type must be one of"),
         ({"ortho_weight": -1}, "ortho_weight must be in"),
         ({"prompt_layers": (0, 7)}, r"prompt_layers must list layers in \[0, 3\]"),
-        ({"backbone": "robustmm/tiny-clip"}, "joint"),
+        ({"backbone": "robustmm/tiny-clip"}, "reads image and text together"),
     ],
     ids=str,
 )

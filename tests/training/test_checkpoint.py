@@ -101,7 +101,7 @@ def test_a_kill_between_the_last_epoch_and_the_end(steps, tmp_path, monkeypatch)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(ToyClassifier, "_finish", killed)
+        patch.setattr(ToyClassifier, "_keep", killed)
         with pytest.raises(Killed):
             clf.fit(X, Y)
     steps.done = 0
@@ -125,6 +125,20 @@ def test_tasks_that_were_learned_are_not_learned_again(steps, tmp_path):
     assert rest == total - first
     exactly_as(again, whole)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_task_starts_anew(steps, tmp_path):
+    """Rows, encoded labels and all tensors may be those of the other task."""
+    early, late = (np.char.add(Y.astype(str), suffix) for suffix in (" 1", " 2"))
+    learned = small(DeLoClassifier, max_epochs=2).partial_fit(X, early)
+    learned = pickle.dumps(learned.partial_fit(X, late))
+    whole = pickle.loads(learned).partial_fit(X, late)
+    again = pickle.loads(learned).set_params(checkpoint_dir=tmp_path)
+    steps.done, steps.last = 0, 4
+    with pytest.raises(Killed):
+        pickle.loads(pickle.dumps(again)).partial_fit(X, early)
+    steps.last = None
+    exactly_as(again.partial_fit(X, late), whole)
 
 
 def test_another_fit_starts_anew(steps, tmp_path):
@@ -213,7 +227,7 @@ def test_a_fit_on_cuda_goes_on(steps, tmp_path):
 MOMENTS = ["_check_X", "_load_backbone", "_screen", "_build_module", "_make_net"]
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "_finish"])
+@pytest.mark.parametrize("moment", [*MOMENTS, "_keep"])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fitted", [False, True])
 def test_ctrl_c_leaves_the_estimator_as_it_was(moment, when, fitted, monkeypatch):

@@ -1,11 +1,17 @@
 """The skorch net: losses, schedules, best weights and interrupts."""
 
+import operator
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from robustmm.training.net import BestWeights, Net, learning_rate_factor
 
@@ -38,7 +44,7 @@ class Linear(nn.Module):
         return logits, torch.tensor(self.penalty)
 
 
-def make(penalty=None, **params):
+def make(penalty=None, module=None, **params):
     defaults = {
         "criterion": nn.CrossEntropyLoss,
         "criterion__reduction": "none",
@@ -49,7 +55,51 @@ def make(penalty=None, **params):
         "callbacks__print_log": None,
         "verbose": 0,
     }
-    return Net(Linear(penalty), **defaults | params)
+    return Net(module or Linear(penalty), **defaults | params)
+
+
+class Named(nn.Module):
+    """Says what it was given."""
+
+    def forward(self, **batch):
+        return {name: value.device.type for name, value in batch.items()}
+
+
+@pytest.mark.parametrize("reads", [None, False, True])
+def test_keys_stay_on_the_host_for_modules_that_read_them(reads, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    net = Net(Named(), criterion=nn.CrossEntropyLoss, device="meta")
+    vars(net)["module_"] = net.module
+    if reads is not None:
+        net.module_.reads_keys = reads
+    x = {"present": torch.ones(2, 2), "row": torch.arange(2)}
+    x["image_key"] = torch.zeros(2, 20, dtype=torch.uint8)
+    expected = {"present": "meta"}
+    assert net.call(operator.call, x) == expected | (
+        {"image_key": "cpu"} if reads else {}
+    )
+    del x["image_key"]
+    assert net.call(operator.call, x) == expected
+
+
+class Damaged(Points):
+    """Points of which two have an image that cannot be read."""
+
+    def __init__(self):
+        super().__init__()
+        self.reasons = {3: "no such file", 7: "it is empty"}
+
+
+def test_images_that_are_bad_while_training_are_remembered():
+    def collate(items):
+        batch, y = default_collate(items)
+        bad = [data.reasons.get(row) for row in batch["row"].tolist()]
+        return batch | ({"bad": np.array(bad, dtype=object)} if any(bad) else {}), y
+
+    data = Damaged()
+    net = make(iterator_train__collate_fn=collate, max_epochs=2).fit(data)
+    assert net.damaged_ == data.reasons
+    assert make().fit(Points()).damaged_ == {}
 
 
 def losses(net):
@@ -140,3 +190,82 @@ def test_memory_of_the_training_is_released():
     net.release_training_memory()
     assert not net.optimizer_.state
     assert all(p.grad is None for p in net.module_.parameters())
+
+
+class Asked(Linear):
+    """Tells apart how it was called."""
+
+    def forward(self, x, scale=1.0):
+        return super().forward(x) * scale
+
+    def twice(self, x, power=1):
+        return 2 * self.head(x) ** power
+
+
+def batch_of(n=5):
+    data = Points(n)
+    return {"x": data.x, "sample_weight": data.weight, "row": torch.arange(n)}
+
+
+def test_evaluate_reads_logits_or_what_a_function_says():
+    net = make(module=Asked()).initialize()
+    batch, module = batch_of(), net.module_
+    with torch.no_grad():
+        logits, other = module(batch["x"]), module.twice(batch["x"], power=3)
+    torch.testing.assert_close(net.evaluate(batch), logits)
+    cubed = partial(Asked.twice, power=3)
+    torch.testing.assert_close(net.evaluate(batch, cubed), other)
+    head = net.evaluate(batch, lambda module, x: module.head(x))
+    torch.testing.assert_close(2 * head**3, other)
+
+
+def test_a_module_is_told_more_while_it_is_trained_only():
+    net = make(module=Asked(), forward_params={"scale": 0.0}, lr=0.0)
+    net.fit(Points())
+    assert losses(net) == pytest.approx([np.log(2)] * 3)
+    assert net.evaluate(batch_of()).abs().min() > 0
+    net.release_training_memory()
+    batch = batch_of()
+    torch.testing.assert_close(net.infer(batch).detach(), net.evaluate(batch))
+
+
+def test_the_mode_is_switched_only_where_it_has_to_be(monkeypatch):
+    net, switched = make().initialize(), []
+    switch = Net._set_training
+
+    def counted(net, training=True):
+        switched.append(training)
+        switch(net, training)
+
+    monkeypatch.setattr(Net, "_set_training", counted)
+    net.module_.train()
+    for _ in range(3):
+        net.evaluate(batch_of())
+    assert switched == [False]
+
+
+def test_no_thread_sees_a_module_half_switched():
+    """The outermost module says first that it is in evaluation mode."""
+
+    class Slow(nn.Module):
+        def train(self, mode=True):
+            time.sleep(0.02)
+            return super().train(mode)
+
+        def forward(self, x):
+            return x * (0.0 if self.training else 1.0)
+
+    class Outer(Linear):
+        def __init__(self):
+            super().__init__()
+            self.slow = Slow()
+
+        def forward(self, x):
+            return self.slow(super().forward(x))
+
+    net = make(module=Outer()).initialize()
+    net.module_.train()
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(net.evaluate, [batch_of()] * 4))
+    for logits in results:
+        assert torch.equal(logits, net.evaluate(batch_of()))

@@ -1,0 +1,85 @@
+"""What goes wrong while a picture is decoded, and what of it is the picture's fault."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from sys import modules
+from typing import Any
+
+from PIL import Image
+
+# Where the classes of exceptions are from that damaged files cause in Pillow's readers.
+_COMMON = frozenset({"builtins", "struct", "zlib", "binascii", "numpy"})
+
+_DECODING: ContextVar[bool] = ContextVar("decoding", default=False)
+
+
+class BadImage(ValueError):
+    """An image cell that cannot be read; the message is the reason, without a row."""
+
+
+@contextmanager
+def bad_image_reasons() -> Iterator[None]:
+    """Turn what a picture does to its reader into `BadImage`, and keep warnings in.
+
+    An exception is the picture's fault if its class is one of Python's or belongs to a
+    package that reads pictures: plugins fail on damaged files in every way there is,
+    with SyntaxError, struct.error, EOFError, AssertionError, ... All others pass: those
+    of whoever runs this (a task queue's time limit, raised by a signal inside a codec),
+    TimeoutError unless the file system raised it, MemoryError and KeyboardInterrupt.
+    What Pillow warns of meanwhile, in this thread, is not shown.
+    """
+    _hush_pillow()
+    token = _DECODING.set(True)
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, BadImage) or not is_the_pictures_fault(error):
+            raise
+        reason = str(error) or type(error).__name__
+        raise BadImage(f"cannot be decoded ({short(reason)})") from error
+    finally:
+        _DECODING.reset(token)
+
+
+def is_the_pictures_fault(error: Exception) -> bool:
+    """Whether a reader raised `error` because of what it has read; by its class."""
+    if isinstance(error, MemoryError):
+        return False
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return False
+    readers = {reader.__module__ for reader, _ in list(Image.OPEN.values())}
+    homes = _COMMON | {name.partition(".")[0] for name in readers}
+    return type(error).__module__.partition(".")[0] in homes
+
+
+def short(text: str) -> str:
+    """Quote a text that may have any length."""
+    return repr(text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}")
+
+
+class _Warnings:
+    """What Pillow's modules know as ``warnings``: the same, but silent while decoding.
+
+    The filters of that module belong to the whole process: who changes them for a
+    moment changes them for all threads. This asks whose call it is.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(warnings, name)
+
+    def warn(
+        self, message, category=None, stacklevel=1, source=None, **options
+    ) -> None:
+        if not _DECODING.get():
+            warnings.warn(message, category, stacklevel + 1, source, **options)
+
+
+@cache
+def _hush_pillow() -> None:
+    Image.init()
+    for name, module in list(modules.items()):
+        if name.startswith("PIL.") and vars(module).get("warnings") is warnings:
+            module.warnings = _Warnings()

@@ -1,0 +1,66 @@
+"""The pooler that is trained, and the head above it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from robustmm.adapters import TwoLayerHead, trained_pooler
+from robustmm.adapters.head import init_linears
+
+
+def test_the_pooler_is_a_copy_or_new():
+    frozen = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).requires_grad_(False)
+    copied = trained_pooler(frozen, 4)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(copied(x), frozen(x))
+    assert all(p.requires_grad for p in copied.parameters())
+    assert not any(p.requires_grad for p in frozen.parameters())
+    assert trained_pooler(None, 4)(x).abs().max() <= 1
+
+
+def test_training_the_copy_leaves_the_checkpoint_alone():
+    frozen = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).requires_grad_(False)
+    before, x = frozen[0].weight.clone(), torch.randn(3, 4)
+    copied = trained_pooler(frozen, 4)
+    copied(x).sum().backward()
+    with torch.no_grad():
+        copied[0].weight -= copied[0].weight.grad
+    assert torch.equal(frozen[0].weight, before)
+    assert not torch.equal(copied[0].weight, before)
+    assert frozen[0].weight.grad is None
+
+
+def test_a_new_pooler_is_trained_too():
+    pooler = trained_pooler(None, 6)
+    assert [tuple(p.shape) for p in pooler.parameters()] == [(6, 6), (6,)]
+    assert all(p.requires_grad for p in pooler.parameters())
+
+
+def test_head_has_two_layers():
+    head = TwoLayerHead(8, 3)
+    shapes = [tuple(p.shape) for p in head.parameters()]
+    assert shapes == [(16, 8), (16,), (16,), (16,), (3, 16), (3,)]
+    assert not head.layers[0].bias.any()
+
+
+def test_head_is_linear_norm_gelu_linear():
+    head, pooled = TwoLayerHead(8, 3), torch.randn(5, 8)
+    first, _, _, last = head.layers
+    hidden = F.gelu(F.layer_norm(first(pooled), (16,)))
+    torch.testing.assert_close(head(pooled), last(hidden))
+
+
+def test_linears_start_small_and_norms_as_they_were():
+    part = nn.Sequential(nn.Linear(200, 300), nn.Sequential(nn.LayerNorm(300)))
+    part.append(nn.Linear(300, 200, bias=True))
+    init_linears(part)
+    for linear in (part[0], part[2]):
+        assert abs(linear.weight.std().item() - 0.02) < 5e-4
+        assert not linear.bias.any()
+    assert (part[1][0].weight == 1).all()
+
+
+def test_a_linear_without_bias_has_none_afterwards():
+    linear = nn.Linear(3, 3, bias=False)
+    init_linears(linear)
+    assert linear.bias is None
