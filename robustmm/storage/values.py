@@ -122,7 +122,7 @@ def _pack_dict(value: dict, arrays: dict, name: str) -> dict:
 def _pack_array(value: np.ndarray, arrays: dict, name: str) -> dict:
     if value.dtype.kind in _PLAIN_KINDS and value.dtype.itemsize <= 8:
         native = value.dtype.newbyteorder("=")
-        arrays[name] = np.array(value, dtype=native, order="C", subok=False)
+        arrays[name] = np.asarray(value, dtype=native, order="C")
         return _tagged("array", name=name)
     if not _LISTED_DTYPE.fullmatch(value.dtype.str):
         raise TypeError(f"{name} must not be an array of {value.dtype}.")
