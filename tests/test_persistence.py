@@ -641,6 +641,14 @@ def test_parameters_out_of_their_range_are_refused(folder):
         open_toy(folder)
 
 
+@pytest.mark.parametrize("root", [3, ["a"], {"$type": "array", "name": "class_prior_"}])
+def test_a_root_of_images_is_a_path(tmp_path, root):
+    robustmm.save(small(MAPClassifier).fit(X[:12], Y[:12]), tmp_path)
+    edit(tmp_path, lambda document: document["parameters"].update(image_root=root))
+    with pytest.raises(ValueError, match="image_root must be a path or None, got"):
+        robustmm.load(tmp_path, device="cpu")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -75,7 +75,9 @@ def load_backbone(
     """Return a frozen backbone whose weights are shared inside the process.
 
     The files are read once per device; every call returns a module tree of its own
-    around the same frozen parameters, so adapters in one do not show in another.
+    around the same frozen parameters, so adapters in one do not show in another. What
+    in them chooses programs, kernels or other files is left out: see the page on
+    security.
 
     Parameters
     ----------
@@ -100,9 +102,11 @@ def load_backbone(
     Raises
     ------
     OSError
-        If nothing can be found under the name, or files are missing.
+        If nothing can be found under the name, files are missing, or the weights are
+        not those that the configuration describes, or not finite.
     ValueError
-        If the architecture is not supported or has no such stream.
+        If the architecture is not supported or has no such stream, if the weights are
+        quantised, or if a size or an image setting is none of such a model.
 
     Examples
     --------
