@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -261,7 +262,8 @@ def _on_its_own(stream: Stream, source: str) -> Stream:
     # or crash the process, if it were overwritten.
     for name, parameter in stream.named_parameters():
         parameter.data = parameter.data.clone()
-        if not torch.isfinite(parameter).all():
+        # Many times faster than in torch.
+        if not np.isfinite(parameter.detach().numpy()).all():
             raise OSError(
                 f"The weights of {source!r} must be finite numbers, got NaN or "
                 f"infinity in {name!r}."
