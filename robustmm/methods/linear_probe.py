@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from ..adapters import LinearHead
 from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
@@ -38,7 +39,7 @@ class LinearProbeModule(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.encode = FrozenFeatures(backbone, pooling, store)
-        self.head = nn.Linear(self.encode.width, n_outputs)
+        self.head = LinearHead(self.encode.width, n_outputs)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return logits."""

@@ -10,7 +10,7 @@ import torch
 from contract import ToyClassifier
 from sklearn import get_config
 from sklearn.linear_model import LogisticRegression
-from toys import QuickClassifier
+from toys import N_FEATURES, QuickClassifier
 
 from robustmm import MAPClassifier
 from robustmm.data.targets import Targets
@@ -289,6 +289,14 @@ class NamesOneFeature(QuickClassifier):
         return np.array(["feature"], dtype=object)
 
 
+@breaks("check_heads_compute_in_float32")
+class RoundsScores(QuickClassifier):
+    def _build_module(self, backbone, n_outputs):
+        module = super()._build_module(backbone, n_outputs)
+        module.head = torch.nn.Linear(N_FEATURES, n_outputs)
+        return module
+
+
 # Training -------------------------------------------------------------------------
 
 
@@ -478,6 +486,7 @@ def test_checks_of_absent_parameters_are_left_out():
         "check_early_stopping_holds_rows_out",
         "check_every_trained_parameter_moves",
         "check_grid_search_over_a_pipeline",
+        "check_heads_compute_in_float32",
         "check_interrupt_changes_nothing",
     }
 
