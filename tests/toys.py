@@ -44,6 +44,7 @@ class QuickClassifier(ToyClassifier):
         net_params=None,
         device="cpu",
         precision="auto",
+        lr=1e-3,
         verbose=0,
     ):
         super().__init__(
@@ -59,6 +60,7 @@ class QuickClassifier(ToyClassifier):
             verbose=verbose,
         )
         self.precision = precision
+        self.lr = lr
 
     def _build_module(self, backbone, n_outputs):
         return QuickModule(backbone, n_outputs)

@@ -115,7 +115,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice("pooling", self.pooling, POOLINGS)
-        check_number("C", self.C, Real, 0, open="low")
+        check_number("C", self.C, Real, 0, open="low", finite=False)
         check_number("max_iter", self.max_iter, Integral, 1)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:

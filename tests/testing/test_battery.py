@@ -66,6 +66,13 @@ class ChecksNothing(QuickClassifier):
         pass
 
 
+@breaks("check_numbers_must_be_finite")
+class TakesAnyRate(QuickClassifier):
+    def _check_parameters(self):
+        if np.isfinite(self.lr):
+            super()._check_parameters()
+
+
 @breaks("check_parameters_are_documented")
 class MisspellsAParameter(MAPClassifier):
     """Declares one again, but for a letter.
@@ -488,6 +495,7 @@ def test_checks_of_absent_parameters_are_left_out():
         "check_grid_search_over_a_pipeline",
         "check_heads_compute_in_float32",
         "check_interrupt_changes_nothing",
+        "check_numbers_must_be_finite",
     }
 
 
