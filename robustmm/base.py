@@ -269,8 +269,9 @@ class BaseMultimodalClassifier(
         Raises
         ------
         ValueError
-            For parameters, columns, cells, labels or images that cannot be used, each
-            with the rule and what was received.
+            For parameters, columns, cells, labels, weights or images that cannot be
+            used, each with the rule and what was received; and for a training whose
+            loss is not finite any more, with the epoch and what to try.
         """
         with self._unchanged_on_failure():
             self._check_parameters()
@@ -392,6 +393,7 @@ class BaseMultimodalClassifier(
             "train_split": None,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
+            "owner": type(self).__name__,
         }
         params |= options | self._net_options()
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]

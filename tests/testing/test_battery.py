@@ -379,6 +379,15 @@ class CannotBeStopped(QuickClassifier):
             return self
 
 
+@breaks("check_diverging_fit_is_refused")
+class KeepsWhatDiverged(QuickClassifier):
+    def fit(self, X, y, sample_weight=None):
+        try:
+            return super().fit(X, y, sample_weight)
+        except ValueError:
+            return self
+
+
 @breaks("check_early_stopping_holds_rows_out")
 class NeverStopsEarly(QuickClassifier):
     def _train(self, module, train, held_out, draws):
@@ -490,6 +499,7 @@ def test_checks_of_absent_parameters_are_left_out():
     assert left_out == {
         "check_bad_images_are_listed_by_row",
         "check_class_weight_changes_the_model",
+        "check_diverging_fit_is_refused",
         "check_early_stopping_holds_rows_out",
         "check_every_trained_parameter_moves",
         "check_grid_search_over_a_pipeline",
