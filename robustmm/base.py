@@ -54,6 +54,7 @@ from .data import (
 )
 from .data.screening import (
     missing_report,
+    refuse_not_finite,
     report_bad_images,
     warn_of_empty_rows,
     without_images,
@@ -490,6 +491,7 @@ class BaseMultimodalClassifier(
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
         values, bad = self._run(Subset(data, order), read)
         report_bad_images(rows, bad, self.on_bad_image)
+        self._refuse_not_finite(rows, order, values)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
         result = np.zeros((len(rows), values.shape[1]))
@@ -517,6 +519,10 @@ class BaseMultimodalClassifier(
         if values is None:
             values = np.zeros((0, self._width(read)))
         return values, bad
+
+    def _refuse_not_finite(self, rows: Rows, positions, values: np.ndarray) -> None:
+        """Raise if one of ``values`` (m, k), of rows at positions (m,), is not."""
+        refuse_not_finite(rows, positions, values, type(self).__name__)
 
     def _width(self, read: Callable) -> int:
         """Columns of what ``read`` returns."""

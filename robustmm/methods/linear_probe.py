@@ -158,7 +158,9 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             for batch, _ in net.get_iterator(train, training=False):
                 parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
-        return np.concatenate(parts)
+        features = np.concatenate(parts)
+        self._refuse_not_finite(train.dataset.rows, train.indices, features)
+        return features
 
     def _solve(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray

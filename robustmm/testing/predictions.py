@@ -1,6 +1,7 @@
 """Checks of what comes out."""
 
 import copy
+import pickle
 
 import numpy as np
 import torch
@@ -91,3 +92,16 @@ def check_heads_compute_in_float32(subject: Subject) -> None:
     rounded = torch.from_numpy(scores).bfloat16().to(torch.float64).numpy()
     rule = 'With precision="bfloat16" scores must have more than the bits of bfloat16'
     require((rounded != scores).any(), f"{rule}, got {scores[:3].tolist()}.")
+
+
+def check_outputs_must_be_finite(subject: Subject) -> None:
+    """Outputs that are NaN are an error that names the rows, not predictions."""
+    X, _ = subject.table()
+    spoilt = pickle.loads(pickle.dumps(subject.fitted))
+    parameters = spoilt.net_.module_.parameters()
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.data.fill_(np.nan)
+    for method in METHODS[:3] if trained else ():
+        with must_raise(ValueError, "row0", f"{method} must refuse outputs of NaN"):
+            getattr(spoilt, method)(X)
