@@ -57,6 +57,7 @@ from .data import (
 from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
+    refuse_not_finite,
     report_bad_images,
     report_damage,
     warn_of_empty_rows,
@@ -278,8 +279,9 @@ class BaseMultimodalClassifier(
         Raises
         ------
         ValueError
-            For parameters, columns, cells, labels or images that cannot be used, each
-            with the rule and what was received.
+            For parameters, columns, cells, labels, weights or images that cannot be
+            used, each with the rule and what was received; and for a training whose
+            loss is not finite any more, with the epoch and what to try.
         """
         with self._unchanged_on_failure():
             self._check_parameters()
@@ -406,6 +408,7 @@ class BaseMultimodalClassifier(
             "train_split": None,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
+            "owner": type(self).__name__,
         }
         params |= options | self._net_options()
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
@@ -503,6 +506,7 @@ class BaseMultimodalClassifier(
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
         values, bad = self._run(Subset(data, order), read)
         report_bad_images(rows, bad, self.on_bad_image)
+        self._refuse_not_finite(rows, order, values)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
         result = np.zeros((len(rows), values.shape[1]))
@@ -531,6 +535,10 @@ class BaseMultimodalClassifier(
         if values is None:
             values = np.zeros((0, self._width(read)))
         return values, bad
+
+    def _refuse_not_finite(self, rows: Rows, positions, values: np.ndarray) -> None:
+        """Raise if one of ``values`` (m, k), of rows at positions (m,), is not."""
+        refuse_not_finite(rows, positions, values, type(self).__name__)
 
     def _width(self, read: Callable) -> int:
         """Columns of what ``read`` returns."""

@@ -72,6 +72,39 @@ def report_damage(rows: Rows, damaged: dict[int, str], report: dict) -> dict:
     return later | {"bad_images": report["bad_images"] | later["bad_images"]}
 
 
+def refuse_not_finite(
+    rows: Rows, positions: np.ndarray, values: np.ndarray, owner: str
+) -> None:
+    """Raise if what was computed from some rows is not finite.
+
+    Parameters
+    ----------
+    rows : Rows
+    positions : ndarray of shape (m,)
+        Of the rows that ``values``, (m, k), were computed from.
+    values : ndarray of shape (m, k)
+    owner : str
+        The class that computed them.
+
+    Raises
+    ------
+    ValueError
+        With at most ten of the rows and the values, and the count.
+    """
+    odd = {
+        positions[i]: values[i][~np.isfinite(values[i])][0]
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=1))
+    }
+    if odd:
+        problems = [(rows.index[i], str(odd[i])) for i in sorted(odd)]
+        raise ValueError(
+            f"{owner} must compute finite numbers, got "
+            f"{format_rows(problems, 'rows with others')}. Half precision overflows "
+            'early: fit with precision="float32". Otherwise look at these rows, and at '
+            "the weights of the backbone."
+        )
+
+
 def without_images(rows: Rows, bad: dict[int, str]) -> Rows:
     """Return the rows with the bad images blanked."""
     images = [None if i in bad else cell for i, cell in enumerate(rows.images)]

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear, draw_hidden
+from ..adapters import (
+    DoRALinear,
+    LinearHead,
+    LoRALinear,
+    VeRABasis,
+    VeRALinear,
+    draw_hidden,
+)
 from ..backbones import Backbone, join_encoders
 from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
@@ -82,7 +89,7 @@ class CMPTModule(nn.Module):
             for layer in range(stream.n_layers):
                 for name in ADAPTED + more:
                     stream.wrap(layer, name, adapt(stream.linear(layer, name)))
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
 
     def forward(
         self, present: Tensor, **batch: Tensor

@@ -34,6 +34,7 @@ from ..adapters import (
     ROUTER_GRADIENTS,
     FactorLinears,
     FactorPools,
+    LinearHead,
     Selection,
     StaticFactors,
     TaskKey,
@@ -69,7 +70,7 @@ class DeLoTask(nn.Module):
     ):
         super().__init__()
         self.pools = nn.ModuleList(pools)
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
         self.key = TaskKey(width, len(MODALITIES), momentum)
 
 
@@ -211,7 +212,7 @@ class DeLoModule(nn.Module):
     def _classify(self, features: Tensor, tasks: Tensor) -> Tensor:
         """Logits (B, C): of the row's task, or of all tasks for several labels."""
         size = sum(map(len, self.columns))
-        logits = features.new_full((len(features), size), EXCLUDED)
+        logits = features.float().new_full((len(features), size), EXCLUDED)
         pairs = zip(self.tasks, self.columns, strict=True)
         for position, (task, columns) in enumerate(pairs):
             here = task.head(features).to(logits.dtype)

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from ..adapters import LinearHead
 from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
@@ -38,7 +39,7 @@ class LinearProbeModule(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.encode = FrozenFeatures(backbone, pooling, store)
-        self.head = nn.Linear(self.encode.width, n_outputs)
+        self.head = LinearHead(self.encode.width, n_outputs)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return logits."""
@@ -114,7 +115,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice("pooling", self.pooling, POOLINGS)
-        check_number("C", self.C, Real, 0, open="low")
+        check_number("C", self.C, Real, 0, open="low", finite=False)
         check_number("max_iter", self.max_iter, Integral, 1)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
@@ -159,7 +160,9 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             for batch, _ in net.get_iterator(train, training=False):
                 parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
-        return np.concatenate(parts)
+        features = np.concatenate(parts)
+        self._refuse_not_finite(train.dataset.rows, train.indices, features)
+        return features
 
     def _solve(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray

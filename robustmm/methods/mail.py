@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..adapters import (
     ExpertLinear,
     JointExpertLinear,
+    LinearHead,
     Router,
     Routing,
     balance_loss,
@@ -82,7 +83,7 @@ class MAILModule(nn.Module):
             for name in linears:
                 self._adapt(layer, name, n_experts=count, **options)
         self.pooler = trained_pooler(stream.pooler, stream.width)
-        self.head = nn.Linear(stream.width, n_outputs)
+        self.head = LinearHead(stream.width, n_outputs)
 
     def _adapt(self, layer: int, name: str | tuple[str, ...], **options) -> None:
         stream = self.backbone["joint"]

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
+from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair, LinearHead
 from ..backbones import Backbone, FrozenPrefix, text_keys
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
@@ -102,7 +102,7 @@ class MoRAModule(nn.Module):
                 if init == "identity":
                     pair.shrink(adapters, IDENTITY_TOLERANCE)
         width = sum(backbone[m].projection.out_features for m in MODALITIES)
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = self._frozen_prefixes(store)
         # Embeddings (p,) of the white image and the empty text, while they are merged.

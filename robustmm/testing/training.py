@@ -19,6 +19,15 @@ class Interrupt(Callback):
         raise KeyboardInterrupt
 
 
+class Divergence(Callback):
+    """A step that was too large: what is trained is NaN behind it."""
+
+    def on_batch_end(self, net, training=False, **kwargs) -> None:
+        """Take it."""
+        for _, parameter in net.get_all_learnable_params() if training else ():
+            parameter.data.fill_(np.nan)
+
+
 def check_fitted_attributes(subject: Subject) -> None:
     """The documented fitted attributes are there and agree."""
     fitted, (X, y) = subject.fitted, subject.table()
@@ -153,6 +162,18 @@ def check_interrupt_changes_nothing(subject: Subject) -> None:
         require(_same(vars(estimator), before), f"{rule}.")
     else:
         raise AssertionError("Ctrl-C in fit must reach the caller.")
+
+
+@needs("net_params")
+def check_diverging_fit_is_refused(subject: Subject) -> None:
+    """A training that ends in NaN raises, says what to do, and changes nothing."""
+    estimator = subject.fresh(net_params={"callbacks": [Divergence()]})
+    before, name = dict(vars(estimator)), type(estimator).__name__
+    rule = "fit must refuse a loss that is not finite"
+    with must_raise(ValueError, f"{name}.*epoch 1.*lr.*precision.*inputs", rule):
+        estimator.fit(*subject.table(6))
+    rule = "A fit that diverged must leave the estimator as it was"
+    require(_same(vars(estimator), before), f"{rule}.")
 
 
 @needs("early_stopping", "max_epochs")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
+from typing import NoReturn
 
 import pandas as pd
 import torch
@@ -48,6 +49,8 @@ class Net(NeuralNet):
         global generators as they are.
     forward_params : dict, optional
         What the module's ``forward`` gets beside the batch while it is trained.
+    owner : str
+        The class of the estimator, which errors name.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
 
@@ -64,6 +67,7 @@ class Net(NeuralNet):
         autocast=None,
         draws=None,
         forward_params=None,
+        owner="Net",
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -72,6 +76,7 @@ class Net(NeuralNet):
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
+        self.owner = owner
         self.damaged_: dict[int, str] = {}
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
@@ -136,10 +141,40 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
-    def run_single_epoch(self, iterator, training: bool, **options) -> None:
-        """Run an epoch; the order of its rows is drawn from the fit's own stream."""
+    def run_single_epoch(
+        self, iterator, training: bool, prefix: str, **options
+    ) -> None:
+        """Run an epoch; the order of its rows is drawn from the fit's own stream.
+
+        Raises
+        ------
+        ValueError
+            If its loss is not finite, or what it did to the weights; before callbacks
+            see the epoch and write it down.
+        """
         batches = self._drawn(iterator) if training else iterator
-        super().run_single_epoch(batches, training=training, **options)
+        super().run_single_epoch(batches, training, prefix, **options)
+        name, epoch = f"{prefix}_loss", len(self.history)
+        # Of losses that are numbers on this side already: nothing waits for a device.
+        loss = sum(batch.get(name, 0.0) for batch in self.history[-1]["batches"])
+        if not math.isfinite(loss):
+            self._refuse(f"{name}={loss} in epoch {epoch}")
+        if training and not self._is_finite():
+            self._refuse(f"weights that are not finite behind epoch {epoch}")
+
+    def _is_finite(self) -> bool:
+        """Whether all that is trained is finite; asks the device once."""
+        trained = [p.detach() for _, p in self.get_all_learnable_params()]
+        return not trained or bool(
+            torch.stack([p.isfinite().all() for p in trained]).all()
+        )
+
+    def _refuse(self, found: str) -> NoReturn:
+        raise ValueError(
+            f"{self.owner} must train with finite losses, got {found}. Lower lr, "
+            f'{self.lr!r} now, pass precision="float32", or look at the inputs and '
+            "their weights."
+        )
 
     def _drawn(self, iterator) -> Iterator:
         with self._lent():

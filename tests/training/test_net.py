@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping
+from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
@@ -135,6 +136,60 @@ def test_only_what_needs_a_gradient_is_optimised():
     net = make().initialize()
     trained = net.optimizer_.param_groups[0]["params"]
     assert {id(p) for p in trained} == {id(p) for p in net.module_.head.parameters()}
+
+
+class Poison(Callback):
+    """Makes a trained weight NaN behind the last step of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        last = len(net.history[-1]["batches"]) == 3
+        if training and last and len(net.history) == self.epoch:
+            net.module_.head.bias.data[0] = torch.nan
+
+
+class Epochs(Callback):
+    """Counts the epochs that ended."""
+
+    ended = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.ended += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({"penalty": float("inf")}, "inf"), ({"lr": float("inf")}, "nan")],
+)
+def test_a_loss_that_is_not_finite_ends_the_training(options, found):
+    net = make(owner="MAILClassifier", callbacks=[Epochs()], **options)
+    message = (
+        f"^MAILClassifier must train with finite losses, got train_loss={found} in "
+        rf"epoch 1\. Lower lr, {net.lr} now, pass precision=.float32., or look at"
+    )
+    with pytest.raises(ValueError, match=message):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == 0
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_weights_that_are_not_finite_end_it_before_the_next_loss(epoch):
+    net = make(callbacks=[Poison(epoch), Epochs()])
+    message = f"finite losses, got weights that are not finite behind epoch {epoch}"
+    with pytest.raises(ValueError, match=message):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == epoch - 1
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training():
+    held_out = Points()
+    held_out.x[5] = torch.inf
+    net = make(train_split=predefined_split(held_out), callbacks=[Epochs()])
+    with pytest.raises(ValueError, match="got valid_loss=nan in epoch 1"):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == 0
 
 
 def test_interrupt_propagates():
