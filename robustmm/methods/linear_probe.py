@@ -25,6 +25,20 @@ from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
 
+# Parameters of a training, which models of the first release hold all the same.
+_FORMER = {
+    "checkpoint_dir",
+    "early_stopping",
+    "lr",
+    "lr_schedule",
+    "max_epochs",
+    "n_iter_no_change",
+    "net_params",
+    "validation_fraction",
+    "warmup",
+    "weight_decay",
+}
+
 
 class LinearProbeModule(nn.Module):
     """Frozen features of a row and one linear layer.
@@ -195,6 +209,10 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
 
     def _regression(self) -> LogisticRegression:
         return LogisticRegression(C=self.C, max_iter=self.max_iter)
+
+    def __setstate__(self, state: dict) -> None:
+        former = _FORMER - set(self._get_param_names())  # a subclass may have some
+        super().__setstate__({k: v for k, v in state.items() if k not in former})
 
 
 def _loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
