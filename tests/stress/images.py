@@ -14,6 +14,7 @@ was not as it must be, at once if a batch takes 60 s. Not part of the test suite
 
 import argparse
 import collections
+import contextlib
 import faulthandler
 import io
 import os
@@ -500,6 +501,21 @@ def descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+@contextlib.contextmanager
+def printed_lines():
+    """Collect what is written to standard error, past Python too."""
+    lines, kept = [], os.dup(2)
+    with tempfile.TemporaryFile() as stream:
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        stream.seek(0)
+        lines += stream.read().decode(errors="replace").splitlines()
+
+
 def report(run, watch, seconds, left_open, printed):
     """Print the counts; return whether all was as it must be."""
     for kind in SHARES:
@@ -560,17 +576,9 @@ def main():
     run([draw() for _ in range(BATCH)])  # imports what is imported late
     run.outcomes.clear()
     before, begun = descriptors(), time.perf_counter()
-    with tempfile.TemporaryFile() as stream:
-        kept = os.dup(2)
-        os.dup2(stream.fileno(), 2)
-        try:
-            for _ in range(0, options.cells, BATCH):
-                run([draw() for _ in range(BATCH)])
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        stream.seek(0)
-        printed = stream.read().decode(errors="replace").splitlines()
+    with printed_lines() as printed:
+        for _ in range(0, options.cells, BATCH):
+            run([draw() for _ in range(BATCH)])
     seconds = time.perf_counter() - begun
     good = report(run, watch, seconds, descriptors() - before, printed)
     sys.exit(not good)
