@@ -236,6 +236,7 @@ class TurnsWeightedTables(QuickClassifier):
 
 
 @breaks("check_weights_change_the_model")
+@breaks("check_weight_on_nothing_is_refused")
 @breaks("check_sample_weight_is_routed")
 class DropsWeights(QuickClassifier):
     def fit(self, X, y, sample_weight=None):
@@ -256,6 +257,7 @@ class Unweighted(Targets):
 
 
 @breaks("check_class_weight_changes_the_model")
+@breaks("check_bad_class_weights_are_refused")
 class DropsClassWeights(QuickClassifier):
     def _encode(self, y, *args, **kwargs):
         return Unweighted(**vars(super()._encode(y, *args, **kwargs)))
@@ -506,6 +508,7 @@ def test_checks_of_absent_parameters_are_left_out():
 
     left_out = {c.__name__ for c in CHECKS} - {c.__name__ for c in checks_for(Plain())}
     assert left_out == {
+        "check_bad_class_weights_are_refused",
         "check_bad_images_are_listed_by_row",
         "check_class_weight_changes_the_model",
         "check_diverging_fit_is_refused",
