@@ -261,7 +261,8 @@ class BaseMultimodalClassifier(
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
             Image and text cells; an array is read by position: image, text.
         y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels of any hashable type; an indicator matrix means multilabel.
+            Labels, all texts, all numbers or all dates; an indicator matrix means
+            multilabel.
         sample_weight : array-like of shape (n,), optional
             Weight of each row in the loss; a row of weight zero is left out. Finite and
             not negative, with a sum in [1e-300, 1e300].

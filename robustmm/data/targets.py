@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Number, Real
 
 import numpy as np
 import pandas as pd
@@ -144,7 +145,8 @@ def encode_targets(
     Raises
     ------
     ValueError
-        For an absent, empty, non-finite, continuous or single-class target.
+        For an absent, empty, non-finite, continuous or single-class target, and for
+        labels of several types.
     """
     if y is None:
         raise ValueError(
@@ -156,10 +158,13 @@ def encode_targets(
         raise ValueError(f"y must have a label at least, got shape {values.shape}.")
     if values.ndim == 2 and (multilabel or values.shape[1] > 1):
         return _encode_indicators(values, names)
-    values = column_or_1d(values, warn=True)
-    _check_no_nulls(values)
+    values = as_labels(values if sparse.issparse(y) else y)
     check_classification_targets(values)
-    known = values if classes is None else np.concatenate([values, classes])
+    known = values
+    if classes is not None:
+        classes = as_labels(classes)
+        _check_one_type([*values[:1].tolist(), *classes[:1].tolist()])
+        known = np.concatenate([values, classes])
     classes = np.unique(known)
     encoded = np.searchsorted(classes, values)
     if len(classes) < 2:
@@ -170,10 +175,49 @@ def encode_targets(
     return Targets(classes, encoded.astype(np.int64), values)
 
 
+def as_labels(y: ArrayLike) -> np.ndarray:
+    """Return labels as an array (n,), unless NumPy would make others of them.
+
+    Raises
+    ------
+    ValueError
+        For labels that are null or not finite, and for labels of several types.
+    """
+    values = column_or_1d(np.asarray(y), warn=True)
+    if values.dtype.kind in "US" and not hasattr(y, "dtype"):
+        # Those of a list are all texts by now: "1" for 1, "nan" for NaN.
+        _check_no_nulls(given := np.asarray(y, dtype=object).ravel())
+        _check_one_type(given)
+    _check_no_nulls(values)
+    if values.dtype == object:
+        _check_one_type(values)
+    return values
+
+
 def _check_no_nulls(values: np.ndarray) -> None:
-    if values.dtype == object and pd.isna(values).any():
-        raise ValueError("Input y contains NaN: every row needs a label.")
+    if (null := pd.isna(values)).any():
+        row = int(np.argwhere(null)[0, 0])
+        raise ValueError(
+            "Input y contains NaN: every row needs a label, got "
+            f"{values[null][0]!r} at position {row}."
+        )
     assert_all_finite(values, input_name="y")
+
+
+# Types whose values compare with one another.
+_ALIKE = ((str,), (bytes,), (Number, np.bool_))
+
+
+def _check_one_type(labels: Iterable) -> None:
+    """Raise unless all labels are texts, or all numbers, or all of one other type."""
+    types = set(map(type, labels))
+    kinds = {t: next((k for k in _ALIKE if issubclass(t, k)), t) for t in types}
+    if len(set(kinds.values())) > 1:
+        first = {}
+        for label in labels:
+            first.setdefault(kinds[type(label)], label)
+        one, other, *_ = first.values()
+        raise ValueError(f"y must have labels of one type, got {one!r} and {other!r}.")
 
 
 def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:

@@ -23,6 +23,9 @@ BAD_TARGETS = (
     (["a", "b"] * 2, "inconsistent numbers of samples"),
     ([1.0, np.nan] * 3, "NaN"),
     (["a", None] * 3, "NaN"),
+    (["a", np.nan] * 3, "NaN"),
+    (np.array(["2026-01-01", "NaT"] * 3, dtype="datetime64[D]"), "NaN|NaT"),
+    (["a", 1] * 3, "one type"),
 )
 # Two labels of a type; strings are what all the other checks use.
 LABELS = ([12, 10], [True, False])

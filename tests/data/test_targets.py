@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn import config_context
 
 from robustmm.data.targets import check_sum, encode_targets, mean_one
+from robustmm.data.task_labels import TaskLabels
 
 
 @pytest.mark.parametrize("dtype", [object, "str", "string", "category"])
@@ -118,6 +120,79 @@ def test_weights_get_a_mean_of_one_over_the_rows_that_count():
 def test_a_matrix_of_other_numbers_is_refused():
     with pytest.raises(ValueError, match="indicator matrix of zeros and ones"):
         encode_targets(np.array([[0, 2], [1, 0]]))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        tuple,
+        lambda y: np.array(y, dtype=object),
+        lambda y: np.array(y, dtype=object)[:, None],
+        lambda y: pd.Series(y, dtype=object),
+        lambda y: pd.Series(pd.Categorical(y)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("y", "shown"),
+    [
+        (["a", 1], "'a' and 1"),
+        ([1, "a"], "1 and 'a'"),
+        ([1.5, "a"], "1.5 and 'a'"),
+        ([True, "a"], "True and 'a'"),
+        ([b"a", "a"], "b'a' and 'a'"),
+        (["a", pd.Timestamp("2026-01-01")], r"'a' and Timestamp\('2026"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+def test_labels_of_several_types_are_refused(make, y, shown):
+    with pytest.raises(
+        ValueError, match=f"^y must have labels of one type, got {shown}"
+    ):
+        encode_targets(make(y * 2))
+
+
+@pytest.mark.parametrize("y", [[True, 2, 0], [1, 2.0], np.array([1, 2.5, 1]) * 2])
+def test_numbers_of_several_types_are_numbers(y):
+    assert encode_targets(y).classes.tolist() == sorted(set(y))
+
+
+@pytest.mark.parametrize(
+    ("y", "null"),
+    [
+        (np.array(["2026-01-01", "NaT"], dtype="datetime64[D]"), ".*'NaT'.*"),
+        (np.array([1, "NaT"], dtype="timedelta64[s]"), ".*'NaT'.*"),
+        (pd.Series(pd.to_datetime(["2026-01-01", None])), ".*'NaT'.*"),
+        (["a", float("nan")], "nan"),
+        (("a", None), "None"),
+        ([1.0, np.nan], r".*nan\)?"),
+        (pd.Series(["a", None], dtype="string"), "<NA>"),
+        (pd.Series([1, None], dtype="Int64"), ".*(nan|NA).*"),
+    ],
+)
+@pytest.mark.parametrize("assume_finite", [False, True])
+def test_rows_without_a_label_are_refused(y, null, assume_finite):
+    message = f"^Input y contains NaN: .* label, got {null} at position 1"
+    with (
+        config_context(assume_finite=assume_finite),
+        pytest.raises(ValueError, match=message),
+    ):
+        encode_targets(y)
+
+
+def test_dates_may_be_labels():
+    days = np.array(["2026-01-02", "2026-01-01", "2026-01-02"], dtype="datetime64[D]")
+    targets = encode_targets(days)
+    assert targets.encoded.tolist() == [1, 0, 1]
+    np.testing.assert_array_equal(targets.classes, days[1:])
+
+
+@pytest.mark.parametrize("classes", [[1, 2], ["c", 1]])
+def test_announced_classes_are_of_the_type_of_the_labels(classes):
+    with pytest.raises(ValueError, match=r"labels of one type, got .[ac]. and 1"):
+        encode_targets(["a", "b"], classes=classes)
+    with pytest.raises(ValueError, match=r"labels of one type, got .[ac]. and 1"):
+        TaskLabels().encode(["a", "b"], classes)
 
 
 @pytest.mark.parametrize("y", [[], np.zeros((3, 0)), np.zeros((0, 2))])
