@@ -60,10 +60,11 @@ from .data.screening import (
     refuse_not_finite,
     report_bad_images,
     report_damage,
+    rows_to_train,
     warn_of_empty_rows,
     without_images,
 )
-from .data.targets import Targets, encode_targets
+from .data.targets import Targets, check_sum, encode_targets, mean_one
 from .parameters import Parameters
 from .storage.tensors import dump_tensors, load_tensors
 from .training.device import (
@@ -132,7 +133,8 @@ class BaseMultimodalClassifier(
     batch_size : int
         Rows per optimiser step.
     class_weight : "balanced", dict or None
-        Weights of the classes, in the original labels.
+        Weights of the classes, in the original labels: finite, not negative, not all
+        zero. A class that is left out has weight 1.
     device : str
         ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
     precision : {"auto", "float32", "bfloat16"}
@@ -268,9 +270,11 @@ class BaseMultimodalClassifier(
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
             Image and text cells; an array is read by position: image, text.
         y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels of any hashable type; an indicator matrix means multilabel.
+            Labels, all texts, all numbers or all dates; an indicator matrix means
+            multilabel.
         sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss; a row of weight zero is left out.
+            Weight of each row in the loss; a row of weight zero is left out. Finite and
+            not negative, with a sum in [1e-300, 1e300].
 
         Returns
         -------
@@ -307,14 +311,14 @@ class BaseMultimodalClassifier(
         self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream
     ) -> tuple[nn.Module, MultimodalDataset, np.ndarray]:
         """Return the module, all rows as it reads them, and which of them count."""
+        in_loss = targets.weights(self.class_weight, weights)
         backbone = self._open_backbone(draws.device)
         rows = self._screen(rows, backbone)
+        kept = rows_to_train(rows, weights)
+        in_loss = mean_one(in_loss, kept)
         module = self._new_module(backbone, draws)
-        kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
-        weights = targets.weights(self.class_weight, weights)
-        weights = (weights / weights[kept].mean()).astype(np.float32)
         on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
-        data = self._dataset(backbone, rows, targets.encoded, weights, on_bad_image)
+        data = self._dataset(backbone, rows, targets.encoded, in_loss, on_bad_image)
         return module, data, kept
 
     def _open_backbone(self, device: torch.device) -> Backbone:
@@ -385,6 +389,7 @@ class BaseMultimodalClassifier(
         )
         if not weights.any():
             raise ValueError("sample_weight must not be zero for every row.")
+        check_sum("sample_weight", weights)
         return weights
 
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:

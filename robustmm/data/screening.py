@@ -118,6 +118,24 @@ def missing_report(rows: Rows, bad: dict[int, str]) -> dict:
     return report | {"bad_images": {rows.index[i]: bad[i] for i in sorted(bad)}}
 
 
+def rows_to_train(rows: Rows, weights: np.ndarray) -> np.ndarray:
+    """Return the positions of the rows that have a modality and a weight.
+
+    Raises
+    ------
+    ValueError
+        If there are none, with the rows that have a weight and nothing else.
+    """
+    kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
+    if len(kept) == 0:
+        idle = [(rows.index[i], f"{weights[i]:g}") for i in np.flatnonzero(weights)]
+        raise ValueError(
+            "sample_weight must be positive for a row with an image, or a text, that "
+            f"can be read, got {format_rows(idle, 'rows of weight, all without')}."
+        )
+    return kept
+
+
 def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
     """Return which rows have no modality, (n,) bool, after one warning of them.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from .targets import Targets, encode_targets
+from .targets import Targets, as_labels, encode_targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +84,9 @@ class TaskLabels:
             For labels of several tasks, for known and new ones together, and for labels
             of another kind than those of the first call.
         """
-        announced = [] if classes is None else np.asarray(classes).tolist()
+        announced = [] if classes is None else as_labels(classes).tolist()
         if not self.tasks:
-            return encode_targets(y, np.asarray(classes) if announced else None)
+            return encode_targets(y, classes if announced else None)
         self._check_kind(y)
         # Any two classes will do here; it is the labels in y that decide.
         targets = encode_targets(y, self.classes, self.multilabel)

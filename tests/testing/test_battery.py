@@ -70,6 +70,7 @@ def test_checks_of_absent_parameters_are_left_out():
 
     left_out = {c.__name__ for c in CHECKS} - {c.__name__ for c in checks_for(Plain())}
     assert left_out == {
+        "check_bad_class_weights_are_refused",
         "check_bad_images_are_listed_by_row",
         "check_class_weight_changes_the_model",
         "check_diverging_fit_is_refused",
