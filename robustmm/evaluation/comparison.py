@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -138,22 +138,30 @@ def compare_methods(
         for fold, parts in enumerate(_splits(table, cv, seed))
     ]
     total = len(plans) * len(estimators)
-    runs = []
     with tqdm(total=total, desc="compare_methods", disable=not verbose) as bar:
-        for seed, fold, train, test in plans:
-            train, test = (
-                table.take(at).blank(draw, hole_seed)
-                for at, draw, hole_seed in zip(
-                    (train, test), draws, draw_seeds(seed, 2), strict=True
-                )
-            )
-            for name, estimator in estimators.items():
-                measured = _measure(name, estimator, scorers[name], train, test, seed)
-                runs.append({"method": name, "seed": seed, "fold": fold, **measured})
-                bar.update()
+        runs = []
+        for run in _runs(estimators, scorers, table, plans, draws):
+            runs.append(run)
+            bar.update()
     runs = pd.DataFrame(runs)
     summary = _summarise(runs).loc[list(estimators)]
     return (summary, runs) if return_runs else summary
+
+
+def _runs(
+    estimators: Mapping, scorers: Mapping, table: Table, plans: list, draws: tuple
+) -> Iterator[dict]:
+    """Yield the scores and times of each estimator on the rows of each plan."""
+    for seed, fold, *parts in plans:
+        train, test = (
+            table.take(at).blank(draw, hole_seed)
+            for at, draw, hole_seed in zip(
+                parts, draws, draw_seeds(seed, 2), strict=True
+            )
+        )
+        for name, estimator in estimators.items():
+            measured = _measure(name, estimator, scorers[name], train, test, seed)
+            yield {"method": name, "seed": seed, "fold": fold, **measured}
 
 
 def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:

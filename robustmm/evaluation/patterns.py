@@ -189,15 +189,11 @@ def modality_importance(
             falls = [
                 whole - score(_permuted(X, column, here[:, place], rng)) for rng in rngs
             ]
-            records.append(
-                {
-                    "modality": modality,
-                    "permuted": np.mean(falls),
-                    "permuted_sd": np.std(falls, ddof=1) if n_repeats > 1 else np.nan,
-                    "blanked": whole - score(_blanked(table, CODES[modality]).X),
-                }
-            )
-    return pd.DataFrame(records).set_index("modality")
+            spread = np.std(falls, ddof=1) if n_repeats > 1 else np.nan
+            blanked = whole - score(_blanked(table, CODES[modality]).X)
+            records.append((modality, np.mean(falls), spread, blanked))
+    names = ["modality", "permuted", "permuted_sd", "blanked"]
+    return pd.DataFrame(records, columns=names).set_index("modality")
 
 
 def _blanked(table: Table, code: int) -> Table:

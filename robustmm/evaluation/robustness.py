@@ -113,18 +113,10 @@ def missing_rate_curve(
             "There must be at least one rate and one scenario, got "
             f"rates={rates} and scenario={scenarios}."
         )
-    plans: dict = {}
-    for name in scenarios:
-        for rate in rates:
-            draw = holes(rate, name)
-            key, train_draw = training_holes(rate, name, train_rate, train_scenario)
-            plan = plans.setdefault(key, (train_draw, [], []))
-            plan[1].append(draw)
-            plan[2].append({"scenario": name, "rate": float(rate)})
     frame = score_plans(
         estimator,
         table,
-        list(plans.values()),
+        _curve_plans(rates, scenarios, train_rate, train_scenario),
         cv=cv,
         scorer=scorer,
         random_state=random_state,
@@ -135,6 +127,18 @@ def missing_rate_curve(
     place = frame["scenario"].map(scenarios.index)
     order = np.lexsort((frame["fold"], frame["rate"], place))
     return frame.iloc[order].reset_index(drop=True)
+
+
+def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> list:
+    """What is blanked: a plan for each fit, with all test rows that it scores."""
+    plans: dict = {}
+    for scenario in scenarios:
+        for rate in rates:
+            key, drawn = training_holes(rate, scenario, train_rate, train_scenario)
+            _, draws, labels = plans.setdefault(key, (drawn, [], []))
+            draws.append(holes(rate, scenario))
+            labels.append({"scenario": scenario, "rate": float(rate)})
+    return list(plans.values())
 
 
 def cross_scenario_matrix(

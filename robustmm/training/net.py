@@ -81,7 +81,6 @@ class Net(NeuralNet):
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        self.damaged_.update(bad_images_of(x))
         params = self.forward_params or {}
         output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
@@ -105,6 +104,7 @@ class Net(NeuralNet):
 
     def call(self, function: Callable, x: dict):
         """Call ``function(module, **batch)`` on the net's device, under autocast."""
+        self.damaged_.update(bad_images_of(x))
         batch = {
             name: value.to(self.device, non_blocking=True)
             for name, value in x.items()
