@@ -17,6 +17,7 @@ import collections
 import contextlib
 import faulthandler
 import io
+import logging
 import os
 import random
 import re
@@ -342,12 +343,15 @@ class Cells:
 
     def opened(self, data):
         """A picture that Pillow has opened and not read, or the bytes if it cannot."""
+        logging.disable()  # what Pillow says of it here is no matter of ours
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return Image.open(io.BytesIO(data))
         except Exception:
             return data
+        finally:
+            logging.disable(logging.NOTSET)
 
     def changing(self):
         """A path to a picture that becomes something else after it was looked at."""
@@ -569,8 +573,9 @@ def main():
     folder = Path(tempfile.mkdtemp(prefix="images-"))
     random.seed(options.seed)
     draw = Cells(folder, random.Random(options.seed))
-    package = Path(robustmm.__file__).parent
-    installed = [Path(np.__file__).parents[1], sys.base_prefix, sys.prefix, package]
+    # A warning reads the source lines of those who called.
+    sources = [Path(robustmm.__file__).parent, Path(__file__).parents[1]]
+    installed = [Path(np.__file__).parents[1], sys.base_prefix, sys.prefix, *sources]
     watch = Watch([folder, *installed, "/proc/self/environ"])  # that is a cell
     run = Run(clf, watch)
     run([draw() for _ in range(BATCH)])  # imports what is imported late
