@@ -17,7 +17,8 @@ class Parameters:
     default. The constructor assigns and does nothing else, as scikit-learn asks. Own
     parameters come first in the signature; those that are to be given by position are
     declared with ``field(default=..., kw_only=False)``. The docstring is completed with
-    what the parents say of their parameters, and every entry with its default.
+    what the parents say of their parameters and, where there is no such section, of
+    fitted attributes; and every entry with its default.
 
     A class with an ``__init__`` keeps it: its parameters are those that it names.
 
@@ -125,14 +126,26 @@ def _complete(cls: type) -> str:
     head = [] if start < stop else ["Parameters", "----------"]
     if head and lines[start - 1]:
         head.insert(0, "")
-    return "\n".join([*lines[:start], *head, *body, "", *lines[stop:]])
+    body += ["", *_attributes(cls)]
+    return "\n".join([*lines[:start], *head, *body, *lines[stop:]])
 
 
-def _section(lines: list[str]) -> tuple[int, int]:
-    """Where the entries of "Parameters" are; where they would be, if there are none."""
+def _attributes(cls: type) -> list[str]:
+    """What the nearest parent says of fitted attributes, if a class does not."""
+    for relative in cls.__mro__:
+        said = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
+        start, stop = _section(said, "Attributes")
+        if start < stop:
+            section = "\n".join(said[start - 2 : stop]).strip()
+            return [] if relative is cls else [*section.splitlines(), ""]
+    return []
+
+
+def _section(lines: list[str], title: str = "Parameters") -> tuple[int, int]:
+    """Where the entries of a section are; where they would be, if there are none."""
     heads = [i - 1 for i, line in enumerate(lines) if line and not line.strip("-")]
     for head, following in pairwise([*heads, len(lines)]):
-        if lines[head] == "Parameters":
+        if lines[head] == title:
             return head + 2, following
     place = min(heads, default=len(lines))
     return place, place
