@@ -39,6 +39,10 @@ class IncrementalClassifier(MultimodalClassifier):
         Frequency of each class in all calls together.
     task_classes_ : list of ndarray
         The labels that each task brought.
+    net_ : Net
+        The skorch net of the last task; the others are listed at
+        :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
+        of trainable parameters are those of the last call.
     """
 
     def fit(

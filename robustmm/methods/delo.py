@@ -333,19 +333,6 @@ class DeLoClassifier(IncrementalClassifier):
         Whether the task of a row is that of the closest key, or must be told by
         :meth:`with_tasks`, without which nothing is predicted then.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels of all tasks in the order of the outputs: sorted, so that earlier
-        classes move when new ones come; indicators in the order they were learned.
-    task_classes_ : list of ndarray
-        The labels that each task brought.
-    net_ : Net
-        The skorch net of the last task; the others are listed at
-        :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
-        of trainable parameters are those of the last call, ``class_prior_`` that of
-        all rows seen.
-
     References
     ----------
     .. [1] Liu, Li, Tang and Razzak, "DeLo: Dual Decomposed Low-Rank Experts
