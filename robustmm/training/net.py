@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -26,6 +27,16 @@ NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
 KEY = "image_key"
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _SWITCHING
+    _SWITCHING = threading.Lock()
+
+
+# A worker forked while another thread switches would wait for it for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class EarlyStop(Exception):
