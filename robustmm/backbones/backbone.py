@@ -64,8 +64,8 @@ def _digest(tensor: Tensor) -> bytes:
 class Backbone(nn.Module):
     """One or two frozen streams with their tokenizer and image settings.
 
-    Get one from :func:`load_backbone`. Its frozen parameters are the same objects in
-    all copies, in ``copy.deepcopy`` as well.
+    Get one from :func:`robustmm.load_backbone`. Its frozen parameters are the same
+    objects in all copies, in ``copy.deepcopy`` as well.
 
     Attributes
     ----------
