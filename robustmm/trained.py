@@ -84,7 +84,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     net_params: dict | None = None
 
     def _optimizer_options(self) -> dict:
-        """Return further skorch parameters of a method's recipe."""
+        """Return further skorch parameters of a method's recipe.
+
+        Those in ``net_params`` prevail.
+        """
         return {}
 
     def _forward_params(self) -> dict:

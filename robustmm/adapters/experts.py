@@ -103,7 +103,7 @@ def _add_product(y: Tensor, code: Tensor, up: Tensor) -> Tensor:
 
 
 class ExpertLinear(nn.Module):
-    """A frozen linear with :class:`Experts` beside it.
+    """A frozen linear with ``Experts`` beside it.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class ExpertLinear(nn.Module):
 
 
 class JointExpertLinear(nn.Module):
-    """Frozen linears that read the same input, with stacked :class:`Experts`.
+    """Frozen linears that read the same input, with stacked ``Experts``.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ class FactorPools(nn.Module):
 
 
 class StaticFactors(nn.Module):
-    """Plain LoRA factors of several linears, in the place of :class:`FactorPools`.
+    """Plain LoRA factors of several linears, in the place of ``FactorPools``.
 
     Shapes: ``down`` (J, r, d_in), ``up`` (J, r, d_out); input (B, L, d_in), update
     (J, B, L, d_out). There is nothing to select.

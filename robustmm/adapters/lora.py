@@ -99,7 +99,7 @@ class DoRALinear(LoRALinear):
 
 
 class VeRABasis(nn.Module):
-    """Random frozen factors that all :class:`VeRALinear` of one shape share.
+    """Random frozen factors that all ``VeRALinear`` of one shape share.
 
     Buffers, so that they are saved with the trained vectors they belong to.
     """

@@ -168,6 +168,6 @@ def projected(stream: Stream, pooled: Tensor) -> Tensor:
 
 
 def projected_width(stream: Stream) -> int:
-    """Return the width of what :func:`projected` returns."""
+    """Return the width of what :func:`~robustmm.backbones.projected` returns."""
     projection = stream.projection
     return stream.width if projection is None else projection.out_features

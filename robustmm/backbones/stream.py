@@ -27,9 +27,9 @@ class Stream(FrozenModule, ABC):
     """One frozen transformer that turns a batch into tokens, layers and a pooled row.
 
     Subclasses say how a batch is embedded; the rest follows from ``layout``. All
-    parameters are frozen and shared with other copies: to train one, replace its
-    module by a deep copy first. The modules stay in evaluation mode; only wrapped
-    adapters follow :meth:`train`.
+    parameters are frozen and shared with other copies: to train some, :meth:`thaw`
+    them first. The modules stay in evaluation mode; only wrapped adapters follow
+    :meth:`train`.
 
     Attributes
     ----------

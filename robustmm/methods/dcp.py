@@ -37,7 +37,7 @@ from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")
 # In which patterns it is missing, in the order of ``pattern_index``.
-MISSING = {"image": [0, 0, 1], "text": [0, 1, 0]}
+MISSING = {"image": (0, 0, 1), "text": (0, 1, 0)}
 NORMS = ("before", "after")
 
 
@@ -124,9 +124,10 @@ class CorrelatedPrompts(nn.Module):
 
     def _source(self, modality: str) -> Tensor:
         source = self.sources[modality]
-        return (
-            source[MISSING[modality]] if self.cross_modal else source.expand(3, -1, -1)
-        )
+        if not self.cross_modal:
+            return source.expand(3, -1, -1)
+        # By numbers, which are views: a list would be copied to the device each time.
+        return torch.stack([source[version] for version in MISSING[modality]])
 
 
 class CommonPrompts(nn.Module):
