@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..adapters import normal_prompts, pattern_index
+from ..adapters import LinearHead, normal_prompts, pattern_index
 from ..backbones import (
     Backbone,
     Stream,
@@ -224,7 +224,7 @@ class DCPModule(nn.Module):
         self.common = common
         self.dynamic = dynamic
         width = sum(projected_width(stream) for stream in backbone.streams.values())
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
