@@ -16,7 +16,7 @@ class IncrementalClassifier(MultimodalClassifier):
     """Base class of classifiers whose classes come in tasks, one after another.
 
     :meth:`partial_fit` learns a new task or goes on with one, :meth:`fit` starts anew.
-    A method is a subclass with parameters and :meth:`_build_module`. At a later call
+    A method is a subclass with parameters and ``_build_module``. At a later call
     the estimator is fitted: what earlier tasks learned is in ``net_.module_``, to be
     put into the new module. It predicts with an output for each of ``classes_``, those
     of each task at ``_labels.columns``, and trains with those of one task, ``_task``.

@@ -247,13 +247,6 @@ class CMPTClassifier(MultimodalClassifier):
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     Raises
     ------
     ValueError

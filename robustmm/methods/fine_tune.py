@@ -159,13 +159,6 @@ class FineTuneClassifier(MultimodalClassifier):
         Whether decoded images, and for ``tune="head"`` the features, are kept, in
         memory or in an existing folder.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     Notes
     -----
     A model with ``tune="full"`` owns all its weights: its pickle is as large as the

@@ -207,13 +207,6 @@ class MAILClassifier(MultimodalClassifier):
         ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
         Routers always compute in float32.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     Raises
     ------
     ValueError

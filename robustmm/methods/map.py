@@ -107,13 +107,6 @@ class MAPClassifier(MultimodalClassifier):
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     References
     ----------
     .. [1] Lee, Tsai, Chiu and Lee, "Multimodal Prompting with Missing Modalities for

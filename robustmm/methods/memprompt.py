@@ -192,13 +192,6 @@ class MemPromptClassifier(MultimodalClassifier):
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     References
     ----------
     .. [1] Zhao, Xi, Fu and Zhao, "Enhancing Multimodal Model Robustness Under Missing

@@ -263,13 +263,6 @@ class MoRAClassifier(MultimodalClassifier):
         of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
         per token of text; where 2 GiB are too little, take a folder.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     Raises
     ------
     ValueError

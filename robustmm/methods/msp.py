@@ -129,13 +129,6 @@ class MSPClassifier(MultimodalClassifier):
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     References
     ----------
     .. [1] Jang, Wang and Kim, "Towards Robust Multimodal Prompting with Missing
