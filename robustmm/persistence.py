@@ -101,10 +101,13 @@ def save(
     with locked(folder):
         try:
             _write_backbones(clf, folder, include_backbone, document)
+            # A new name each time: the old document goes on meaning the old file until
+            # it is replaced, whenever the process is killed.
             name = f"weights-{secrets.token_hex(6)}.safetensors"
             write_bytes(folder / name, save_arrays(arrays))
             document["weights"] = name
             document["files"] |= facts(folder, [name])
+            # The document must not reach the disk before what it names.
             sync_folder(folder)
             text = json.dumps(document, indent=1, allow_nan=False)
             replace_bytes(folder / DOCUMENT, text.encode())
