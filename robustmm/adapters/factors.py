@@ -133,7 +133,9 @@ class FactorPools(nn.Module):
             down = scores_down.topk(self.rank, dim=-1)
             agreement = self._agreement(down.indices)
             # Both terms are distributions; their mean has the order of their sum.
-            scores_up = (scores_up + agreement) / (1 + self.rank)
+            scores_up = (scores_up + agreement) / (1 + self.rank)  # (B, J, Q, E)
+            # The k-th best a goes with the k-th best b: selected independently, an a
+            # and a b of one number, the paper's pairs, need not both be there.
             up = scores_up.topk(self.rank, dim=-1)
             weight = self._weight(down.values) * self._weight(up.values)
         return Selection(down.indices, up.indices, weight)
@@ -157,9 +159,10 @@ class FactorPools(nn.Module):
             for index in (selection.down, selection.up)
         )  # (B, L, J, Q, r, f)
         weight = selection.weight[:, None, ..., None].to(code.dtype)
-        picked = code.gather(4, down) * weight
-        placed = torch.zeros_like(code).scatter(4, up, picked)
+        picked = code.gather(4, down) * weight  # (B, L, J, Q, r, f)
+        placed = torch.zeros_like(code).scatter(4, up, picked)  # (B, L, J, Q, E, f)
         shared = self.up.shape[1] < self.n_queries
+        # The product with one pool of b's then takes the sum over queries along.
         return placed.sum(dim=3, keepdim=True) if shared else placed
 
     def _agreement(self, selected: Tensor) -> Tensor:
@@ -171,7 +174,9 @@ class FactorPools(nn.Module):
         # Detached as in MixLoRA: a factor is not trained to be a feature of itself.
         factors = self.down.detach().float().mean(dim=3)  # (J, P, E, d_in)
         table = torch.einsum("jped,jprdx->jprex", factors, self.affinity.float())
-        (table,) = self._per_query(table.softmax(dim=-1)[None])
+        # A softmax, as in MixLoRA: raw sums of a normal affinity would swamp the score
+        # that the query gives.
+        (table,) = self._per_query(table.softmax(dim=-1)[None])  # (1, J, Q, r, E, E)
         _, n_linears, n_queries, rank = selected.shape
         linear = torch.arange(n_linears, device=selected.device)[:, None, None]
         query = torch.arange(n_queries, device=selected.device)[:, None]
@@ -185,6 +190,7 @@ class FactorPools(nn.Module):
 
     def _weight(self, scores: Tensor) -> Tensor:
         if self.gradient == "score":
+            # By their mean, so that the update is as large as with weights of 1.
             return scores / scores.mean(dim=-1, keepdim=True)
         ones = torch.ones_like(scores)
         # Written so that the value is exactly 1.
@@ -206,8 +212,8 @@ class StaticFactors(nn.Module):
 
     def forward(self, x: Tensor, selection: None = None) -> Tensor:
         """Map (B, L, d_in) to the updates of all linears, (J, B, L, d_out)."""
-        rows = x.flatten(0, 1).expand(len(self.down), -1, -1)
-        code = torch.bmm(rows, self.down.transpose(1, 2).to(x.dtype))
+        rows = x.flatten(0, 1).expand(len(self.down), -1, -1)  # (J, B * L, d_in)
+        code = torch.bmm(rows, self.down.transpose(1, 2).to(x.dtype))  # (J, B * L, r)
         return torch.bmm(code, self.up.to(code.dtype)).unflatten(1, x.shape[:2])
 
 
@@ -254,7 +260,7 @@ class FactorLinears(nn.Module):
                 f"{self.source!r}, got the items {list(context)}."
             )
         pools, selection = context[self.source]
-        update = self.alpha * pools(x, selection)
+        update = self.alpha * pools(x, selection)  # (J, B, L, d_out)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
 
 

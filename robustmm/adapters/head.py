@@ -22,6 +22,7 @@ def trained_pooler(pooler: nn.Module | None, width: int) -> nn.Module:
     """
     if pooler is None:
         return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+    # A copy, as the frozen one is shared by all that stand on this checkpoint.
     return copy.deepcopy(pooler).requires_grad_(True)
 
 
