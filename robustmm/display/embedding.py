@@ -167,6 +167,7 @@ class EmbeddingDisplay:
             )
         self._add_legend(shades, len(shades) < labels.nunique())
         self.ax_.set(xlabel=f"{self.label} 1", ylabel=f"{self.label} 2")
+        # Numbers on these axes mean nothing: t-SNE has no unit.
         self.ax_.set(xticks=[], yticks=[])
         self.ax_.spines[["top", "right"]].set_visible(False)
         return self
@@ -176,6 +177,8 @@ class EmbeddingDisplay:
         if "label" not in self.points:
             return {"": colours(1)[0]}
         frequent = self.points["label"].value_counts().index[: self.max_classes]
+        # By label and not by frequency, so that a class has the same colour in the
+        # picture of another table; as texts, as labels may be of several types.
         names = sorted(frequent, key=str)
         return dict(zip(names, colours(len(names)), strict=True))
 

@@ -153,6 +153,8 @@ class ExpertUsageDisplay:
         names[1].sort()
         names[3].sort()
         grid = pd.MultiIndex.from_product(names)
+        # Layers may have other numbers of experts: a cell that is not there is NaN,
+        # white.
         values = usage.set_index(needed)[value].reindex(grid)
         display = cls(
             values.to_numpy().reshape([len(part) for part in names]),

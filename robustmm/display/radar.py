@@ -138,6 +138,7 @@ class AvailabilityRadarDisplay:
         if "method" not in grid.columns:
             grid = grid.assign(method=name)
         groups = grid.groupby(["image", "text", "method"], sort=False)[metric]
+        # unstack sorts; the spokes go round in the order of the grid.
         means = groups.mean().unstack("method")
         means = means.reindex(
             index=pd.MultiIndex.from_frame(pairs), columns=grid["method"].unique()
@@ -187,6 +188,7 @@ class AvailabilityRadarDisplay:
             tick.set_horizontalalignment(
                 "center" if abs(side) < 0.1 else "left" if side > 0 else "right"
             )
+        # A centre that is not zero would exaggerate what methods differ by.
         self.ax_.set_ylim(bottom=0)
         # Between two spokes, where no polygon has a corner.
         self.ax_.set_rlabel_position(np.degrees(angles[1] / 2))

@@ -126,6 +126,7 @@ def availability_grid(
     place = [
         pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
     ]
+    # Plans come fit by fit; a radar plot goes round in the order of the pairs.
     order = np.lexsort((frame["fold"], place))
     return frame.iloc[order].reset_index(drop=True)
 

@@ -89,6 +89,7 @@ class Subject:
 
     def fresh(self, **params) -> BaseMultimodalClassifier:
         """Return an unfitted copy with other parameters, and always with a seed."""
+        # Fits are compared with each other: without a seed none equals another.
         unseeded = self.has("random_state") and self.estimator.random_state is None
         seed = {"random_state": 0} if unseeded else {}
         return clone(self.estimator).set_params(**seed | params)
@@ -188,6 +189,7 @@ def must_raise(kinds, message: str, rule: str) -> Iterator[None]:
 def must_warn(rule: str, *messages: str) -> Iterator[None]:
     """Raise AssertionError unless the block warns of each of these once."""
     with warnings.catch_warnings(record=True) as caught:
+        # Or a warning that was shown before would not be recorded.
         warnings.simplefilter("always")
         yield
     found = [str(warning.message) for warning in caught]

@@ -109,6 +109,7 @@ def check_weights_change_the_model(subject: Subject) -> None:
     """Rows that weigh more are fitted more: weights are not dropped on the way."""
     X, y = subject.table()
     heavy = y == subject.fitted.classes_[1]
+    # Far apart, so that one epoch of a tiny model shows it.
     weights = np.where(heavy, 1000.0, 0.001)
     estimator = subject.fresh().fit(X, y, sample_weight=weights)
     gain = estimator.predict_proba(X) - subject.fitted.predict_proba(X)

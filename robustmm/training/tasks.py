@@ -39,6 +39,8 @@ class FitTasks(CallbackSupportMixin):
         try:
             fit()
         finally:
+            # Also after an error: the net keeps its callbacks, and they the whole
+            # table.
             self.__dict__.pop("_epoch_tasks").forget()
         root.call_on_fit_task_end(**told, reconstruction_attributes={})
 
