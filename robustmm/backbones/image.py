@@ -87,10 +87,12 @@ class ImageStream(Stream):
         special, patches = self.special_tokens(), self.patches(pixel_values)
         table = self.positions()
         first, grid = table[: len(special)], as_grid(table[len(special) :])
+        # Bicubic as in Hugging Face's ViT, DINOv2 and CLIP, whose outputs the tests
+        # compare.
         grid = resize_grid(grid, patches.shape[2:], "bicubic", align_corners=False)
-        start = (special + first).expand(len(patches), -1, -1)
-        patches = (patches + grid).flatten(2).transpose(1, 2)
-        values = torch.cat([start, patches], dim=1)
+        start = (special + first).expand(len(patches), -1, -1)  # (B, s, d)
+        patches = (patches + grid).flatten(2).transpose(1, 2)  # (B, h * w, d)
+        values = torch.cat([start, patches], dim=1)  # (B, s + h * w, d)
         spans = {"image": (0, values.shape[1])}
         return Tokens(values, None, spans, self.anchor(pixel_values))
 
@@ -141,6 +143,7 @@ class SiglipImageStream(ImageStream):
             final_norm=model.post_layernorm,
         )
         self.head = model.head
+        # Again, as the head came after the first time.
         self.freeze()
 
     @classmethod
