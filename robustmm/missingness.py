@@ -193,6 +193,7 @@ def _apply(
     X: pd.DataFrame, table: np.ndarray, image_column: str, text_column: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the blanked copy, and the table of what was drawn and done."""
+    # Codes are taken back below, and the caller's table may be a published one.
     table = table.copy()
     # What counts as missing is decided where fit and predict read it: blank texts too.
     has_image, has_text = read_rows(X, image_column, text_column).present.T

@@ -119,6 +119,7 @@ class FactorPools(nn.Module):
         self.router_weight = nn.Parameter(torch.empty(2, *pools, pool_size, d_in))
         self.router_bias = nn.Parameter(torch.empty(2, *pools, pool_size))
         self.affinity = nn.Parameter(torch.randn(*pools, rank, d_in, pool_size))
+        # So that what a factor makes of a normalised token has variance 1.
         nn.init.normal_(self.down, std=d_in**-0.5)
         for router in (self.router_weight, self.router_bias):
             nn.init.uniform_(router, -(d_in**-0.5), d_in**-0.5)
@@ -153,6 +154,7 @@ class FactorPools(nn.Module):
     def _mix(self, code: Tensor, selection: Selection) -> Tensor:
         """Move the code of the k-th a to the place of the k-th b; drop the others."""
         shape = (-1, code.shape[1], -1, self.n_queries, -1, code.shape[-1])
+        # A shared pool's codes are those of every query: seen twice, not copied.
         code = code.expand(*shape[:4], *code.shape[4:])
         down, up = (
             index[:, None, ..., None].expand(shape)
@@ -270,7 +272,7 @@ def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
     Means over layers, a selection each, and over linears; for every query those of its
     a, then those of its b.
     """
-    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])
+    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])  # (..., 2, r)
     chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
     return chosen.float().mean(dim=(0, 2)).flatten(1)
 

@@ -92,6 +92,7 @@ class DoRALinear(LoRALinear):
         """Map (..., d_in) to (..., d_out)."""
         weight = self.frozen.weight
         update = self.scale * (self.up @ self.down)
+        # A column of zeros has no direction that a length could be given to.
         norm = (weight + update).detach().norm(dim=0, keepdim=True).clamp_min(1e-5)
         # A scale of the columns is one of the inputs: the frozen weight is never
         # copied.

@@ -70,6 +70,7 @@ def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list
     >>> layer_indices("prompt_layers", (2, 5), n_layers=12)
     [2, 5]
     """
+    # True is an Integral as well, and would mean the first layer.
     if isinstance(layers, Integral) and not isinstance(layers, bool):
         if not 0 <= layers <= n_layers:
             raise ValueError(
@@ -109,6 +110,8 @@ def add_prompt(tokens, name: str, prompt: Tensor, prompt_type: str):
     """
     if prompt_type == "attention":
         return tokens.with_prefix(*prompt.chunk(2, dim=1))
+    # Nobody has to count what stands in front now: the pooled token is found by the
+    # name of its segment.
     return tokens.insert(name, prompt, before=tokens.names[0])
 
 

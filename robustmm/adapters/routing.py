@@ -95,6 +95,8 @@ class Router(nn.Module):
             probabilities = logits.unflatten(-1, self.weight.shape[:2]).softmax(-1)
             gates = self._choose(probabilities)
         if tokens is not None and "decisions" in tokens.context:
+            # In the caller's dict: kept on the router, two threads would take each
+            # other's.
             tokens.context["decisions"][self] = (probabilities, gates)
         return gates
 

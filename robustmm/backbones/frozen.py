@@ -28,6 +28,7 @@ class FrozenModule(nn.Module):
 
     def is_shared(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""
+        # By identity: ``in`` would compare the values.
         return any(tensor is shared for shared in self._shared)
 
     def thaw(self, choose: Callable[[str], bool]) -> None:

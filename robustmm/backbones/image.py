@@ -16,6 +16,7 @@ from .tokens import Tokens
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
 _MLP = {"up": "mlp.fc1", "down": "mlp.fc2"}
 
+# Of SigLIP too, whose layers have the same names.
 CLIP = Layout(
     "clip",
     {

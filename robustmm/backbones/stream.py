@@ -98,6 +98,7 @@ class Stream(FrozenModule, ABC):
     def pool(self, tokens: Tokens) -> Tensor:
         """Return the pooled row after the final norm, (B, d), from :meth:`run`."""
         if POOLED in tokens:
+            # A norm is of each row alone, so it can wait until only one is left.
             return self.norm(tokens[POOLED][:, 0])
         rows = self._pooled_row(tokens)[:, None]
         return self.norm(_take(tokens.values, rows)[:, 0])

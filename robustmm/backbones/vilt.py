@@ -64,6 +64,7 @@ class ViltStream(TextPositions, Stream):
         self._check_length(input_ids)
         kinds = self.embeddings.token_type_embeddings.weight
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # ViLT's own types, 0 text and 1 image, on top of BERT's.
         text = embed_words(self.embeddings.text_embeddings, input_ids, place) + kinds[0]
         image, image_mask = self._embed_image(pixel_values, pixel_mask)  # (B, V, d)
         mask = _join_masks(text, attention_mask, image, image_mask)

@@ -295,6 +295,7 @@ def _divisible(size: tuple[int, int], edge: int, divisor: int) -> tuple[int, int
     if max(exact) > bound:
         shrink = bound / max(exact)
         exact = [shrink * side for side in exact]
+    # Rounded before it is floored, as in ViLT's processor.
     height, width = (
         max(divisor, int(side + 0.5) // divisor * divisor) for side in exact
     )

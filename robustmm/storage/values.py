@@ -169,6 +169,7 @@ def _unpack_scalar(value: dict, arrays: dict):
     return _from_items([unpack(value["value"], arrays)], value["dtype"])[0]
 
 
+# All that a file can ask for: nothing is looked up by a name that it holds.
 _UNPACK = {
     "float": lambda value, _: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[
         value["value"]

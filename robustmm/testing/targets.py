@@ -28,6 +28,7 @@ BAD_TARGETS = (
     (["a", 1] * 3, "one type"),
 )
 # Two labels of a type; strings are what all the other checks use.
+# Not 0 and 1, or an index would pass for a label.
 LABELS = ([12, 10], [True, False])
 
 

@@ -120,6 +120,7 @@ def check_quiet_by_default(subject: Subject) -> None:
         require(not output, f"fit must write nothing by default, got {output[:200]!r}.")
     if subject.has("verbose"):
         shown = io.StringIO()
+        # Where tqdm draws its bars.
         with contextlib.redirect_stderr(shown):
             subject.fresh(verbose=1).fit(*subject.table(6))
         require(shown.getvalue(), "fit must show its progress with verbose=1.")
