@@ -508,6 +508,8 @@ class BaseMultimodalClassifier(
         # A shallow copy will do: fitted attributes are replaced, never changed in
         # place.
         before = dict(vars(self))
+        # A block inside another, as of partial_fit in a fit with tasks, adds to its
+        # list.
         self._checkpoints = before.get("_checkpoints", [])
         try:
             yield

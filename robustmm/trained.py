@@ -147,6 +147,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             ProgressBar(bar),
         ]
         if self.early_stopping:
+            # Behind the others: those that follow do not hear of the epoch it stops at.
             callbacks.append(BestWeights(self.n_iter_no_change))
         return callbacks
 

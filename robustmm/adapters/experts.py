@@ -90,7 +90,7 @@ class Experts(nn.Module):
         code = F.linear(self.dropout(x), self.down.flatten(0, 2))  # (..., P * N * r)
         code = code.unflatten(-1, self.down.shape[:3]) * gates  # (..., P, N, r)
         code = code.flatten(-2).flatten(0, -3)  # (tokens, P, N * r)
-        stacked = code.unbind(dim=1), self.up.flatten(1, 2).unbind()
+        stacked = code.unbind(dim=1), self.up.flatten(1, 2).unbind()  # P of each
         return [_add_product(*parts) for parts in zip(outputs, *stacked, strict=True)]
 
 

@@ -143,7 +143,7 @@ class FactorPools(nn.Module):
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         """Map (B, L, d_in) to the updates of all linears, (J, B, L, d_out)."""
-        code = F.linear(x, self.down.flatten(0, 3))
+        code = F.linear(x, self.down.flatten(0, 3))  # (B, L, J * P * E * f)
         code = code.unflatten(-1, self.down.shape[:-1])  # (B, L, J, P, E, f)
         mixed = self._mix(code, selection)
         n_linears, d_out = self.up.shape[0], self.up.shape[-1]

@@ -26,6 +26,8 @@ def trained_pooler(pooler: nn.Module | None, width: int) -> nn.Module:
     return copy.deepcopy(pooler).requires_grad_(True)
 
 
+# A Linear, not a module around one: models that were saved with a plain head have its
+# names.
 class LinearHead(nn.Linear):
     r"""A linear layer that makes logits, in float32 whatever autocast says.
 

@@ -44,7 +44,7 @@ class TaskKey(nn.Module):
         weight = present.unsqueeze(-1).to(self.mean.dtype)  # (B, M, 1)
         count = weight.sum(dim=0)  # (M, 1)
         batch = (query.to(self.mean.dtype) * weight).sum(dim=0) / count.clamp(min=1)
-        moved = self.momentum * self.mean + (1 - self.momentum) * batch
+        moved = self.momentum * self.mean + (1 - self.momentum) * batch  # (M, d)
         # A modality that the batch lacks must not pull its key towards zero.
         self.mean.copy_(torch.where(count > 0, moved, self.mean))
 

@@ -145,7 +145,7 @@ class Routing:
 
     def sums(self) -> Tensor:
         """Return (B, P * N, 3): decisions, those for this expert, and their gates."""
-        weight = self.counted.unsqueeze(-1).expand_as(self.gates)
+        weight = self.counted.unsqueeze(-1).expand_as(self.gates)  # (B, L, P, N)
         parts = weight, weight * (self.gates > 0), weight * self.gates
         return torch.stack([part.sum(dim=1) for part in parts], dim=-1).flatten(1, 2)
 
@@ -167,7 +167,7 @@ def balance_loss(probabilities: Tensor, gates: Tensor, counted: Tensor) -> Tenso
     ----------
     .. [1] Fedus, Zoph and Shazeer, "Switch Transformers", JMLR 2022, equations 4-6.
     """
-    weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)
+    weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)  # (B, L, P, 1)
     # No gradient through the choice, only through the probability beside it.
     chosen = (gates > 0).to(probabilities.dtype)
     share = (weight * chosen).sum(dim=(0, 1))  # (P, N)

@@ -65,7 +65,7 @@ class ImageStream(Stream):
         """Return the tokens before the patches, (s, d)."""
         special = [self.embeddings.cls_token]
         if hasattr(self.embeddings, "distillation_token"):
-            special.append(self.embeddings.distillation_token)
+            special.append(self.embeddings.distillation_token)  # DeiT
         return torch.cat(special, dim=1)[0]
 
     def patches(self, pixel_values: Tensor) -> Tensor:

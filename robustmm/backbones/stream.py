@@ -232,6 +232,8 @@ class Stream(FrozenModule, ABC):
         if str(i) in self.joint_adapters:
             joint = self.joint_adapters[str(i)]
             query, key, value = _call(joint, x, tokens)
+            # It maps all rows, as keys and values need; queries nobody asks for are
+            # dropped.
             return (query if rows is None else _take(query, rows)), key, value
         asking = x if rows is None else _take(x, rows)
         inputs = zip(JOINT, (asking, x, x), strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 POOLED = "pooled"
 
 
+# Compared by identity: the == of tensors is no truth value.
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Token sequences of a batch, split into named segments.

@@ -107,6 +107,7 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
     axes = []
     for sizes in (mask[:, :, 0].sum(dim=1), mask[:, 0, :].sum(dim=1)):
         longest = mask.shape[1 + len(axes)]
+        # An image of one row of patches has the first position, not a division by 0.
         steps = (
             torch.arange(longest, device=mask.device)
             / (sizes - 1).clamp(min=1)[:, None]

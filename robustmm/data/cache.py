@@ -154,6 +154,7 @@ class FolderCache:
     def __init__(self, folder: str | os.PathLike, max_bytes: int = FOLDER_BYTES):
         if not Path(folder).is_dir():
             raise ValueError(f"The folder of a cache must exist, got {str(folder)!r}.")
+        # Absolute, or another working directory would mean another folder.
         self.folder = Path(folder).resolve()
         self.max_bytes = int(max_bytes)
         self._nbytes: int | None = None

@@ -238,6 +238,7 @@ def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, l
 
 def _check_types(cells: list, types: tuple, index: list, rule: str) -> None:
     wrong = [
+        # reprlib, as the wrong cell may be a text of a megabyte.
         (label, f"{type(cell).__name__} {reprlib.repr(cell)}")
         for label, cell in zip(index, cells, strict=True)
         if cell is not None and not isinstance(cell, types)

@@ -64,6 +64,7 @@ class TaskLabels:
     @property
     def prior(self) -> np.ndarray:
         """Weighted frequency of each label among all rows seen, (C,)."""
+        # By label: where a class stands changes with those that come later.
         total, by_label = self.seen
         return np.array([by_label[c] for c in self.classes.tolist()]) / total
 

@@ -151,6 +151,7 @@ class EmbeddingDisplay:
         self.ax_ = plain_axes(6.4, 4.4) if ax is None else ax
         self.figure_ = self.ax_.figure
         shades = self._shades()
+        # Without labels all are of one class, whose empty name the legend leaves out.
         labels = self.points.get("label", pd.Series("", index=self.points.index))
         colour = labels.map(lambda label: shades.get(label, OTHERS)).to_numpy()
         for pattern, marker in MARKERS.items():

@@ -184,6 +184,7 @@ class ExpertUsageDisplay:
         cells = np.pad(self.values, gaps, constant_values=np.nan)
         n_linears, n_layers, n_patterns, n_experts = cells.shape
         shape = n_linears * n_layers, n_patterns * n_experts
+        # Nothing follows the last block that it need be kept apart from.
         cells = cells.reshape(shape)[:-1, :-1]
         self.ax_ = cell_axes(cells.shape) if ax is None else ax
         self.figure_ = self.ax_.figure

@@ -167,6 +167,7 @@ class AvailabilityRadarDisplay:
         shades = colours(self.means.shape[1])
         self.lines_ = []
         for (name, scores), colour in zip(self.means.items(), shades, strict=True):
+            # matplotlib closes no line by itself, on polar axes neither.
             closed = np.append(scores.to_numpy(), scores.iloc[0])
             turn = np.append(angles, angles[0])
             self.lines_ += self.ax_.plot(

@@ -225,6 +225,7 @@ def _measure(
         # The exception stays what it was, for those who catch it by its class.
         error.add_note(f"While evaluating the method {name!r} with seed {seed}.")
         raise
+    # A pipeline does not pass its last step's attributes on.
     last = model[-1] if isinstance(model, Pipeline) else model
     return {
         **scores,

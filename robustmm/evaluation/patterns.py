@@ -82,6 +82,8 @@ def score_by_pattern(
         parts = {name: table.take(patterns == name) for name in PATTERNS}
         parts["all"] = table
     else:
+        # The same rows each time: scores then differ by what is missing, and not by
+        # which rows miss it.
         complete = table.take(patterns == "complete")
         if not len(complete):
             raise ValueError(

@@ -125,6 +125,7 @@ def missing_rate_curve(
         verbose=verbose,
         name="missing_rate_curve",
     )
+    # Rows come fit by fit, and a fit may serve several scenarios.
     place = frame["scenario"].map(scenarios.index)
     order = np.lexsort((frame["fold"], frame["rate"], place))
     return frame.iloc[order].reset_index(drop=True)

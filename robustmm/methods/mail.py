@@ -167,7 +167,7 @@ class MAILModule(nn.Module):
             attended if name in ("key", "value") or not last else pooled
             for name in names
         ]
-        return torch.stack(parts, dim=-1)
+        return torch.stack(parts, dim=-1)  # (B, L, P)
 
 
 class MAILClassifier(MultimodalClassifier):

@@ -332,7 +332,7 @@ class MemPromptClassifier(MultimodalClassifier):
             raise ValueError("X must have a row with an image or a text, got none.")
         values = values[~empty]
         pattern = pattern_index(torch.from_numpy(values[:, :2] > 0)).numpy()
-        weights = values[:, 2:].reshape(len(values), len(memories), -1)
+        weights = values[:, 2:].reshape(len(values), len(memories), -1)  # (n, M, K)
         found = np.unique(pattern)
         keys = [(PATTERNS[p], int(i), m) for p in found for m, i in memories]
         names = ["pattern", "layer", "modality"]

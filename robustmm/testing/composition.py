@@ -55,6 +55,7 @@ def check_grid_search_over_a_pipeline(subject: Subject) -> None:
     pipeline = make_pipeline(_keep(), subject.fresh())
     name = f"{pipeline.steps[-1][0]}__batch_size"
     once = StratifiedShuffleSplit(1, test_size=0.5, random_state=0)
+    # Without error_score, a fit that fails is a warning and a score of NaN.
     search = GridSearchCV(pipeline, {name: [6]}, cv=once, error_score="raise")
     search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from ..base import BaseMultimodalClassifier
 from ..datasets import make_scenes
 
-N_ROWS = 18
+N_ROWS = 18  # six of each missing pattern
 
 
 def table(
@@ -30,6 +30,7 @@ def table(
     The index holds strings, so that a label is not mistaken for a position.
     """
     X, y = make_scenes(n, n_classes=n_classes, random_state=0)
+    # pandas' own strings would turn None into NaN.
     X = X.astype(object)
     X.columns = list(columns)
     X.iloc[::3, 0] = None
@@ -112,6 +113,7 @@ class Subject:
         """
         _ = self.fitted
         X, y = self.table()
+        # Weights that change nothing, to see that nothing changes them.
         estimator, weights = self.fresh(), np.ones(len(X))
         before = dict(vars(estimator))
         states = torch.get_rng_state(), _numpy_state()
