@@ -29,12 +29,14 @@ def check_number(
         ...
     ValueError: lr must be in (0, inf), got inf.
     """
+    # True is an Integral and a Real, and would pass for 1.
     if isinstance(value, bool) or not isinstance(value, kind):
         expected = "a number" if kind is Real else "an integer"
         raise TypeError(f"{name} must be {expected}, got {value!r}.")
     too_low = value <= low if open in ("low", "both") else value < low
     open_high = open == "both" or (finite and high == float("inf"))
     too_high = value >= high if open_high else value > high
+    # NaN is in no order with anything, so no comparison above finds it.
     if too_low or too_high or value != value:
         left = "(" if open in ("low", "both") else "["
         right = ")" if open_high else "]"

@@ -72,6 +72,8 @@ class IncrementalClassifier(MultimodalClassifier):
         self
         """
         with self._unchanged_on_failure():
+            # What makes a call one of several; the block puts them back if this one
+            # fails.
             for name in ("net_", "task_classes_", "_seen_weights"):
                 vars(self).pop(name, None)
             if tasks is None:
@@ -83,6 +85,8 @@ class IncrementalClassifier(MultimodalClassifier):
         check_consistent_length(X, y, tasks, sample_weight)
         for task in np.unique(tasks):
             rows = np.flatnonzero(tasks == task)
+            # A matrix for all tasks has, in the rows of one, columns of the others: all
+            # zero or learned already. They would be labels that the task brings again.
             labels = self._labels.drop_columns(_safe_indexing(y, rows))
             weight = None
             if sample_weight is not None:
@@ -125,6 +129,7 @@ class IncrementalClassifier(MultimodalClassifier):
         """
         with self._unchanged_on_failure():
             self._check_parameters()
+            # Later calls must have the columns of the first, as scikit-learn asks.
             rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
             targets = self._labels.encode(y, classes)
             self._fit_rows(rows, targets, sample_weight)

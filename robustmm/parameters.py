@@ -46,6 +46,7 @@ class Parameters:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         own = _declared(cls)
+        # Whose constructor it would be; that of a mixin may stand in between.
         maker = next(c for c in cls.__mro__ if "__init__" in vars(c))
         if maker is cls:
             return
@@ -58,6 +59,8 @@ class Parameters:
             return
         _check_declared(cls, own)
         written = cls.__doc__  # where there is none, dataclass makes up a signature
+        # Without eq, as a class with an __eq__ loses its hash; without repr, as
+        # scikit-learn's shows what differs from the defaults.
         dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
         cls.__doc__ = written
         # They are strings, and mean something in the module they come from only.
@@ -104,6 +107,8 @@ def _own_first(cls: type) -> inspect.Signature:
     depth = {f.name: sum(f.name in names for names in known) for f in fields(cls)}
     signature = inspect.signature(cls.__init__)
     self, *given = signature.parameters.values()
+    # By kind first, or the signature is not legal: what may be given by position stands
+    # before what may not. Then by how many parents know the name.
     given.sort(key=lambda p: (p.kind, depth[p.name]))
     return signature.replace(parameters=[self, *given])
 
@@ -121,6 +126,7 @@ def _complete(cls: type) -> str:
             if name in taken or relative is cls:
                 told.setdefault(name, entry)
     order = [name for name in taken if name in told]
+    # Entries of no parameter stay at the end, for the test that looks for them.
     order += [name for name in told if name not in taken]
     body = [line for name in order for line in _with_default(told[name], taken, name)]
     head = [] if start < stop else ["Parameters", "----------"]
@@ -165,6 +171,7 @@ def _with_default(entry: list[str], taken, name: str) -> list[str]:
     """The entry with the default that this class gives the parameter."""
     if name not in taken:
         return entry
+    # A parent's entry was completed when the parent was made, with its default.
     kind = entry[0].partition(", default=")[0].removesuffix(", optional")
     value = taken[name].default
     kind += " or None" if value is None and "None" not in kind else ""

@@ -101,10 +101,13 @@ def save(
     with locked(folder):
         try:
             _write_backbones(clf, folder, include_backbone, document)
+            # A new name each time: the old document goes on meaning the old file until
+            # it is replaced, whenever the process is killed.
             name = f"weights-{secrets.token_hex(6)}.safetensors"
             write_bytes(folder / name, save_arrays(arrays))
             document["weights"] = name
             document["files"] |= facts(folder, [name])
+            # The document must not reach the disk before what it names.
             sync_folder(folder)
             text = json.dumps(document, indent=1, allow_nan=False)
             replace_bytes(folder / DOCUMENT, text.encode())
@@ -149,6 +152,7 @@ def load(
         If the folder is damaged, incomplete, of a newer format or of an unknown class,
         or if the backbone differs from the one of the training.
     """
+    # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
     folder = Path(path)
     document = read_document(folder)
@@ -190,6 +194,7 @@ def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray
         for name, value in clf.__getstate__().items()
         if name not in given and name not in _NOT_SAVED
     }
+    # For pickles; the document says it as "written_by".
     state.pop("_robustmm_version")
     document = {
         "format": "robustmm",
@@ -259,6 +264,8 @@ def _find_class(
 
 def _public(cls: type) -> Iterable[type]:
     for child in cls.__subclasses__():
+        # A stranger's subclass counts only if it is passed: a folder must not choose
+        # among all that happens to be imported.
         if child.__module__.startswith("robustmm.") and not inspect.isabstract(child):
             yield child
         yield from _public(child)

@@ -22,9 +22,12 @@ def trained_pooler(pooler: nn.Module | None, width: int) -> nn.Module:
     """
     if pooler is None:
         return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+    # A copy, as the frozen one is shared by all that stand on this checkpoint.
     return copy.deepcopy(pooler).requires_grad_(True)
 
 
+# A Linear, not a module around one: models that were saved with a plain head have its
+# names.
 class LinearHead(nn.Linear):
     r"""A linear layer that makes logits, in float32 whatever autocast says.
 

@@ -64,10 +64,11 @@ class ViltStream(TextPositions, Stream):
         self._check_length(input_ids)
         kinds = self.embeddings.token_type_embeddings.weight
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # ViLT's own types, 0 text and 1 image, on top of BERT's.
         text = embed_words(self.embeddings.text_embeddings, input_ids, place) + kinds[0]
-        image, image_mask = self._embed_image(pixel_values, pixel_mask)
+        image, image_mask = self._embed_image(pixel_values, pixel_mask)  # (B, V, d)
         mask = _join_masks(text, attention_mask, image, image_mask)
-        values = torch.cat([text, image + kinds[1]], dim=1)
+        values = torch.cat([text, image + kinds[1]], dim=1)  # (B, T + V, d)
         size, total = text.shape[1], values.shape[1]
         spans = {"text": (0, size), "image": (size, total)}
         return Tokens(values, unless_full(mask), spans, first_row(input_ids))
@@ -80,13 +81,15 @@ class ViltStream(TextPositions, Stream):
         grid, mask = as_grid(table[1:]), None
         if pixel_mask is None:
             size = patches.shape[2:]
+            # align_corners as in ViLT's training, unlike the ViTs.
             places = resize_grid(grid, size, "bilinear", align_corners=True)
         else:
             mask = self._patch_mask(patches, pixel_mask)  # (B, h, w)
+            # Each image's own positions, as if it stood alone in the batch.
             places = _resize_each(grid, mask)
             mask = F.pad(mask.flatten(1), (1, 0), value=True)
         first = self.embeddings.cls_token[0] + table[:1]
-        patches = (patches + places).flatten(2).transpose(1, 2)
+        patches = (patches + places).flatten(2).transpose(1, 2)  # (B, h * w, d)
         start = first.expand(len(patches), -1, -1)
         return torch.cat([start, patches], dim=1), mask
 
@@ -94,6 +97,8 @@ class ViltStream(TextPositions, Stream):
         """Say which patches begin inside the image, (B, h, w)."""
         down, right = self.embeddings.patch_embeddings.projection.stride
         height, width = patches.shape[2:]
+        # The corner decides, as it did in ViLT; cut, as the convolution drops a rest
+        # that is no whole patch.
         return pixel_mask[:, ::down, ::right][:, :height, :width].bool()
 
 
@@ -102,6 +107,7 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
     axes = []
     for sizes in (mask[:, :, 0].sum(dim=1), mask[:, 0, :].sum(dim=1)):
         longest = mask.shape[1 + len(axes)]
+        # An image of one row of patches has the first position, not a division by 0.
         steps = (
             torch.arange(longest, device=mask.device)
             / (sizes - 1).clamp(min=1)[:, None]
@@ -114,6 +120,7 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
         grid.expand(len(mask), -1, -1, -1),
         torch.stack(points, dim=-1).to(grid.dtype),
         mode="bilinear",
+        # What is asked outside an image belongs to padding, which nobody reads.
         padding_mode="border",
         align_corners=True,
     )

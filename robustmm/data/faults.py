@@ -41,6 +41,7 @@ def bad_image_reasons() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BadImage) or not is_the_pictures_fault(error):
             raise
+        # Some of Pillow's assertions have no message.
         reason = str(error) or type(error).__name__
         raise BadImage(f"cannot be decoded ({short(reason)})") from error
     finally:
@@ -51,8 +52,10 @@ def is_the_pictures_fault(error: Exception) -> bool:
     """Whether a reader raised `error` because of what it has read; by its class."""
     if isinstance(error, MemoryError):
         return False
+    # The file system's has a number; without one it is somebody's time limit.
     if isinstance(error, TimeoutError) and error.errno is None:
         return False
+    # A copy: another thread may register a plugin meanwhile.
     readers = {reader.__module__ for reader, _ in list(Image.OPEN.values())}
     homes = _COMMON | {name.partition(".")[0] for name in readers}
     return type(error).__module__.partition(".")[0] in homes
@@ -77,6 +80,7 @@ class _Warnings:
         self, message, category=None, stacklevel=1, source=None, **options
     ) -> None:
         if not _DECODING.get():
+            # One more level, this function, or the warning would be of this line.
             warnings.warn(message, category, stacklevel + 1, source, **options)
 
 

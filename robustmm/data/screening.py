@@ -17,6 +17,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 def warn(message: str) -> None:
     """Warn as if from the first line outside this package."""
+    # A fixed stacklevel would be wrong: predict, score and a search are different
+    # depths away from here.
     files = [frame.filename for frame in reversed(traceback.extract_stack())]
     inside = itertools.takewhile(lambda name: name.startswith(_PACKAGE), files)
     warnings.warn(message, UserWarning, stacklevel=1 + len(list(inside)))
@@ -38,6 +40,7 @@ def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     """
     if not bad:
         return
+    # By position, as threads find them in any order; and pairs, as labels may repeat.
     problems = [(rows.index[i], bad[i]) for i in sorted(bad)]
     if action == "raise":
         message = format_rows(problems, "image cells cannot be read")
@@ -126,6 +129,8 @@ def rows_to_train(rows: Rows, weights: np.ndarray) -> np.ndarray:
     ValueError
         If there are none, with the rows that have a weight and nothing else.
     """
+    # A weight of zero is removal: not a row of batches that teaches nothing, which
+    # would shift the order of the others.
     kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
     if len(kept) == 0:
         idle = [(rows.index[i], f"{weights[i]:g}") for i in np.flatnonzero(weights)]
@@ -145,6 +150,7 @@ def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
         While fitting, if no row has one.
     """
     empty = ~rows.present.any(axis=1)
+    # Predicting such a table is legal: all its rows get the prior.
     if fitting and empty.all():
         raise ValueError(
             f"At least one row must have an image or a text, got {len(rows)} rows in "

@@ -46,6 +46,7 @@ class Targets:
         """Weighted frequency of each class, (C,)."""
         if self.multilabel:
             return np.average(self.encoded, axis=0, weights=weights)
+        # A class that was announced, or is in rows of weight zero only, counts too.
         counts = np.bincount(self.encoded, weights, minlength=len(self.classes))
         return counts / counts.sum()
 
@@ -61,6 +62,7 @@ class Targets:
         if class_weight is None:
             return sample_weight
         _check_class_weight(class_weight, self.original)
+        # Not a warning but an error, of whoever sums them up.
         with np.errstate(over="ignore"):
             return sample_weight * compute_sample_weight(class_weight, self.original)
 
@@ -158,15 +160,18 @@ def encode_targets(
         raise ValueError(f"y must have a label at least, got shape {values.shape}.")
     if values.ndim == 2 and (multilabel or values.shape[1] > 1):
         return _encode_indicators(values, names)
+    # The list itself: an array would have made texts of its numbers already.
     values = as_labels(values if sparse.issparse(y) else y)
     check_classification_targets(values)
     known = values
     if classes is not None:
         classes = as_labels(classes)
+        # One of each is enough, as both are of one type by now.
         _check_one_type([*values[:1].tolist(), *classes[:1].tolist()])
         known = np.concatenate([values, classes])
     classes = np.unique(known)
     encoded = np.searchsorted(classes, values)
+    # In the words that scikit-learn's checks look for.
     if len(classes) < 2:
         raise ValueError(
             "This classifier needs samples of at least 2 classes in the data, but "
@@ -201,6 +206,7 @@ def _check_no_nulls(values: np.ndarray) -> None:
             "Input y contains NaN: every row needs a label, got "
             f"{values[null][0]!r} at position {row}."
         )
+    # pd.isna leaves infinity, whose class would be one more.
     assert_all_finite(values, input_name="y")
 
 
@@ -229,6 +235,8 @@ def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:
         )
     encoded = values.astype(np.float32)
     classes = np.arange(values.shape[1]) if names is None else names
+    # The loss of several labels computes with floats; weights look classes up, as
+    # integers.
     return Targets(classes, encoded, encoded.astype(np.int64))
 
 
@@ -239,10 +247,13 @@ def split_rows(
 
     Stratified by class where every class has a row for each side.
     """
+    # At least one row, however small the fraction.
     n_held = math.ceil(fraction * len(rows))
     labels = None
     if not targets.multilabel:
         counts = np.unique(targets.encoded[rows], return_counts=True)[1]
+        # train_test_split raises where it cannot stratify; a rare class is no reason to
+        # refuse early stopping.
         smaller = min(n_held, len(rows) - n_held)
         if counts.min() >= 2 and smaller >= len(counts):
             labels = targets.encoded[rows]

@@ -110,6 +110,7 @@ def availability_grid(
     table = Table(X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     draws = [draw_availability("availability", pair) for pair in availability]
+    # As the draws have them: floats, whatever numbers were given.
     pairs = [(draw.keywords["image"], draw.keywords["text"]) for draw in draws]
     labels = [{"image": image, "text": text} for image, text in pairs]
     frame = score_plans(
@@ -126,6 +127,7 @@ def availability_grid(
     place = [
         pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
     ]
+    # Plans come fit by fit; a radar plot goes round in the order of the pairs.
     order = np.lexsort((frame["fold"], place))
     return frame.iloc[order].reset_index(drop=True)
 

@@ -159,6 +159,8 @@ def _runs(
                 parts, draws, draw_seeds(seed, 2), strict=True
             )
         )
+        # All methods on one plan before the next: the same blanked rows, and images
+        # that the first one decoded are in the cache for the others.
         for name, estimator in estimators.items():
             measured = _measure(name, estimator, scorers[name], train, test, seed)
             yield {"method": name, "seed": seed, "fold": fold, **measured}
@@ -202,6 +204,8 @@ def _splits(table: Table, cv, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
             kind = GroupShuffleSplit
         elif type_of_target(table.y) in ("binary", "multiclass"):
             kind = StratifiedShuffleSplit
+        # Another split for each seed: the deviation over runs is that of rows, holes
+        # and weights together.
         cv = kind(1, test_size=0.25, random_state=seed)
     return table.split(cv)
 
@@ -218,8 +222,10 @@ def _measure(
         scores = scorer(model, test.X, test.y)
         done = perf_counter()
     except Exception as error:
+        # The exception stays what it was, for those who catch it by its class.
         error.add_note(f"While evaluating the method {name!r} with seed {seed}.")
         raise
+    # A pipeline does not pass its last step's attributes on.
     last = model[-1] if isinstance(model, Pipeline) else model
     return {
         **scores,
@@ -251,6 +257,7 @@ def _summarise(runs: pd.DataFrame) -> pd.DataFrame:
         columns[f"{metric}_mean"] = groups[metric].mean()
         columns[f"{metric}_sd"] = groups[metric].std()
     columns |= {cost: groups[cost].mean() for cost in costs[:2]}
+    # Nullable: a method without trained parameters has None, others keep integers.
     counts = runs[costs[2]].astype("Float64").groupby(runs["method"]).mean()
     columns[costs[2]] = counts.round().astype("Int64")
     columns["n_runs"] = groups.size()

@@ -118,6 +118,8 @@ class CorrelatedPrompts(nn.Module):
             if self.cross_modal:
                 both = torch.cat([prompts[m] for m in MODALITIES], dim=-1)
                 x = dict.fromkeys(MODALITIES, both)
+            # Layer 0 too gets what is generated, as in the program; in the paper it
+            # gets the sources themselves.
             prompts = {m: generators[m](x[m]) for m in MODALITIES}
             layers.append(prompts)
         return layers
@@ -170,12 +172,16 @@ class DynamicPrompts(nn.Module):
 
     def __init__(self, width: int, length: int, query_std: float, train_queries: bool):
         super().__init__()
+        # For rows with and without the other modality: of the third pattern, this
+        # encoder is not run.
         queries = query_std * torch.randn(2, length, width)
         # As a buffer they are saved: drawn anew, an opened model would not be the same.
         if train_queries:
             self.queries = nn.Parameter(queries)
         else:
             self.register_buffer("queries", queries)
+        # Holds the weights under torch's names, with their initialisation; it is never
+        # called.
         self.attention = nn.MultiheadAttention(width, 1, batch_first=True)
 
     def forward(self, x: Tensor, mask: Tensor, complete: Tensor) -> Tensor:
@@ -186,6 +192,8 @@ class DynamicPrompts(nn.Module):
         # No token is projected: the keys' weight goes to the few queries, the values'
         # to the few sums. The keys' bias is the same for all tokens and cancels.
         queries = F.linear(self.queries, w_query, b_query) @ w_key  # (2, l, d)
+        # The program's attention has no mask: there a row's prompts depend on how far
+        # its text is padded.
         means = F.scaled_dot_product_attention(
             queries[complete.long()], x, x, attn_mask=mask[:, None]
         )  # (B, l, d)
@@ -239,10 +247,12 @@ class DCPModule(nn.Module):
         common = self.common() if self.common else None
 
         def encode(stream: Stream, present: Tensor, batch: dict) -> Tensor:
+            # Of the rows that this encoder is run on; a closure over all would not fit.
             own, pattern = stream.modality, pattern_index(present)
 
             def before_layer(i: int, tokens: Tokens) -> Tokens:
                 if i == 0:
+                    # Read before the common prompts are put in front of them.
                     rows, mask = tokens[own], tokens.mask_of(own)
                     if common:
                         tokens = tokens.insert(
@@ -260,6 +270,8 @@ class DCPModule(nn.Module):
             tokens = stream.run(stream.embed(**batch), before_layer)
             return projected(stream, stream.pool(tokens))
 
+        # An encoder is not run on rows without its modality: values and gradients are
+        # those of a dummy whose feature is set to zero.
         return torch.cat(encode_streams(self.backbone, present, batch, encode), dim=1)
 
 
@@ -342,6 +354,7 @@ class DCPClassifier(MultimodalClassifier):
         "weight_decay": 2e-2,
         "lr_schedule": "linear",
         "warmup": 0.1,
+        # The program's, as 64 times 4; the paper says 4.
         "batch_size": 256,
         "early_stopping": True,
         "n_iter_no_change": 20,
@@ -363,6 +376,7 @@ class DCPClassifier(MultimodalClassifier):
     lr: float = 1e-2
     weight_decay: float = 2e-2
     batch_size: int = 256
+    # As many as epochs: the best epoch is kept, and none is left out.
     n_iter_no_change: int = 20
 
     def _check_parameters(self) -> None:
@@ -411,6 +425,7 @@ class DCPClassifier(MultimodalClassifier):
             )
         if self.train_output:  # the projection of texts stays frozen
             image = ("final_norm", "projection")
+            # Of this view of the backbone; the weights that all share stay frozen.
             backbone["image"].thaw(lambda name: name.startswith(image))
             backbone["text"].thaw(lambda name: name.startswith("final_norm"))
         return DCPModule(backbone, n_outputs, correlated, common, dynamic)

@@ -191,7 +191,7 @@ class DeLoModule(nn.Module):
         return self._similarity(tokens, present).argmax(dim=1)
 
     def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
-        keys = torch.stack([task.key.mean for task in self.tasks])
+        keys = torch.stack([task.key.mean for task in self.tasks])  # (T, 2, d)
         return key_similarity(_queries(tokens), present, keys, self.center_keys)
 
     def _by_task(
@@ -215,7 +215,7 @@ class DeLoModule(nn.Module):
         logits = features.float().new_full((len(features), size), EXCLUDED)
         pairs = zip(self.tasks, self.columns, strict=True)
         for position, (task, columns) in enumerate(pairs):
-            here = task.head(features).to(logits.dtype)
+            here = task.head(features).to(logits.dtype)  # (B, C_task)
             if not self.multilabel:
                 here = here.where((tasks == position)[:, None], EXCLUDED)
             logits[:, columns] = here
@@ -240,9 +240,9 @@ class DeLoModule(nn.Module):
 
     def _route(self, pools: nn.ModuleList, i: int, tokens: Tokens) -> Tokens:
         """Add to the context the queries of a layer, and what they select there."""
-        queries = _queries(tokens)
-        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)
-        guided = queries.gather(1, index)
+        queries = _queries(tokens)  # (B, 2, d)
+        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)  # (B, 2, d)
+        guided = queries.gather(1, index)  # (B, 2, d)
         selection = None if self.static else pools[i].route(guided)
         factors = {_factors_of(i): (pools[i], selection)}
         return tokens.with_context(queries=queries, **factors)
@@ -252,10 +252,11 @@ class DeLoModule(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits of the task that is learned and its penalty; moves its key."""
         task, n_rows = self.tasks[learning], len(present)
+        # Queries of the frozen embedding, before any layer: a key cannot drift.
         task.key.update(_queries(tokens), present)
         complete = present.all(dim=1).nonzero()[:, 0]
         rows = torch.arange(n_rows, device=present.device)
-        source = self._source(present)
+        source = self._source(present)  # (B, 2)
         if self.lambda_consistency:
             # Proxies ride along as more rows: complete ones routed by one modality.
             proxies = source.new_tensor([0, 1]).repeat_interleave(len(complete))
@@ -266,9 +267,10 @@ class DeLoModule(nn.Module):
         penalty = logits.new_zeros(())
         if len(complete) and self.lambda_align:
             image, text = encoded.queries[complete].unbind(dim=1)
-            cosine = F.cosine_similarity(image, text, dim=-1)
+            cosine = F.cosine_similarity(image, text, dim=-1)  # (complete rows,)
             penalty = penalty + self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
+            # The true output leads, without gradient; in the released code it follows.
             true = logits[complete].repeat(2, 1).detach()
             gap = divergence(true, logits[n_rows:], self.multilabel)
             penalty = penalty + self.lambda_consistency * gap
@@ -427,6 +429,7 @@ class DeLoClassifier(IncrementalClassifier):
         )
         if self.__sklearn_is_fitted__():
             for position, learned in enumerate(self.net_.module_.tasks):
+                # Copied: the net before stays as it was, should this training fail.
                 module.tasks[position].load_state_dict(learned.state_dict())
         module.train_only(self._task)
         return module
@@ -486,6 +489,7 @@ class DeLoClassifier(IncrementalClassifier):
 
         -1 for a row without any modality, whatever ``task_inference`` is.
         """
+        # The base's: tasks that are told are no prediction.
         scores, empty = super()._evaluate(X, DeLoModule.task_scores)
         return np.where(empty, -1, scores.argmax(axis=1))
 

@@ -47,6 +47,7 @@ class LinearProbeModule(nn.Module):
     last two of which are ``present``; logits (B, C).
     """
 
+    # Features are stored by what is in a row: folds and values of C share them.
     reads_keys = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
@@ -152,8 +153,11 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         )
         # An image that is damaged by now may have been all that a row had.
         weights = weights * features[:, -2:].any(axis=1)
+        # Weighted too, so that a row of weight 2 is a row that stands twice.
         scaler = StandardScaler().fit(features, sample_weight=weights)
         coef, intercept = self._solve(scaler.transform(features), targets, weights)
+        # Folded into the head, so that prediction needs no scaler, and a saved model
+        # holds no estimator of scikit-learn's.
         coef = coef / scaler.scale_
         intercept = intercept - coef @ scaler.mean_
         with torch.no_grad():
@@ -165,6 +169,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
 
     def _keep(self, net) -> None:
         super()._keep(net)
+        # There was none: it is the default of the net.
         self.history_ = self.history_.drop(columns="lr")
 
     def _features(self, net, train: Subset) -> np.ndarray:
@@ -175,6 +180,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
                 parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
         features = np.concatenate(parts)
+        # Under assume_finite, scikit-learn would fit whatever comes.
         self._refuse_not_finite(train.dataset.rows, train.indices, features)
         return features
 
@@ -193,6 +199,8 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         intercept[classes] = 0.0
         if len(classes) > 1:
             fitted = self._regression().fit(features, targets, sample_weight=weights)
+            # Two classes have one row of coefficients, the logit of the second; the
+            # first stays at zero.
             places = classes if len(fitted.coef_) > 1 else classes[1:]
             coef[places], intercept[places] = fitted.coef_, fitted.intercept_
         return coef, intercept
@@ -202,6 +210,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     ) -> tuple[np.ndarray, float]:
         """Return the coefficients (d,) and the intercept of one label."""
         if target.min() == target.max():  # no regression without both answers
+            # Half a row more of each answer keeps the odds finite.
             odds = (target.sum() + 0.5) / ((1 - target).sum() + 0.5)
             return np.zeros(features.shape[1]), np.log(odds)
         fitted = self._regression().fit(features, target > 0, sample_weight=weights)
@@ -220,6 +229,7 @@ def _loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float
     if targets.ndim == 2:
         losses = np.logaddexp(0, logits) - targets * logits
         return float(np.average(losses.mean(axis=1), weights=weights))
+    # exp overflows from 710 on.
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_total = np.log(np.exp(shifted).sum(axis=1))
     losses = log_total - shifted[np.arange(len(targets)), targets]

@@ -63,7 +63,10 @@ class MAPModule(nn.Module):
         self.prompt_type = prompt_type
         self.layers = layer_indices("prompt_layers", prompt_layers, stream.n_layers)
         shape = (N_PATTERNS, len(self.layers), prompt_length, stream.width)
+        # Not the authors' constant rows, see robustmm.adapters.prompts.
         self.prompts = normal_prompts(*shape)
+        # Trained on from the checkpoint's, as in the authors' code: not a part of what
+        # is frozen.
         self.pooler = trained_pooler(stream.pooler, stream.width)
         self.head = TwoLayerHead(stream.width, n_outputs)
 
@@ -152,6 +155,7 @@ class MAPClassifier(MultimodalClassifier):
             )
 
     def _check_backbone(self, backbone: Backbone) -> None:
+        # Raises for layers that the backbone lacks, before any image is decoded.
         layer_indices("prompt_layers", self.prompt_layers, backbone["joint"].n_layers)
 
     @classmethod
@@ -160,7 +164,9 @@ class MAPClassifier(MultimodalClassifier):
 
     def _optimizer_options(self) -> dict:
         return {
+            # Those of the authors' code, not AdamW's own.
             "optimizer__betas": (0.9, 0.98),
+            # The norm inside the head is decayed: there, its name hides what it is.
             "optimizer__param_groups": [("*bias", {"weight_decay": 0.0})],
         }
 

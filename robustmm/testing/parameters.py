@@ -76,6 +76,7 @@ def check_clone(subject: Subject) -> None:
     """A clone has the same parameters and is not fitted."""
     copy = clone(subject.fitted)
     require(
+        # By repr: the == of a parameter that is an array is no truth value.
         repr(copy.get_params()) == repr(subject.fitted.get_params()),
         "clone must keep the parameters.",
     )

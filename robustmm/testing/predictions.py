@@ -88,6 +88,7 @@ def check_features_have_names(subject: Subject) -> None:
 def check_heads_compute_in_float32(subject: Subject) -> None:
     """Scores are not rounded to bfloat16, whose eight bits would tie rows."""
     X, y = subject.table(12, n_classes=3)
+    # Three classes: with two, the difference of two rounded logits has more bits.
     scores = subject.fresh(precision="bfloat16").fit(X, y).decision_function(X)
     rounded = torch.from_numpy(scores).bfloat16().to(torch.float64).numpy()
     rule = 'With precision="bfloat16" scores must have more than the bits of bfloat16'
@@ -97,11 +98,13 @@ def check_heads_compute_in_float32(subject: Subject) -> None:
 def check_outputs_must_be_finite(subject: Subject) -> None:
     """Outputs that are NaN are an error that names the rows, not predictions."""
     X, _ = subject.table()
+    # A pickle, as a shallow copy would spoil the net that other checks use.
     spoilt = pickle.loads(pickle.dumps(subject.fitted))
     parameters = spoilt.net_.module_.parameters()
     trained = [p for p in parameters if p.requires_grad]
     for parameter in trained:
         parameter.data.fill_(np.nan)
+    # Not transform: features may come before all that is trained.
     for method in METHODS[:3] if trained else ():
         with must_raise(ValueError, "row0", f"{method} must refuse outputs of NaN"):
             getattr(spoilt, method)(X)

@@ -28,6 +28,7 @@ BAD_TARGETS = (
     (["a", 1] * 3, "one type"),
 )
 # Two labels of a type; strings are what all the other checks use.
+# Not 0 and 1, or an index would pass for a label.
 LABELS = ([12, 10], [True, False])
 
 
@@ -109,6 +110,7 @@ def check_weights_change_the_model(subject: Subject) -> None:
     """Rows that weigh more are fitted more: weights are not dropped on the way."""
     X, y = subject.table()
     heavy = y == subject.fitted.classes_[1]
+    # Far apart, so that one epoch of a tiny model shows it.
     weights = np.where(heavy, 1000.0, 0.001)
     estimator = subject.fresh().fit(X, y, sample_weight=weights)
     gain = estimator.predict_proba(X) - subject.fitted.predict_proba(X)

@@ -44,6 +44,7 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
             'device must be "auto", "cpu", "cuda", "cuda:N", "mps" or another that '
             f"torch knows, got {name!r}."
         ) from error
+    # "cuda" is the current device, of which there is one if there is any.
     if (device.index or 0) < _count(device.type):
         return device
     kind = {"cuda": "CUDA", "mps": "MPS"}.get(device.type, repr(device.type))
@@ -142,12 +143,14 @@ class RandomStream:
         torch.set_rng_state(states[0])
         if len(states) > 1:
             module = torch.get_device_module(self.device)
+            # torch.mps has one device, and takes none as an argument.
             where = () if self.device.type == "mps" else (self.device,)
             before.append(module.get_rng_state(*where))
             module.set_rng_state(states[1], *where)
         return before
 
 
+# Reentrant, as a step that draws may be within a block that draws.
 _DRAWING = threading.RLock()
 
 
