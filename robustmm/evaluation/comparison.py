@@ -121,12 +121,7 @@ def compare_methods(
     >>> table[["score_mean", "n_runs"]].round(2).loc["prior"].tolist()
     [0.67, 3.0]
     """
-    _check_estimators(estimators)
-    if not estimators or not len(seeds):
-        raise ValueError(
-            "There must be at least one estimator and one seed, got "
-            f"{len(estimators)} and {len(seeds)}."
-        )
+    _check_estimators(estimators, seeds)
     table = Table(X, y, groups, image_column, text_column)
     scorers = {
         name: Scorer(estimator, scoring, y) for name, estimator in estimators.items()
@@ -166,8 +161,8 @@ def _runs(
             yield {"method": name, "seed": seed, "fold": fold, **measured}
 
 
-def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:
-    """Raise unless these are estimators by name."""
+def _check_estimators(estimators: Mapping[str, BaseEstimator], seeds) -> None:
+    """Raise unless these are estimators by name, and there is something to run."""
     if not isinstance(estimators, Mapping):
         kind = type(estimators).__name__
         raise TypeError(
@@ -180,6 +175,11 @@ def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:
                 "estimators must be instances with a fit method, got "
                 f"{name!r}: {estimator!r:.100}."
             )
+    if not estimators or not len(seeds):
+        raise ValueError(
+            "There must be at least one estimator and one seed, got "
+            f"{len(estimators)} and {len(seeds)}."
+        )
 
 
 def _draws(rate, scenario, train_rate, train_scenario) -> tuple[Draw, Draw]:

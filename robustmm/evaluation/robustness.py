@@ -109,11 +109,6 @@ def missing_rate_curve(
     scenarios = [scenario] if isinstance(scenario, str) else list(scenario)
     # As objects, or a text among the rates would make texts of the numbers.
     rates = np.atleast_1d(np.asarray(rates, dtype=object)).tolist()
-    if not rates or not scenarios:
-        raise ValueError(
-            "There must be at least one rate and one scenario, got "
-            f"rates={rates} and scenario={scenarios}."
-        )
     frame = score_plans(
         estimator,
         table,
@@ -133,6 +128,11 @@ def missing_rate_curve(
 
 def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> list:
     """What is blanked: a plan for each fit, with all test rows that it scores."""
+    if not rates or not scenarios:
+        raise ValueError(
+            "There must be at least one rate and one scenario, got "
+            f"rates={rates} and scenario={scenarios}."
+        )
     plans: dict = {}
     for scenario in scenarios:
         for rate in rates:
