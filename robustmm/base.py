@@ -143,8 +143,7 @@ class BaseMultimodalClassifier(
     cache : {"memory", None} or path-like
         Whether decoded images are kept, so that epochs, folds and grid candidates share
         them: in the process, up to one GiB for all estimators together, or in an
-        existing folder, as memory-mapped files of up to 64 GiB, for later processes as
-        well.
+        existing folder, as files of up to 64 GiB, for later processes as well.
     random_state : int, RandomState instance or None
         Seeds initialisation, order of rows, dropout and the held-out part.
     verbose : int
@@ -192,6 +191,10 @@ class BaseMultimodalClassifier(
     cache: str | Path | None = "memory"
     random_state: int | np.random.RandomState | None = None
     verbose: int = 0
+
+    # Attributes of the fitted classifier that a method adds to those listed above, for
+    # `load`, which takes no others.
+    _KEPT = ()
 
     # What a method writes -----------------------------------------------------------
 
@@ -539,6 +542,11 @@ class BaseMultimodalClassifier(
         # together. Padding is never attended to: the outputs do not depend on it.
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
         values, bad = self._run(Subset(data, order), read)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{type(self).__name__} must compute finite numbers, got NaN or "
+                "infinity: its trained tensors are too large, fit again."
+            )
         report_bad_images(rows, bad, self.on_bad_image)
         self._refuse_not_finite(rows, order, values)
         rows = without_images(rows, bad)
@@ -696,6 +704,7 @@ class BaseMultimodalClassifier(
         module = self.net_.module_
         return {
             "fingerprint": module.backbone.fingerprint,
+            "inputs": module.backbone.inputs,
             "history": {name: c.to_numpy() for name, c in self.history_.items()},
             "tensors": dump_tensors(module),
         }
@@ -703,7 +712,8 @@ class BaseMultimodalClassifier(
     def _restore(self, trained: dict) -> None:
         """Set ``net_`` and ``history_`` from what :meth:`_state` returned."""
         device = resolve_device(self.device, fall_back=True)
-        with fitted_on(trained["fingerprint"], type(self).__name__) as check:
+        known = trained["fingerprint"], type(self).__name__, trained.get("inputs")
+        with fitted_on(*known) as check:
             backbone = check(self._load_backbone(device))
         module = self._untrained(backbone, device)
         load_tensors(module, trained["tensors"])

@@ -45,6 +45,8 @@ class IncrementalClassifier(MultimodalClassifier):
         of trainable parameters are those of the last call.
     """
 
+    _KEPT = ("task_classes_", "_task", "_seen_weights")
+
     def fit(
         self,
         X: pd.DataFrame,

@@ -38,7 +38,7 @@ ALLOWED = {
     "methods": LEVEL_0 | LABELS | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
-    "persistence": BELOW_LEAVES,
+    "persistence": BELOW_LEAVES | {"persistence"},
     "testing": BELOW_LEAVES | {"testing"},
 }
 ALLOWED["package"] = set(ALLOWED)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .inputs import image_fingerprint, text_fingerprint
 from .stream import Stream
 
 
@@ -118,6 +119,16 @@ class Backbone(nn.Module):
         parts = {name: self._identities[name].value for name in sorted(self.streams)}
         return _hash(json.dumps(parts).encode()).hexdigest()
 
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Hashes of what prepares the cells: ``"images"``, ``"tokenizer"``."""
+        found = {}
+        if self.image_config is not None:
+            found["images"] = image_fingerprint(self.image_config)
+        if self.tokenizer is not None:
+            found["tokenizer"] = text_fingerprint(self.tokenizer)
+        return found
+
     def is_same(self, name: str, stream: Stream) -> bool:
         """Tell whether a stream has the frozen weights of one of this backbone's."""
         return self._identities[name].value == Identity(stream).value
@@ -157,7 +168,9 @@ class Backbone(nn.Module):
 
 
 @contextmanager
-def fitted_on(fingerprint: str, owner: str) -> Iterator[Callable[[Backbone], Backbone]]:
+def fitted_on(
+    fingerprint: str, owner: str, inputs: dict[str, str] | None = None
+) -> Iterator[Callable[[Backbone], Backbone]]:
     """Refuse a backbone that a classifier was not fitted on.
 
     Parameters
@@ -166,6 +179,8 @@ def fitted_on(fingerprint: str, owner: str) -> Iterator[Callable[[Backbone], Bac
         That of the backbone it was fitted on.
     owner : str
         The name of the classifier's class.
+    inputs : dict of str to str, optional
+        The backbone's ``inputs``; models of the first release have none.
 
     Yields
     ------
@@ -181,13 +196,19 @@ def fitted_on(fingerprint: str, owner: str) -> Iterator[Callable[[Backbone], Bac
     """
 
     def check(backbone: Backbone) -> Backbone:
-        if backbone.fingerprint == fingerprint:
-            return backbone
-        raise ValueError(
-            f"The backbone {backbone.sources} differs from the one this {owner} was "
-            f"fitted on (fingerprint {backbone.fingerprint[:12]}, expected "
-            f"{fingerprint[:12]}): put the original files back, or fit again."
-        )
+        if backbone.fingerprint != fingerprint:
+            raise ValueError(
+                f"The backbone {backbone.sources} differs from the one this {owner} "
+                f"was fitted on (fingerprint {backbone.fingerprint[:12]}, expected "
+                f"{fingerprint[:12]}): put the original files back, or fit again."
+            )
+        if inputs is not None and inputs != backbone.inputs:
+            raise ValueError(
+                f"The tokenizer or the image settings of {backbone.sources} differ "
+                f"from those this {owner} was fitted on: put the original files back, "
+                "or fit again."
+            )
+        return backbone
 
     try:
         yield check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +9,15 @@ from pathlib import Path
 
 from torch import nn
 
+from .hub import ask_hub, has_any, read_json, token_note
 from .image_config import image_config
+from .model_config import check_config, model_config
+from .tokenizer_config import TOKENIZER, read_tokenizer
+from .weights import WEIGHTS, check_room, read_weights
 
 _PREFIX = "robustmm/"
 _EMBEDDED = Path(__file__).parent / "embedded"
-_WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-_TOKENIZER = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
 _IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
-_TIMEOUT = 5.0  # seconds to wait for the hub before giving up
 
 Offers = Mapping[str, tuple[str, ...]]  # architecture -> names of its streams
 
@@ -47,19 +42,29 @@ class Checkpoint:
         return self.config["model_type"]
 
     def model(self) -> nn.Module:
-        """Read the weights, as float32 whatever the files hold."""
+        """Read the weights, as float32 whatever the files hold.
+
+        Transformers is given a configuration and tensors, and no folder: it would also
+        follow adapters, kernels and pickles that it finds there.
+        """
         import torch
         from transformers import AutoModel
 
+        config = self._full_config()
         try:
-            model, report = AutoModel.from_pretrained(
-                self.location,
+            arrays = read_weights(self.location, self.local_only)
+            with torch.device("meta"):
+                empty = AutoModel.from_config(config)
+            check_room(empty, arrays)
+            model, report = type(empty).from_pretrained(
+                None,
+                config=config,
+                state_dict=arrays,
                 dtype=torch.float32,
                 output_loading_info=True,
-                local_files_only=self.local_only,
-                trust_remote_code=False,
+                ignore_mismatched_sizes=True,
             )
-        except OSError as error:
+        except Exception as error:
             raise OSError(
                 f"The weights of {self.name!r} cannot be read: {error}"
             ) from error
@@ -77,28 +82,44 @@ class Checkpoint:
             )
         return model
 
+    def _full_config(self):
+        try:
+            return model_config(self.config)
+        except ValueError as error:
+            raise ValueError(
+                f"The backbone {self.name!r} cannot be used: {error}"
+            ) from error
+
     def tokenizer(self):
         """Read the tokenizer."""
-        from transformers import AutoTokenizer
-
         # Without files transformers would quietly make a tokenizer of no words.
-        if not _has_any(self.location, _TOKENIZER, self.local_only):
+        if not has_any(self.location, TOKENIZER, self.local_only):
             raise OSError(
                 f"A text encoder must come with its tokenizer, but {self.name!r} has "
-                f"none of {list(_TOKENIZER)}: save it next to the weights with "
+                f"none of {list(TOKENIZER)}: save it next to the weights with "
                 "tokenizer.save_pretrained."
             )
-        return AutoTokenizer.from_pretrained(
-            self.location, local_files_only=self.local_only, trust_remote_code=False
-        )
+        config = self._full_config()
+        try:
+            return read_tokenizer(self.location, config, self.local_only)
+        except (OSError, ValueError) as error:
+            raise OSError(
+                f"The tokenizer of {self.name!r} cannot be read: {error}"
+            ) from error
 
     def image_config(self) -> dict:
         """Read how images are prepared, with the architecture's defaults."""
         own, combined = (
-            read_file(self.location, name, self.local_only) for name in _IMAGE_SETTINGS
+            read_json(self.location, name, self.local_only) for name in _IMAGE_SETTINGS
         )
-        stored = own or (combined or {}).get("image_processor") or {}
-        return image_config(self.config, stored)
+        combined = combined if isinstance(combined, dict) else {}
+        stored = own or combined.get("image_processor")
+        try:
+            return image_config(self.config, stored if isinstance(stored, dict) else {})
+        except ValueError as error:
+            raise ValueError(
+                f"The image settings of {self.name!r} cannot be used: {error}"
+            ) from error
 
 
 def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
@@ -115,15 +136,19 @@ def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
     folder = _folder(name)
     if folder is not None:
         location, local_only = str(folder), True
-        config = read_file(location, "config.json", local_only)
+        config = read_json(location, "config.json", local_only)
         stamp = _stamp(folder)
     else:
         location, stamp = name, ""
         config, local_only = _from_hub(name, offers)
     found = config.get("model_type") if isinstance(config, dict) else None
-    if found not in offers:
+    if not isinstance(found, str) or found not in offers:
         rule = f"A backbone must be of a supported architecture, {list(offers)}"
         raise ValueError(f"{rule}, got {found!r} in the config.json of {name!r}.")
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise ValueError(f"The backbone {name!r} cannot be used: {error}") from error
     return Checkpoint(name, location, stamp, config, local_only)
 
 
@@ -132,28 +157,6 @@ def embedded_names() -> list[str]:
     return sorted(
         _PREFIX + config.parent.name for config in _EMBEDDED.glob("*/config.json")
     )
-
-
-def read_file(location: str, filename: str, local_only: bool) -> dict | str | None:
-    """Return the content of a JSON file, the path of another file, None if absent."""
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        location,
-        filename,
-        local_files_only=local_only,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None or not filename.endswith("config.json"):
-        return path
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{filename} of {location!r} must be JSON: {error}."
-        ) from error
 
 
 def _folder(name: str) -> Path | None:
@@ -187,18 +190,21 @@ def _from_hub(name: str, offers: Offers) -> tuple[dict, bool]:
     """Return the configuration of a model on the hub, and whether it is all cached."""
     tried = [f"no folder {name!r} from {os.getcwd()!r}"]
     try:
-        config = read_file(name, "config.json", local_only=True)
+        config = read_json(name, "config.json", local_only=True)
         lacking = _not_cached(name, config, offers)
         if not lacking:
             return config, True
         tried.append(f"the hub's local cache has none of {lacking[0]}")
-        fresh, answer = _ask_hub(name)
+        answer = ask_hub(name)
+        if not answer:
+            config = read_json(name, "config.json", local_only=False)
+            if config is not None:
+                return config, False
+            answer = "the hub has no config.json under this name"
     except Exception as error:
         first_line = (str(error).strip().splitlines() or [""])[0]
-        fresh, answer = None, f"the hub answered {type(error).__name__}: {first_line}"
-    if fresh is not None:
-        return fresh, False
-    reasons = "; ".join([*tried, answer])
+        answer = f"the hub answered {type(error).__name__}: {first_line}"
+    reasons = "; ".join([*tried, answer + token_note()])
     raise OSError(
         f"The backbone {name!r} cannot be found: {reasons}. If this machine is "
         "offline, pass a local folder made with save_pretrained (model and tokenizer) "
@@ -207,29 +213,12 @@ def _from_hub(name: str, offers: Offers) -> tuple[dict, bool]:
     )
 
 
-def _ask_hub(name: str) -> tuple[dict | None, str]:
-    """Return the configuration the hub has, or why there is none."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
-    if HF_HUB_OFFLINE:
-        return None, "the hub was not asked, as HF_HUB_OFFLINE is set"
-    # One request that gives up soon, before the many patient ones of loading.
-    HfApi().model_info(name, timeout=_TIMEOUT)
-    config = read_file(name, "config.json", local_only=False)
-    return config, "the hub has no config.json under this name"
-
-
 def _not_cached(name: str, config: dict | None, offers: Offers) -> list[list[str]]:
     """Return the groups of alternative files that are not in the hub's cache."""
     if config is None:
         return [["config.json"]]
     streams = set(offers.get(config.get("model_type"), ()))
-    groups = [_WEIGHTS]
-    groups += [_TOKENIZER] if {"joint", "text"} & streams else []
+    groups = [WEIGHTS]
+    groups += [TOKENIZER] if {"joint", "text"} & streams else []
     groups += [_IMAGE_SETTINGS] if {"joint", "image"} & streams else []
-    return [list(g) for g in groups if not _has_any(name, g, local_only=True)]
-
-
-def _has_any(location: str, filenames: tuple[str, ...], local_only: bool) -> bool:
-    return any(read_file(location, f, local_only) is not None for f in filenames)
+    return [list(g) for g in groups if not has_any(name, g, local_only=True)]

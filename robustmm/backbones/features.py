@@ -81,7 +81,8 @@ class FrozenFeatures:
             encoded = self._encode(picked.pop("present"), picked)
             return [vector.copy() for vector in encoded.cpu().numpy()]
 
-        vectors = recall(_contents(present, batch, image_key), device, compute)
+        contents = _contents(present, batch, image_key)
+        vectors = recall(contents, device, compute, (self.width,))
         return torch.from_numpy(np.stack(vectors)).to(device)
 
     @torch.no_grad()

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
+from .model_config import model_config
+
+# Positions are interpolated to another size; no checkpoint asks for this much.
+_LARGER = 8
 _HALF = [0.5, 0.5, 0.5]
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _CLIP = (
@@ -44,7 +50,8 @@ def image_config(config: dict, stored: dict) -> dict:
     Raises
     ------
     ValueError
-        If `stored` is no mapping, or one of its entries is of another type.
+        If `stored` is no mapping, one of its entries is of another type, or its numbers
+        would make pixels infinite, or images far larger than those of the training.
 
     Examples
     --------
@@ -69,6 +76,7 @@ def image_config(config: dict, stored: dict) -> dict:
         settings[key] = _sides(key, settings[key], square)
     for key in ("image_mean", "image_std"):
         settings[key] = _channels(settings[key])
+    _check(settings, config)
     return settings
 
 
@@ -81,7 +89,7 @@ def _processor(stored: dict, default: str) -> str:
     old = stored.get("feature_extractor_type")
     name = stored.get("image_processor_type") or old or default
     if not isinstance(name, str):
-        raise ValueError(f"image_processor_type must be a str, got {name!r}.")
+        raise ValueError(f"image_processor_type must be a str, got {name!r:.80}.")
     return name.replace("FeatureExtractor", "ImageProcessor")
 
 
@@ -108,10 +116,7 @@ def _defaults(config: dict) -> dict:
 
 def _image_size(config: dict) -> int | list[int]:
     # A configuration leaves out what equals the default of its class.
-    from transformers import AutoConfig
-
-    known = dict(config)
-    full = AutoConfig.for_model(known.pop("model_type"), **known)
+    full = model_config(config)
     return getattr(full, "vision_config", full).image_size
 
 
@@ -124,10 +129,41 @@ def _sides(name: str, size: int | list[int] | dict, square: bool) -> dict:
         size = [size, size]
     if not isinstance(size, list | tuple) or len(size) != 2:
         raise ValueError(
-            f"{name} must be a number, two numbers or a mapping, got {size!r}."
+            f"{name} must be a number, two numbers or a mapping, got {size!r:.80}."
         )
     return {"height": size[0], "width": size[1]}
 
 
 def _channels(values: float | list[float]) -> list[float]:
     return [values] * 3 if isinstance(values, int | float) else values
+
+
+def _check(settings: dict, config: dict) -> None:
+    sides = _image_size(config)
+    largest = _LARGER * max(sides if isinstance(sides, list | tuple) else [sides])
+    for name in ("size", "crop_size"):
+        for edge in settings.get(name, {}).values():
+            _check_edge(name, edge, largest)
+    if "size_divisor" in settings:
+        _check_edge("size_divisor", settings["size_divisor"], largest)
+    if settings["resample"] not in range(6):
+        raise ValueError(f"resample must be 0 to 5, got {settings['resample']!r:.80}.")
+    for name in ("image_mean", "image_std", "rescale_factor"):
+        _check_factor(name, settings[name], positive=name != "image_mean")
+
+
+def _check_edge(name: str, edge, largest: int) -> None:
+    if not _is_number(edge) or not 1 <= edge <= largest:
+        raise ValueError(f"{name} must be in [1, {largest}], got {edge!r:.80}.")
+
+
+def _check_factor(name: str, value, positive: bool) -> None:
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    finite = all(_is_number(v) and math.isfinite(v) for v in values)
+    if len(values) != 3 or not finite or (positive and min(values) <= 0):
+        rule = "one or three positive numbers" if positive else "one or three numbers"
+        raise ValueError(f"{name} must be {rule}, got {value!r:.80}.")
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

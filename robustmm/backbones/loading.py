@@ -20,6 +20,7 @@ from .backbone import Backbone, Identity
 from .checkpoint import Checkpoint, find_checkpoint
 from .clip import ClipImageStream, ClipTextStream
 from .image import SiglipImageStream, VitStream
+from .inputs import image_fingerprint, text_fingerprint
 from .stream import Stream
 from .text import BertStream, RobertaStream, TextPositions
 from .vilt import ViltStream
@@ -39,6 +40,7 @@ _ARCHITECTURES: dict[str, dict[str, Callable[[nn.Module], Stream]]] = {
     "siglip_vision_model": {"image": SiglipImageStream},
 }
 _OFFERS = {name: tuple(streams) for name, streams in _ARCHITECTURES.items()}
+_WITH_TEXT, _WITH_IMAGE = {"joint", "text"}, {"joint", "image"}
 
 
 @dataclass
@@ -141,8 +143,7 @@ def load_backbone(
                 length = stream.capacity if length is None else length
                 if length > stream.capacity:
                     chosen[name] = _longer(shared, name, length)
-    with_text = bool({"joint", "text"} & set(wanted))
-    with_image = bool({"joint", "image"} & set(wanted))
+    with_text, with_image = _WITH_TEXT & set(wanted), _WITH_IMAGE & set(wanted)
     return Backbone(
         chosen,
         sources=dict.fromkeys(wanted, str(name_or_path)),
@@ -191,21 +192,35 @@ def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None
     """
     with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(source, _OFFERS)
+        offered = set(_OFFERS[checkpoint.architecture])
         model = checkpoint.model()
-        makers = _ARCHITECTURES[checkpoint.architecture]
-        of_source = [name for name, s in backbone.sources.items() if s == source]
-        for name in of_source:
-            if not backbone.is_same(name, makers[name](model)):
-                raise ValueError(
-                    f"The files of {source!r} must be those that the backbone was "
-                    "loaded from, but they have changed."
-                )
+        tokenizer = checkpoint.tokenizer() if offered & _WITH_TEXT else None
+        settings = checkpoint.image_config() if offered & _WITH_IMAGE else None
+        if not _is_unchanged(backbone, checkpoint, model, tokenizer, settings):
+            raise ValueError(
+                f"The files of {source!r} must be those that the backbone was loaded "
+                "from, but they have changed."
+            )
         model.save_pretrained(folder)
-        if {"joint", "text"} & set(makers):
-            checkpoint.tokenizer().save_pretrained(folder)
-        if {"joint", "image"} & set(makers):
-            settings = json.dumps(checkpoint.image_config(), indent=2, sort_keys=True)
-            (Path(folder) / "preprocessor_config.json").write_text(settings + "\n")
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+        if settings is not None:
+            text = json.dumps(settings, indent=2, sort_keys=True)
+            (Path(folder) / "preprocessor_config.json").write_text(text + "\n")
+
+
+def _is_unchanged(
+    backbone: Backbone, checkpoint: Checkpoint, model: nn.Module, tokenizer, settings
+) -> bool:
+    """Tell whether what was read again is what a backbone has of a checkpoint."""
+    makers, now = _ARCHITECTURES[checkpoint.architecture], {}
+    used = {name for name, s in backbone.sources.items() if s == checkpoint.name}
+    if used & _WITH_TEXT:
+        now["tokenizer"] = text_fingerprint(tokenizer)
+    if used & _WITH_IMAGE:
+        now["images"] = image_fingerprint(settings)
+    same = [backbone.is_same(name, makers[name](model)) for name in used]
+    return all(same) and now.items() <= backbone.inputs.items()
 
 
 def _check_text_length(length: int | None) -> int | None:
@@ -244,25 +259,30 @@ def _shared(checkpoint: Checkpoint, place: str, wanted: tuple[str, ...]) -> _Sha
     if shared is None or shared.stamp != checkpoint.stamp:
         shared = _Shared(checkpoint.stamp)
     missing = [name for name in wanted if name not in shared.streams]
-    if {"joint", "text"} & set(missing):
+    if _WITH_TEXT & set(missing):
         shared.tokenizer = checkpoint.tokenizer()
-    if {"joint", "image"} & set(missing):
+    if _WITH_IMAGE & set(missing):
         shared.image_config = checkpoint.image_config()
     if missing:
         model = checkpoint.model()
         for name in missing:
             stream = _ARCHITECTURES[checkpoint.architecture][name](model)
-            shared.streams[name] = _on_its_own(stream).to(place)
+            shared.streams[name] = _on_its_own(stream, checkpoint.name).to(place)
             shared.identities[name] = Identity(shared.streams[name])
     _SHARED[checkpoint.location, place] = shared
     return shared
 
 
-def _on_its_own(stream: Stream) -> Stream:
+def _on_its_own(stream: Stream, source: str) -> Stream:
     # Tensors of the file's own type are views of the mapped file: they would change,
     # or crash the process, if it were overwritten.
-    for parameter in stream.parameters():
+    for name, parameter in stream.named_parameters():
         parameter.data = parameter.data.clone()
+        if not torch.isfinite(parameter).all():
+            raise OSError(
+                f"The weights of {source!r} must be finite numbers, got NaN or "
+                f"infinity in {name!r}."
+            )
     return stream
 
 

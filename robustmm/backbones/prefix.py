@@ -60,6 +60,7 @@ class FrozenResults:
         contents: Sequence[bytes],
         device: torch.device,
         compute: Callable[[list[int]], Sequence[np.ndarray]],
+        shape: tuple[int | None, ...] | None = None,
     ) -> list[np.ndarray]:
         """Return a result for each content; equal ones are computed once.
 
@@ -71,18 +72,30 @@ class FrozenResults:
             Where results are computed.
         compute : callable (rows) -> sequence of ndarray
             Gets the rows whose results are not known. Its arrays own their memory.
+        shape : tuple of int or None, optional
+            Of every result, in float32; None in it stands for any size. Anything else
+            that the store has, as others may write to its files, is computed anew.
         """
         names = self._names(contents, device.type)
         rows: dict[bytes, int] = {}
         for row, name in enumerate(names):
             rows.setdefault(name, row)
-        known = {name: self.store.get(name) for name in rows}
+        known = {name: self._known(name, shape) for name in rows}
         lacking = [name for name in rows if known[name] is None]
         computed = compute([rows[name] for name in lacking]) if lacking else []
         for name, result in zip(lacking, computed, strict=True):
             known[name] = result
             self.store.put(name, result)
         return [known[name] for name in names]
+
+    def _known(self, name: bytes, shape: tuple | None) -> np.ndarray | None:
+        found = self.store.get(name)
+        if found is None or shape is None:
+            return found
+        typed = found.dtype == np.float32 and found.ndim == len(shape)
+        sizes = zip(found.shape, shape, strict=False)
+        fits = typed and all(n == m or (m is None and n) for n, m in sizes)
+        return found if fits else None
 
     def _names(self, contents: Sequence[bytes], kind: str) -> list[bytes]:
         number = torch.float32
@@ -149,7 +162,8 @@ class FrozenPrefix:
         def compute(rows: list[int]) -> list[np.ndarray]:
             return self._split(self._encode(take_rows(batch, rows)))
 
-        return self._join(recall(keys, device, compute), device)
+        states = recall(keys, device, compute, (None, self.stream.width))
+        return self._join(states, device)
 
     def _encode(self, batch: dict[str, Tensor]) -> Tokens:
         tokens = self.stream.embed(**batch)

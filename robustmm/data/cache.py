@@ -1,12 +1,16 @@
-"""Keep arrays by key under a byte budget: in memory, or as memory-mapped files."""
+"""Keep arrays by key under a byte budget: in memory, or as files."""
 
 from __future__ import annotations
 
 import functools
+import io
 import logging
+import math
 import os
+import stat
 import tempfile
 import threading
+import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +23,13 @@ logger = logging.getLogger("robustmm")
 FOLDER_BYTES = 2**36
 # An overfull folder is emptied to this part of its budget.
 _ROOM = 0.9
-# What numpy writes before an array.
-_HEADER = 128
+# What numpy writes before an array, and what stands behind it here.
+_HEADER, _SUM = 128, 4
+_LARGEST = 2**30
+# Opening a FIFO would wait for ever; a link could lead anywhere.
+_CAREFULLY = sum(
+    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
+)
 
 
 class ByteCache:
@@ -128,8 +137,9 @@ class FolderCache:
 
     The counterpart of :class:`ByteCache` for what does not fit into memory, or is to
     be found again by other processes. Files are written under another name and then
-    moved, so that no reader sees half of one. A folder that cannot be written to, or a
-    full disk, is logged, and the array is not kept.
+    moved, so that no reader sees half of one, and end with a sum of key and content.
+    Whatever else is found in the place of a file, and NaN or infinity in one, counts as
+    absent. That, a folder that cannot be written to and a full disk are logged, once.
 
     Parameters
     ----------
@@ -159,6 +169,7 @@ class FolderCache:
         self.max_bytes = int(max_bytes)
         self._nbytes: int | None = None
         self._lock = threading.Lock()
+        self._told: set[str] = set()
 
     def __reduce__(self) -> tuple:
         return type(self), (self.folder, self.max_bytes)
@@ -172,34 +183,39 @@ class FolderCache:
         return sum(status.st_size for status, _ in self._files())
 
     def get(self, key: bytes) -> np.ndarray | None:
-        """Return the array of `key`, read-only and mapped from its file, or None."""
-        file = self._file(key)
+        """Return the array of `key`, read-only, or None."""
         try:
-            # Never a pickle: others may write to the folder.
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-            # Its age in use: what was read last is dropped last.
-            os.utime(file)
-        except (OSError, ValueError, EOFError):
+            # Read, not mapped: a mapped file that is cut ends the process.
+            return _unpack(key, self._read(self._file(key)))
+        except FileNotFoundError:
             return None
-        return array
+        except Exception as error:  # numpy parses a header in more ways than one
+            self._say("is computed anew where a file is no array of this cache", error)
+            return None
 
     def put(self, key: bytes, array: np.ndarray) -> None:
-        """Write `array`, unless it alone is over the budget."""
-        size = array.nbytes + _HEADER
-        if size > self.max_bytes:
+        """Write `array`, unless it alone is over the budget, or not finite."""
+        size = array.nbytes + _HEADER + _SUM
+        if size > min(self.max_bytes, _LARGEST) or not _is_finite(array):
             return
         try:
             self._make_room(size)
-            self._write(self._file(key), array)
+            self._write(key, self._file(key), array)
         except OSError as error:
-            logger.warning("%s cannot keep an array: %s", self.folder, error)
+            self._say("cannot keep an array", error)
 
     def clear(self) -> None:
         """Delete all files of the cache."""
         with self._lock:
             for _, file in self._files():
-                file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    file.unlink()
             self._nbytes = None
+
+    def _say(self, what: str, error: Exception) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("%s %s: %s", self.folder, what, error)
 
     def _file(self, key: bytes) -> Path:
         name = key.hex()
@@ -210,17 +226,41 @@ class FolderCache:
         found = []
         for file in self.folder.glob("[0-9a-f][0-9a-f]/*.npy"):
             # Another process may just have dropped it.
-            with suppress(FileNotFoundError):
-                found.append((file.stat(), file))
+            with suppress(OSError):
+                status = os.lstat(file)
+                if stat.S_ISREG(status.st_mode) and not file.parent.is_symlink():
+                    found.append((status, file))
         return found
 
-    def _write(self, file: Path, array: np.ndarray) -> None:
+    def _read(self, file: Path) -> bytes:
+        if file.parent.is_symlink():
+            raise ValueError(f"{file.parent.name} is a link")
+        descriptor = os.open(file, os.O_RDONLY | _CAREFULLY)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+                raise ValueError(f"{file.name} is no file, or too large a one")
+            with open(descriptor, "rb", closefd=False) as stream:
+                data = stream.read()
+            # Its age in use: what was read last is dropped last.
+            with suppress(OSError):  # a folder that may only be read
+                os.utime(file)
+        finally:
+            os.close(descriptor)
+        return data
+
+    def _write(self, key: bytes, file: Path, array: np.ndarray) -> None:
         file.parent.mkdir(exist_ok=True)
+        if file.parent.is_symlink():
+            raise OSError(f"{file.parent} is a link")
+        content = io.BytesIO()
+        np.save(content, array, allow_pickle=False)
+        content.write(_sum(key, content.getbuffer()))
         # In the same folder: a file is moved in one step on one file system only.
         handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as stream:
-                np.save(stream, array, allow_pickle=False)
+                stream.write(content.getbuffer())
             os.replace(name, file)
         except BaseException:
             with suppress(OSError):
@@ -250,6 +290,34 @@ class FolderCache:
                 file.unlink()
                 held -= status.st_size
         return held
+
+
+def _sum(key: bytes, content) -> bytes:
+    return zlib.crc32(content, zlib.crc32(key)).to_bytes(_SUM, "little")
+
+
+def _unpack(key: bytes, data: bytes) -> np.ndarray:
+    """Return the array in a file's content; raise ValueError for anything else."""
+    content = memoryview(data)[:-_SUM]
+    if _sum(key, content) != data[-_SUM:]:
+        raise ValueError(f"{key.hex()}.npy is damaged, or not of this cache")
+    stream = io.BytesIO(content[: 2 * _HEADER])
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError(f"{key.hex()}.npy is of another format")
+    shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
+    count = math.prod(shape)
+    whole = count * dtype.itemsize == len(content) - stream.tell()
+    if dtype.kind not in "biuf" or not whole:
+        raise ValueError(f"{key.hex()}.npy holds {shape} of {dtype}")
+    array = np.frombuffer(content, dtype, count, stream.tell())
+    array = array.reshape(shape, order="F" if by_column else "C")
+    if not _is_finite(array):
+        raise ValueError(f"{key.hex()}.npy holds NaN or infinity")
+    return array
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 @functools.cache

@@ -7,19 +7,36 @@ import json
 import os
 import re
 import shutil
-import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from .._version import __version__
+from .files import opened, read_bytes
 
 FORMAT_VERSION = 1
 DOCUMENT = "robustmm.json"
 WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")
 BACKBONE = re.compile(r"[a-z_]*backbone-[0-9a-f]{12}")
-# No pickles and no programs; ".model" is a vocabulary of SentencePiece.
-IN_BACKBONE = re.compile(r"\w[\w.-]*\.(json|safetensors|txt|model)")
+# All that transformers writes of a frozen model: no pickles and no programs.
+IN_BACKBONE = frozenset(
+    (
+        *("config.json", "preprocessor_config.json"),
+        *("model.safetensors", "model.safetensors.index.json"),
+        *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+        *("added_tokens.json", "vocab.txt", "vocab.json", "merges.txt"),
+        *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+    )
+)
+_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors", re.ASCII)
+# Lists, as JSON, take twenty times their text in memory.
+MAX_DOCUMENT_BYTES = 2**24
+MAX_DEPTH = 64
+PATIENCE = 30.0  # seconds of saving by another process
 _TEMPORARY = re.compile(r"\.robustmm\.json\.[0-9a-f]{12}")
 _KEYS = {"class": str, "parameters": dict, "state": dict, "files": dict}
+_T = TypeVar("_T")
 
 
 def named(folder: Path) -> str:
@@ -34,9 +51,10 @@ def read_document(folder: Path) -> dict:
         raise FileNotFoundError(
             f"There is no saved model in {named(folder)}: it has no {DOCUMENT}."
         )
-    _check_regular(path)
+    data = read_bytes(path, MAX_DOCUMENT_BYTES)
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(data)
+        _check_depth(document)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{named(path)} is damaged: {error}") from error
     if not isinstance(document, dict) or document.get("format") != "robustmm":
@@ -44,9 +62,9 @@ def read_document(folder: Path) -> dict:
     version = document.get("format_version")
     if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
         raise ValueError(
-            f"The model in {named(folder)} has format {version!r}, written by "
-            f"robustmm {document.get('written_by')!r}; robustmm {__version__} opens "
-            f"formats 1 to {FORMAT_VERSION}."
+            f"The model in {named(folder)} has format {version!r:.80}, written by "
+            f"robustmm {document.get('written_by')!r:.80}; robustmm {__version__} "
+            f"opens formats 1 to {FORMAT_VERSION}."
         )
     wrong = [k for k, kind in _KEYS.items() if not isinstance(document.get(k), kind)]
     if wrong:
@@ -54,10 +72,56 @@ def read_document(folder: Path) -> dict:
     return document
 
 
-def _check_regular(path: Path) -> None:
-    # Opening a FIFO or a device would wait for ever; a link could lead anywhere.
-    if not path.exists() or not stat.S_ISREG(os.lstat(path).st_mode):
-        raise ValueError(f"{named(path)} must be a file, and there is none.")
+def dump_document(document: dict) -> bytes:
+    """Return the JSON, which :func:`read_document` will take.
+
+    Raises
+    ------
+    ValueError
+        If it would not.
+    """
+    _check_depth(document)
+    data = json.dumps(document, indent=1, allow_nan=False).encode()
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise ValueError(
+            f"{DOCUMENT} must have at most {MAX_DOCUMENT_BYTES} bytes, got "
+            f"{len(data)}: missing_report_['bad_images'] may be what can be cleared."
+        )
+    return data
+
+
+def _check_depth(value) -> None:
+    depth, level = 0, [value]
+    while level := [v for v in level if isinstance(v, dict | list)]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"Values must nest at most {MAX_DEPTH} deep.")
+        inside = [v.values() if isinstance(v, dict) else v for v in level]
+        level = [v for part in inside for v in part]
+
+
+def while_saved(folder: Path, read: Callable[[], _T]) -> _T:
+    """Return what ``read()`` returns, called again where a saving came in between.
+
+    A saving exchanges the document in one step and only then removes what the old one
+    named, so a reader that finds a file gone finds another document as well.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        before = _state_of(folder)
+        try:
+            return read()
+        except (ValueError, OSError):
+            if _state_of(folder) == before or time.monotonic() > deadline:
+                raise
+
+
+def _state_of(folder: Path) -> tuple | None:
+    try:
+        status = os.lstat(folder / DOCUMENT)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def check_files(folder: Path, document: dict) -> None:
@@ -66,19 +130,23 @@ def check_files(folder: Path, document: dict) -> None:
     for name, fact in listed.items():
         top, *inside = name.split("/")
         known = BACKBONE if inside else WEIGHTS
-        proper = all(map(IN_BACKBONE.fullmatch, inside)) and len(inside) <= 1
+        proper = all(map(may_be_in_backbone, inside)) and len(inside) <= 1
         if not (known.fullmatch(top) and proper):
-            raise ValueError(f"No saved model has a file named {name!r}.")
+            raise ValueError(f"No saved model has a file named {name!r:.200}.")
         if inside and (folder / top).is_symlink():
             raise ValueError(f"{named(folder / top)} must not be a link.")
-        _check_regular(folder / name)
-        if _fact(folder / name) != fact:
+        if not _is_as_saved(folder / name, fact):
             raise ValueError(
                 f"{named(folder / name)} is not the file that was saved: it is cut "
                 "short or was changed."
             )
     if not isinstance(weights, str) or weights not in listed or "/" in weights:
         raise ValueError(f"The model in {named(folder)} lists no weights.")
+
+
+def may_be_in_backbone(name: str) -> bool:
+    """Tell whether a frozen model's folder may hold a file of this name."""
+    return name in IN_BACKBONE or _SHARD.fullmatch(name) is not None
 
 
 def included_backbones(folder: Path, document: dict, parameters: dict) -> dict:
@@ -95,7 +163,9 @@ def included_backbones(folder: Path, document: dict, parameters: dict) -> dict:
         proper = isinstance(name, str) and BACKBONE.fullmatch(name)
         known = parameter in parameters and parameter.endswith("backbone")
         if not (known and proper):
-            raise ValueError(f"No saved model has a backbone {parameter!r}: {name!r}.")
+            raise ValueError(
+                f"No saved model has a backbone {parameter!r:.80}: {name!r:.80}."
+            )
         listed = {f for f in document["files"] if f.startswith(f"{name}/")}
         place = folder / name
         found = {f"{name}/{f}" for f in os.listdir(place)} if place.is_dir() else set()
@@ -113,9 +183,16 @@ def facts(folder: Path, names: list[str]) -> dict[str, dict]:
 
 
 def _fact(path: Path) -> dict:
-    with open(path, "rb") as stream:
+    with opened(path) as stream:
         digest = hashlib.file_digest(stream, _new_hash)
         return {"bytes": stream.tell(), "hash": digest.hexdigest()}
+
+
+def _is_as_saved(path: Path, fact) -> bool:
+    with opened(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+    # The size first: hashing a file of the wrong one would only take time.
+    return isinstance(fact, dict) and fact.get("bytes") == size and _fact(path) == fact
 
 
 def _new_hash():

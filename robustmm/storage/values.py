@@ -14,6 +14,12 @@ TAG = "$type"
 _PLAIN_KINDS = "biuf"  # kept as arrays; text, objects and times go into the JSON
 _LISTED_DTYPE = re.compile(r"[<>|=]?(O|[US]\d+|[mM]8(\[\w+\])?)")
 _SCALAR_DTYPE = re.compile(r"[<>|=]?([biuf][1248]|[US]\d+|[mM]8(\[\w+\])?)")
+# Parsing a time of any length takes any time.
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?([+-]\d\d:\d\d(:\d\d)?)?", re.ASCII
+)
+_MAX_BYTES = 2**27  # of an array of text: a type may be wider than what it holds
+_MAX_KEY = 2**60  # up to here no two integers have the same hash
 
 
 def pack(value, arrays: dict[str, np.ndarray], name: str):
@@ -88,13 +94,15 @@ def unpack(value, arrays: dict[str, np.ndarray]):
     """
     if isinstance(value, list):
         return [unpack(v, arrays) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"A plain number must be finite, got {value!r}.")
     if not isinstance(value, dict):
         return value
     if TAG not in value:
         return {k: unpack(v, arrays) for k, v in value.items()}
     kind = value[TAG]
     if not isinstance(kind, str) or kind not in _UNPACK:
-        raise ValueError(f"The kind must be one of {list(_UNPACK)}, got {kind!r}.")
+        raise ValueError(f"The kind must be one of {list(_UNPACK)}, got {kind!r:.80}.")
     try:
         return _UNPACK[kind](value, arrays)
     except (KeyError, TypeError, OverflowError) as error:
@@ -121,7 +129,7 @@ def _pack_array(value: np.ndarray, arrays: dict, name: str) -> dict:
         # safetensors writes what is in memory: big-endian numbers would come back as
         # others, and views that are not contiguous in another order.
         native = value.dtype.newbyteorder("=")
-        arrays[name] = np.array(value, dtype=native, order="C", subok=False)
+        arrays[name] = np.asarray(value, dtype=native, order="C")
         return _tagged("array", name=name)
     if not _LISTED_DTYPE.fullmatch(value.dtype.str):
         raise TypeError(f"{name} must not be an array of {value.dtype}.")
@@ -139,7 +147,9 @@ def _items(value: np.ndarray | np.generic) -> list:
 
 
 def _from_items(items: list, dtype: str) -> np.ndarray:
-    kind = np.dtype(dtype).kind
+    kind, size = np.dtype(dtype).kind, np.dtype(dtype).itemsize
+    if size * len(items) > _MAX_BYTES:
+        raise ValueError(f"{len(items)} of {dtype!r:.80} are too large.")
     if kind in "mM":
         return np.array(items, dtype=np.int64).view(dtype)
     # Filled one by one: np.array would look into items that are sequences.
@@ -149,23 +159,36 @@ def _from_items(items: list, dtype: str) -> np.ndarray:
     return array
 
 
+def _unpack_dict(value: dict, arrays: dict) -> dict:
+    items = unpack(value["items"], arrays)
+    if any(type(key) is int and abs(key) >= _MAX_KEY for key, _ in items):
+        raise ValueError("Keys that are integers must be smaller.")
+    return dict(items)
+
+
+def _unpack_time(value: dict, _) -> pd.Timestamp:
+    if not _TIME.fullmatch(value["value"]):
+        raise ValueError(f"Not a timestamp: {value['value']!r:.80}.")
+    return pd.Timestamp(value["value"])
+
+
 def _unpack_list(value: dict, arrays: dict) -> np.ndarray:
     # A forged dtype could be a structure of any size.
     if not _LISTED_DTYPE.fullmatch(value["dtype"]):
-        raise ValueError(f"No array of {value['dtype']!r} is ever saved.")
+        raise ValueError(f"No array of {value['dtype']!r:.80} is ever saved.")
     items = _from_items(unpack(value["items"], arrays), value["dtype"])
     return items.reshape(value["shape"])
 
 
 def _unpack_array(value: dict, arrays: dict) -> np.ndarray:
     if value["name"] not in arrays:
-        raise ValueError(f"There is no array {value['name']!r}.")
+        raise ValueError(f"There is no array {value['name']!r:.200}.")
     return arrays[value["name"]]
 
 
 def _unpack_scalar(value: dict, arrays: dict):
     if not _SCALAR_DTYPE.fullmatch(value["dtype"]):
-        raise ValueError(f"No scalar of {value['dtype']!r} is ever saved.")
+        raise ValueError(f"No scalar of {value['dtype']!r:.80} is ever saved.")
     return _from_items([unpack(value["value"], arrays)], value["dtype"])[0]
 
 
@@ -175,9 +198,9 @@ _UNPACK = {
         value["value"]
     ],
     "tuple": lambda value, arrays: tuple(unpack(value["items"], arrays)),
-    "dict": lambda value, arrays: dict(unpack(value["items"], arrays)),
+    "dict": _unpack_dict,
     "null": lambda value, _: {"<NA>": pd.NA, "NaT": pd.NaT}[value["value"]],
-    "timestamp": lambda value, _: pd.Timestamp(value["value"]),
+    "timestamp": _unpack_time,
     "path": lambda value, _: Path(value["value"]),
     "array": _unpack_array,
     "list": _unpack_list,

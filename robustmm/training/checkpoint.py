@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch.utils.data import Subset
 
 from .._version import __version__
 from ..data import BadImage, image_key
+from ..storage.archive import dump_archive, load_archive
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from ..storage.values import pack
@@ -25,6 +27,9 @@ logger = logging.getLogger("robustmm")
 
 # Parameters that do not change what is learned.
 _NO_MATTER = frozenset({"cache", "checkpoint_dir", "device", "image_root", "verbose"})
+_PARTS = {"tensors": dict, "optimizer": dict, "callbacks": list, "generators": list}
+# A file holds the tensors a few times over: moments, the best; and the history.
+_TIMES, _HISTORY = 16, 2**28
 
 
 def fit_or_resume(
@@ -56,7 +61,8 @@ def fit_or_resume(
     """
     key = fit_key(net, train, held_out, name, parameters)
     path = Path(parameters["checkpoint_dir"]) / f"{name}-{key}.checkpoint"
-    checkpoint = EpochCheckpoint(path)
+    size = sum(tensor.nbytes for tensor in own_tensors(net.module_).values())
+    checkpoint = EpochCheckpoint(path, net.max_epochs, _TIMES * size + _HISTORY)
     # The last of all callbacks: what it writes is what the next epoch starts from.
     net.callbacks.append(checkpoint)
     if checkpoint.n_epochs:
@@ -76,7 +82,7 @@ def fit_key(
     module is told, the state of the generator, and device and precision.
     """
     digest, module = blake2b(digest_size=16), net.module_
-    about = [name, __version__, module.backbone.fingerprint]
+    about = [name, __version__, module.backbone.fingerprint, module.backbone.inputs]
     about += [str(torch.device(net.device)), str(net.autocast)]
     about += sorted((net.forward_params or {}).items())
     about += [_text_of(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
@@ -119,10 +125,16 @@ def _content(part: Subset):
 class EpochCheckpoint(Callback):
     """Write the state of a training after every epoch; start from a state found.
 
+    Where there is no room for a state, that is said once and the training goes on.
+
     Parameters
     ----------
     path : Path
         The file, which is replaced in one step, so that a kill leaves a whole one.
+    max_epochs : int
+        Epochs of the whole training.
+    most : int
+        Bytes that the file may have.
 
     Attributes
     ----------
@@ -132,55 +144,107 @@ class EpochCheckpoint(Callback):
     Raises
     ------
     ValueError
-        If the file is there and damaged.
+        If the file is there and damaged, or none of such a training: the message names
+        it and the remedy. Nothing in it is executed.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, max_epochs: int, most: int):
         self.path = path
-        self.found = None
-        if path.exists():
-            try:
-                # Tensors and plain values only: nothing in the file is executed.
-                self.found = torch.load(path, map_location="cpu", weights_only=True)
+        self.found, self.n_epochs = None, 0
+        self._told = False
+        if path.exists() or path.is_symlink():
+            with self._damage_named():
+                self.found = load_archive(path, most)
                 self.found["history"] = json.loads(self.found["history"])
-            except Exception as error:
-                raise ValueError(
-                    f"The checkpoint {str(path)!r} is damaged ({error}); remove it to "
-                    "train from the beginning."
-                ) from error
-        self.n_epochs = len(self.found["history"]) if self.found else 0
+                _check(self.found, max_epochs)
+            self.n_epochs = len(self.found["history"])
 
     def on_train_begin(self, net: Net, X=None, y=None, **kwargs) -> None:
         """Go back to the state found; called when all other callbacks are ready."""
         state, self.found = self.found, None
-        if state is None:
-            return
-        tensors = {name: value.numpy() for name, value in state["tensors"].items()}
-        load_tensors(net.module_, tensors)
-        net.optimizer_.load_state_dict(state["optimizer"])
-        net.history.extend(state["history"])
-        for callback, saved in zip(_stateful(net), state["callbacks"], strict=True):
-            _set_state(callback, saved)
-        torch.set_rng_state(state["generators"][0])
-        if len(state["generators"]) > 1:
-            torch.cuda.set_rng_state(state["generators"][1], net.device)
+        if state is not None:
+            with self._damage_named():
+                _go_back(net, state)
 
     def on_epoch_end(self, net: Net, **kwargs) -> None:
         """Write the state that the next epoch starts from."""
         generators = [torch.get_rng_state()]
         if torch.device(net.device).type == "cuda":
             generators.append(torch.cuda.get_rng_state(net.device))
-        tensors = own_tensors(net.module_)
         state = {
-            "tensors": {name: t.detach().cpu() for name, t in tensors.items()},
+            "tensors": dict(own_tensors(net.module_)),
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=float),
             "callbacks": [_get_state(callback) for callback in _stateful(net)],
             "generators": generators,
         }
-        stream = io.BytesIO()
-        torch.save(state, stream)
-        replace_bytes(self.path, stream.getvalue())
+        try:
+            replace_bytes(self.path, dump_archive(state))
+        except (OSError, TypeError) as error:
+            self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"The training goes on without a checkpoint of every epoch, as "
+                f"{str(self.path)!r} cannot be written: {error}",
+                stacklevel=2,
+            )
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever a damaged file leads to
+            raise ValueError(
+                f"The checkpoint {str(self.path)!r} is damaged ({error!r:.300}); "
+                "remove it to train from the beginning."
+            ) from error
+
+
+def _check(state: dict, max_epochs: int) -> None:
+    """Raise ValueError unless a state has its parts, and no epoch too many."""
+    parts = _PARTS | {"history": list}
+    wrong = [k for k, kind in parts.items() if not isinstance(state.get(k), kind)]
+    if wrong or len(state) > len(parts):
+        raise ValueError(f"it must hold {list(parts)}, but not as {wrong}")
+    history = state["history"]
+    if not 1 <= len(history) <= max_epochs:
+        raise ValueError(f"it has {len(history)} epochs of {max_epochs}")
+    for number, epoch in enumerate(history, start=1):
+        batches = epoch["batches"]
+        if epoch["epoch"] != number or not (batches and isinstance(batches[-1], dict)):
+            raise ValueError(f"its epoch {number} is no record of one")
+        float(epoch["train_loss"])
+    if not all(torch.isfinite(tensor).all() for tensor in state["tensors"].values()):
+        raise ValueError("its tensors are not finite")
+
+
+def _go_back(net: Net, state: dict) -> None:
+    """Set a net that is about to be trained to where another one was."""
+    tensors = {name: value.numpy() for name, value in state["tensors"].items()}
+    load_tensors(net.module_, tensors)
+    net.optimizer_.load_state_dict(state["optimizer"])
+    _check_moments(net.optimizer_)
+    net.history.extend(state["history"])
+    for callback, saved in zip(_stateful(net), state["callbacks"], strict=True):
+        _set_state(callback, saved)
+    torch.set_rng_state(state["generators"][0])
+    if len(state["generators"]) > 1:
+        torch.cuda.set_rng_state(state["generators"][1], net.device)
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError for moments that AdamW would only stumble over later."""
+    if type(optimizer) is not torch.optim.AdamW:
+        return
+    for parameter, moments in optimizer.state.items():
+        shapes = {name: tuple(value.shape) for name, value in moments.items()}
+        like = dict.fromkeys(("exp_avg", "exp_avg_sq"), tuple(parameter.shape))
+        shapes.pop("max_exp_avg_sq", None)
+        if shapes != {"step": (), **like}:
+            raise ValueError(f"its moments have the shapes {shapes}")
 
 
 def _stateful(net: Net) -> list[Callback]:
@@ -201,6 +265,9 @@ def _get_state(callback: Callback) -> dict:
 
 
 def _set_state(callback: Callback, state: dict) -> None:
+    # Anything more would become an attribute, too.
+    if set(state) != set(_get_state(callback)):
+        raise ValueError(f"a {type(callback).__name__} has no {sorted(state)}")
     if isinstance(callback, LRScheduler):
         callback.lr_scheduler_.load_state_dict(state)
     else:

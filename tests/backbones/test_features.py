@@ -1,5 +1,6 @@
 """One vector per row: encoders run where they have something to read."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,3 +80,16 @@ def test_gradients_pass_through_encode_streams():
     assert any(p.grad is not None and p.grad.any() for p in trained)
     untouched = load_backbone("robustmm/tiny-clip")
     assert not any(p.requires_grad for p in untouched.parameters())
+
+
+@pytest.mark.parametrize("shape", [(3,), (1, 130), ()])
+def test_vectors_that_cannot_be_are_computed_anew(shape):
+    backbone, store = load_backbone("robustmm/tiny-bert"), ByteCache(2**20)
+    encode = FrozenFeatures(backbone, store=store)
+    ids = torch.tensor([[2, 9, 3], [2, 8, 3]])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    present = torch.tensor([[False, True]] * 2)
+    expected = encode(present, batch)
+    for name in list(store._arrays):
+        store.put(name, np.zeros(shape, np.float32))
+    assert torch.equal(encode(present, batch), expected)

@@ -220,3 +220,39 @@ def test_rescaling_has_a_default():
 def test_files_that_say_something_else(stored, message):
     with pytest.raises(ValueError, match=message):
         image_config({"model_type": "vit"}, stored)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_std", [0, 0, 0]),
+        ("image_std", [0.5, 0.0, 0.5]),
+        ("image_std", [0.5, float("nan"), 0.5]),
+        ("image_std", float("inf")),
+        ("image_std", [-0.5, 0.5, 0.5]),
+        ("image_std", [0.5, 0.5]),
+        ("image_std", "half"),
+        ("image_mean", [0, 0, float("inf")]),
+        ("image_mean", {"red": 0}),
+        ("rescale_factor", 0),
+        ("rescale_factor", float("nan")),
+        ("size", 10**6),
+        ("size", 0),
+        ("size", -3),
+        ("size", {"height": 16, "width": 10**9}),
+        ("size", {"shortest_edge": 16, "longest_edge": 10**9}),
+        ("size", {"shortest_edge": "16"}),
+        ("size", [16, 16, 16]),
+        ("size", "16"),
+        ("crop_size", 10**5),
+        ("crop_size", {"height": True, "width": 16}),
+        ("resample", 17),
+        ("resample", [3]),
+        ("size_divisor", 10**9),
+        ("size_divisor", 0),
+    ],
+)
+def test_settings_that_no_picture_survives(name, value):
+    config = {"model_type": "clip", "vision_config": {"image_size": 16}}
+    with pytest.raises(ValueError, match=rf"(a size|{name}) must be .*, got "):
+        image_config(config, {name: value})

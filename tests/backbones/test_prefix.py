@@ -183,3 +183,25 @@ def test_rows_of_a_batch():
     taken = take_rows(batch, [2, 0])
     assert taken["a"].tolist() == [2, 0]
     assert taken["b"].tolist() == [[4, 5], [0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 128), (3, 64), (1, 3, 128)])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_states_that_cannot_be_are_computed_anew(clip, shape, dtype):
+    batch, store = texts(), Store()
+    prefix = FrozenPrefix(clip["text"], 2, store)
+    keys = text_keys(**batch)
+    expected = prefix(batch, keys).values
+    for name in list(store):
+        store[name] = np.zeros(shape, dtype)
+    assert torch.equal(prefix(batch, keys).values, expected)
+
+
+def test_states_of_another_type_are_computed_anew(clip):
+    batch, store = texts(), Store()
+    prefix = FrozenPrefix(clip["text"], 2, store)
+    keys = text_keys(**batch)
+    expected = prefix(batch, keys).values
+    for name in list(store):
+        store[name] = store[name].astype(np.float64)
+    assert torch.equal(prefix(batch, keys).values, expected)

@@ -132,8 +132,9 @@ def numbers(n, start=0):
 def test_another_process_finds_the_array(tmp_path):
     FolderCache(tmp_path).put(b"key", numbers(6).reshape(2, 3))
     found = pickle.loads(pickle.dumps(FolderCache(tmp_path))).get(b"key")
+    # Read, not mapped: a mapped file that is cut would end this process.
+    os.truncate(next(tmp_path.rglob("*.npy")), 0)
     np.testing.assert_array_equal(found, numbers(6).reshape(2, 3))
-    assert isinstance(found, np.memmap)
     assert not found.flags.writeable
     assert FolderCache(tmp_path).get(b"other") is None
 

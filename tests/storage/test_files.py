@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from robustmm.storage import files
-from robustmm.storage.files import locked, replace_bytes, sync_folder, write_bytes
+from robustmm.storage.files import (
+    locked,
+    opened,
+    read_bytes,
+    replace_bytes,
+    sync_folder,
+    write_bytes,
+)
 
 # Processes run the file alone: the whole package takes seconds to import.
 WRITER = """
@@ -118,7 +125,7 @@ def test_the_folder_is_synced_after_the_name_is_in_it(tmp_path, monkeypatch):
 
 @posix
 def test_syncing_and_locking_leave_no_descriptor_open(tmp_path):
-    opened = len(os.listdir("/dev/fd"))
+    descriptors = len(os.listdir("/dev/fd"))
     sync_folder(tmp_path)
     with locked(tmp_path):
         pass
@@ -126,7 +133,7 @@ def test_syncing_and_locking_leave_no_descriptor_open(tmp_path):
         raise RuntimeError
     with pytest.raises(FileNotFoundError):
         sync_folder(tmp_path / "nowhere")
-    assert len(os.listdir("/dev/fd")) == opened
+    assert len(os.listdir("/dev/fd")) == descriptors
 
 
 # Locks ------------------------------------------------------------------------------
@@ -180,3 +187,45 @@ def test_where_there_are_no_locks_the_block_runs(tmp_path, monkeypatch):
     sync_folder(tmp_path / "nowhere")
     monkeypatch.undo()
     assert names(tmp_path) == ["done"]
+
+
+# Reading ----------------------------------------------------------------------------
+
+KINDS = ["absent", "folder", "link", "dangling", "fifo", "device", "under a file"]
+
+
+def place(folder, kind):
+    path = folder / "name"
+    (folder / "target").write_bytes(b"content")
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(folder / "target")
+    elif kind == "dangling":
+        path.symlink_to(folder / "nowhere")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = "/dev/zero"
+    elif kind == "under a file":
+        path = folder / "target" / "name"
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_refused(tmp_path, kind):
+    path = place(tmp_path, kind)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ValueError, match="must be a file, and"), opened(path):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_is_read_up_to_a_size(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    assert read_bytes(tmp_path / "file", 7) == b"content"
+    with pytest.raises(ValueError, match="at most 6 bytes, got 7"):
+        read_bytes(tmp_path / "file", 6)
+    os.truncate(tmp_path / "file", 2**40)  # takes no room on the disk
+    with pytest.raises(ValueError, match="got 1099511627776"):
+        read_bytes(tmp_path / "file", 2**24)

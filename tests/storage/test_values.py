@@ -121,8 +121,18 @@ def test_other_values_are_refused_by_name(value):
         {TAG: "list", "dtype": "M8[x]", "shape": [1], "items": [1]},
         {TAG: "scalar", "dtype": "O", "value": 1},
         {TAG: "scalar", "dtype": "i8", "value": "many"},
+        {TAG: "timestamp", "value": "2026-01-02 " * 100_000},
+        {TAG: "timestamp", "value": "now"},
+        {TAG: "timestamp", "value": 3},
+        {TAG: "list", "dtype": "<U1000000000", "shape": [1], "items": ["a"]},
+        {TAG: "list", "dtype": "S99999999999999", "shape": [1], "items": ["a"]},
+        {TAG: "scalar", "dtype": "<U1000000000", "value": "a"},
+        {TAG: "dict", "items": [[i * (2**61 - 1), 0] for i in range(9)]},
+        {TAG: "list", "dtype": "O", "shape": [-1, 0], "items": []},
+        float("nan"),
+        float("inf"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_what_was_never_packed_is_refused(value):
     with pytest.raises(ValueError, match=r"\w"):

@@ -1,11 +1,16 @@
 """Fits that are interrupted or killed lose nothing, and nothing is left half done."""
 
+import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import signal
 import warnings
+import zipfile
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +20,9 @@ from skorch.callbacks import Callback
 
 import robustmm
 from robustmm import DeLoClassifier
+from robustmm.storage.archive import dump_archive, load_archive
+from robustmm.training import checkpoint
+from robustmm.training.checkpoint import EpochCheckpoint
 from robustmm.training.net import Net
 
 X, Y = frame_with_holes()
@@ -199,16 +207,173 @@ class Trap:
         return os.abort, ()
 
 
-@pytest.mark.parametrize("content", [b"", b"half", pickle.dumps(Trap())])
-def test_a_damaged_checkpoint_is_refused_and_not_executed(content, steps, tmp_path):
-    clf = small(ToyClassifier, checkpoint_dir=tmp_path)
-    steps.last = 1
+def archive(content):
+    """A zip file, as PyTorch writes and as bombs are packed."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("archive/data.pkl", content)
+    return stream.getvalue()
+
+
+def stored_by(clf, steps):
+    """Kill a fit in its second epoch; return its checkpoint's path and state."""
+    clf.set_params(max_epochs=2, batch_size=24)
+    steps.done, steps.last = 0, 1
     with pytest.raises(Killed):
-        clf.set_params(max_epochs=2, batch_size=24).fit(X, Y)
-    (stored,) = tmp_path.iterdir()
-    stored.write_bytes(content)
+        clf.fit(X, Y)
+    steps.done, steps.last = 0, None
+    (stored,) = Path(clf.checkpoint_dir).iterdir()
+    return stored, load_archive(stored, 10**7)
+
+
+DAMAGE = {
+    "nothing": b"",
+    "half": b"half",
+    "a pickle": pickle.dumps(Trap()),
+    "a zip of a pickle": archive(pickle.dumps(Trap())),
+    "a bomb": archive(bytes(10**8)),
+    "an archive of another thing": dump_archive([1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_checkpoint_is_refused_and_not_executed(name, steps, tmp_path):
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path)
+    stored, _ = stored_by(clf, steps)
+    stored.write_bytes(DAMAGE[name])
     with pytest.raises(ValueError, match=f"{stored.name}.*is damaged.*remove it"):
         clf.fit(X, Y)
+    stored.unlink()
+    assert clf.fit(X, Y).n_iter_ == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "dangling", "fifo", "sparse"])
+def test_a_checkpoint_is_a_file(kind, steps, tmp_path):
+    (tmp_path / "states").mkdir()
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path / "states")
+    stored, _ = stored_by(clf, steps)
+    stored.rename(tmp_path / "elsewhere")
+    if kind == "folder":
+        stored.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(stored)
+    elif kind == "sparse":
+        stored.touch()
+        os.truncate(stored, 2**40)
+    else:
+        stored.symlink_to(tmp_path / ("elsewhere" if kind == "link" else "nowhere"))
+    with pytest.raises(ValueError, match=f"{stored.name}.*is damaged.*remove it"):
+        clf.fit(X, Y)
+
+
+def without(name):
+    return lambda state: state.pop(name)
+
+
+def put(value, *path):
+    """A change that puts a value at a path inside the state."""
+
+    def change(state):
+        for key in path[:-1]:
+            state = state[key]
+        state[path[-1]] = value
+
+    return change
+
+
+NAN = torch.tensor([[float("nan")]])
+FORGED = {
+    "no tensors": without("tensors"),
+    "no optimizer": without("optimizer"),
+    "no history": without("history"),
+    "no callbacks": without("callbacks"),
+    "no generators": without("generators"),
+    "more": put(1, "more"),
+    "tensors as a list": put([], "tensors"),
+    "no tensor": put({}, "tensors"),
+    "another shape": put(torch.zeros(1), "tensors", "head.bias"),
+    "a number for a tensor": put(3, "tensors", "head.bias"),
+    "tensors that are not finite": put(NAN, "tensors", "head.bias"),
+    "history that is no JSON": put("[", "history"),
+    "history of numbers": put("[1, 2]", "history"),
+    "no epoch": put("[]", "history"),
+    "too many epochs": lambda state: state.update(
+        history=json.dumps(json.loads(state["history"]) * 3)
+    ),
+    "deep history": put("[" * 100_000, "history"),
+    "an epoch without batches": put('[{"epoch": 1, "batches": []}]', "history"),
+    "an epoch of another number": lambda state: state.update(
+        history=state["history"].replace('"epoch": 1', '"epoch": 7')
+    ),
+    "optimizer without groups": put({"state": {}}, "optimizer"),
+    "groups of another size": put([], "optimizer", "param_groups"),
+    "moments without a step": lambda s: s["optimizer"]["state"][0].pop("step"),
+    "moments of another shape": put(NAN, "optimizer", "state", 0, "exp_avg"),
+    "no callback": put([], "callbacks"),
+    "a callback's method": lambda s: s["callbacks"][-1].update(step=3),
+    "a callback of another kind": put({"best_": {}}, "callbacks", 0),
+    "no generator": put([], "generators"),
+    "a short generator": put([torch.zeros(3, dtype=torch.uint8)], "generators"),
+    "a generator of floats": put([torch.zeros(5056)], "generators"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_a_forged_checkpoint_is_one_clear_error(name, steps, tmp_path):
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path)
+    stored, state = stored_by(clf, steps)
+    FORGED[name](state)
+    stored.write_bytes(dump_archive(state))
+    before = dict(vars(clf))
+    with pytest.raises(ValueError, match=f"{stored.name}.*is damaged.*remove it"):
+        clf.fit(X, Y)
+    assert vars(clf) == before
+    assert steps.done == 0
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), TypeError()])
+def test_a_training_goes_on_without_room_for_a_checkpoint(
+    error, steps, tmp_path, monkeypatch
+):
+    whole = small(ToyClassifier, **OPTIONS).fit(X, Y)
+    clf = small(ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+
+    def full(*args):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "replace_bytes", full)
+    with pytest.warns(UserWarning, match="goes on without a checkpoint") as told:
+        clf.fit(X, Y)
+    assert len(told) == 1
+    exactly_as(clf, whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_last_state_that_fitted(steps, tmp_path):
+    make = partial(small, ToyClassifier, checkpoint_dir=tmp_path, **OPTIONS)
+    whole = make().fit(X, Y)
+
+    def train():
+        saved, epochs = EpochCheckpoint.on_epoch_end, []
+
+        def on_epoch_end(self, net, **kwargs):
+            if epochs:  # the disk is full from the second epoch on
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+            epochs.append(None)
+            saved(self, net, **kwargs)
+            if len(epochs) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        EpochCheckpoint.on_epoch_end = on_epoch_end
+        warnings.simplefilter("ignore")
+        make().fit(X, Y)
+
+    in_a_killed_child(train)
+    (stored,) = tmp_path.iterdir()
+    assert len(json.loads(load_archive(stored, 10**7)["history"])) == 1
+    steps.done = 0
+    exactly_as(make().fit(X, Y), whole)
+    assert steps.done == 6
 
 
 @pytest.mark.cuda
@@ -259,9 +424,9 @@ def test_a_diverging_fit_leaves_the_last_good_epoch(
             clf.fit(X, Y)
         assert vars(clf) == before
         (stored,) = tmp_path.iterdir()
-        state = torch.load(stored, weights_only=True)
+        state = load_archive(stored, most=2**24)
         assert all(value.isfinite().all() for value in state["tensors"].values())
-        assert len(json.loads(state["history"])) == 1
+        assert len(state["history"]) == 1
     assert steps.done == 3
     monkeypatch.setattr(Poison, "epoch", None)
     exactly_as(clf.fit(X, Y), whole)

@@ -7,43 +7,43 @@ step, and then what nobody names any more is removed.
 
 from __future__ import annotations
 
-import inspect
-import json
 import os
-import re
 import secrets
+import warnings
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from sklearn.utils.validation import check_is_fitted
 
-from ._version import __version__
-from .backbones import save_checkpoint
-from .base import BaseMultimodalClassifier
-from .storage.files import locked, replace_bytes, sync_folder, write_bytes
-from .storage.folder import (
+from .._version import __version__
+from ..backbones import save_checkpoint
+from ..base import BaseMultimodalClassifier
+from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
+from ..storage.fitted import check_fitted, check_names, check_tensors, may_keep
+from ..storage.folder import (
     BACKBONE,
     DOCUMENT,
     FORMAT_VERSION,
-    IN_BACKBONE,
-    check_files,
     check_replaceable,
+    dump_document,
     facts,
-    included_backbones,
+    may_be_in_backbone,
     named,
-    read_document,
     remove_unnamed,
+    while_saved,
 )
-from .storage.values import pack, unpack
-from .training.device import resolve_device
+from ..storage.values import pack
+from ..training.device import resolve_device
+from .opening import open_folder
 
-_STATE_NAME = re.compile(r"_?[a-z][a-z0-9_]*")
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
-_NOT_SAVED = ("_metadata_request", "_skl_callbacks", "_sklearn_version")
+_NOT_SAVED = (
+    *("_metadata_request", "_skl_callbacks", "_sklearn_version"),
+    "_robustmm_version",
+)
 
 
 def save(
@@ -75,7 +75,9 @@ def save(
         For a parameter that JSON cannot hold, such as a callback in ``net_params``;
         the message names it.
     ValueError
-        If the folder holds anything else, or the backbone's files have changed.
+        If the folder holds anything else, the backbone's files have changed, or the
+        model is none that :func:`load` would open: numbers that are not finite, more
+        than 100,000 epochs.
 
     Examples
     --------
@@ -95,6 +97,7 @@ def save(
         )
     check_is_fitted(clf)
     document, arrays = _describe(clf)
+    dump_document(document)  # raises, before anything is written
     folder = Path(path)
     check_replaceable(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,8 +112,7 @@ def save(
             document["files"] |= facts(folder, [name])
             # The document must not reach the disk before what it names.
             sync_folder(folder)
-            text = json.dumps(document, indent=1, allow_nan=False)
-            replace_bytes(folder / DOCUMENT, text.encode())
+            replace_bytes(folder / DOCUMENT, dump_document(document))
         finally:
             remove_unnamed(folder)
 
@@ -119,13 +121,17 @@ def load(
     path: str | Path,
     device: str = "auto",
     classes: Iterable[type[BaseMultimodalClassifier]] = (),
+    *,
+    trust_net_params: bool = False,
 ) -> BaseMultimodalClassifier:
     """Open a classifier that :func:`save` has written; nothing in it is executed.
 
     The folder's files are read as JSON and safetensors after their names, sizes and
-    hashes have been compared with the folder's list. Safe for models from strangers as
-    far as running code is concerned; one may still ask for much memory, or name a
-    backbone that is looked up on the hub.
+    hashes have been compared with the folder's list, and sizes that it asks for with
+    those of its files before memory is taken. Safe for models from strangers, who may
+    still name a backbone that is looked up on the hub, without your token: see the page
+    on security. If another process saves into the folder meanwhile, the new model is
+    opened.
 
     Parameters
     ----------
@@ -135,6 +141,9 @@ def load(
         Where the classifier computes from now on: its ``device`` parameter.
     classes : iterable of type
         Classifiers of your own that the folder may hold; robustmm's are known.
+    trust_net_params : bool
+        Whether ``net_params``, which reach skorch and PyTorch as they are, are taken
+        from the folder. Otherwise they are None, with a warning if they were not.
 
     Returns
     -------
@@ -150,38 +159,22 @@ def load(
         If the backbone cannot be found.
     ValueError
         If the folder is damaged, incomplete, of a newer format or of an unknown class,
-        or if the backbone differs from the one of the training.
+        if the backbone differs from the one of the training, or if numbers are not
+        finite or not of the sizes that they must have.
     """
     # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
-    folder = Path(path)
-    document = read_document(folder)
-    cls = _find_class(document["class"], classes)
-    check_files(folder, document)
-    try:
-        arrays = load_arrays((folder / document["weights"]).read_bytes())
-        parameters, state = (
-            {name: unpack(value, arrays) for name, value in document[part].items()}
-            for part in ("parameters", "state")
+    folder, classes = Path(path), list(classes)
+    clf, dropped = while_saved(
+        folder, partial(open_folder, folder, device, classes, trust_net_params)
+    )
+    if dropped:
+        warnings.warn(
+            f"The net_params of the model in {named(folder)} are left out: "
+            "trust_net_params=True takes them, if you know who wrote them.",
+            stacklevel=2,
         )
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"The model in {named(folder)} is damaged: {error}") from error
-    parameters |= _of_this_machine(parameters, device)
-    parameters |= included_backbones(folder, document, parameters)
-    clf = _make(cls, parameters, document)
-    _check_state(clf, state)
-    try:
-        clf.__setstate__(vars(clf) | state)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # whatever a forged value leads to
-        raise ValueError(
-            f"The model in {named(folder)} is not a fitted {cls.__name__}: {error!r}"
-        ) from error
     return clf
-
-
-# Saving ------------------------------------------------------------------------------
 
 
 def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray]]:
@@ -194,8 +187,10 @@ def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray
         for name, value in clf.__getstate__().items()
         if name not in given and name not in _NOT_SAVED
     }
-    # For pickles; the document says it as "written_by".
-    state.pop("_robustmm_version")
+    if type(clf).__module__.startswith("robustmm."):
+        # A pickle of an earlier release may have left attributes that are none today.
+        state = {k: v for k, v in state.items() if may_keep(type(clf), k)}
+    check_names(type(clf), state)
     document = {
         "format": "robustmm",
         "format_version": FORMAT_VERSION,
@@ -206,6 +201,8 @@ def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray
         "state": {k: pack(v, arrays, k) for k, v in state.items()},
         "files": {},
     }
+    check_fitted(parameters, state)
+    check_tensors(state["_trained"]["tensors"])
     return document, arrays
 
 
@@ -233,7 +230,7 @@ def _write_backbones(
 def _write_backbone(backbone, source: str, folder: Path) -> None:
     save_checkpoint(backbone, source, folder)
     for file in folder.iterdir():
-        if IN_BACKBONE.fullmatch(file.name):
+        if may_be_in_backbone(file.name):
             with open(file, "rb") as stream:
                 os.fsync(stream.fileno())
         else:
@@ -243,57 +240,3 @@ def _write_backbone(backbone, source: str, folder: Path) -> None:
 
 def _same(one: Path, other: Path) -> bool:
     return one.is_dir() and os.path.samefile(one, other)
-
-
-# Opening -----------------------------------------------------------------------------
-
-
-def _find_class(
-    name: str, classes: Iterable[type[BaseMultimodalClassifier]]
-) -> type[BaseMultimodalClassifier]:
-    known = {
-        cls.__name__: cls for cls in [*_public(BaseMultimodalClassifier), *classes]
-    }
-    if name not in known:
-        raise ValueError(
-            f"The class of a saved model must be one of {sorted(known)}, got {name!r}; "
-            "pass a class of your own as classes=[...]."
-        )
-    return known[name]
-
-
-def _public(cls: type) -> Iterable[type]:
-    for child in cls.__subclasses__():
-        # A stranger's subclass counts only if it is passed: a folder must not choose
-        # among all that happens to be imported.
-        if child.__module__.startswith("robustmm.") and not inspect.isabstract(child):
-            yield child
-        yield from _public(child)
-
-
-def _of_this_machine(parameters: dict, device: str) -> dict:
-    """Return the parameters that do not travel with a model."""
-    local = {"device": device, "checkpoint_dir": None}
-    if parameters.get("cache") is not None:
-        local["cache"] = "memory"
-    return {name: value for name, value in local.items() if name in parameters}
-
-
-def _make(cls: type, parameters: dict, document: dict) -> BaseMultimodalClassifier:
-    try:
-        return cls(**parameters)
-    except TypeError as error:
-        raise ValueError(
-            f"The model was saved by robustmm {document.get('written_by')!r}, whose "
-            f"{cls.__name__} has other parameters than that of robustmm "
-            f"{__version__}: {error}."
-        ) from error
-
-
-def _check_state(clf: BaseMultimodalClassifier, state: dict) -> None:
-    for name in state:
-        known = name in vars(clf) or hasattr(type(clf), name)
-        if known or not _STATE_NAME.fullmatch(name):
-            raise ValueError(f"No fitted {type(clf).__name__} sets {name!r}.")
-    if not isinstance(state.get("_trained"), dict):
-        raise ValueError("A saved model must hold what was trained, got none.")
