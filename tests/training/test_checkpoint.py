@@ -426,7 +426,7 @@ def test_a_diverging_fit_leaves_the_last_good_epoch(
         (stored,) = tmp_path.iterdir()
         state = load_archive(stored, most=2**24)
         assert all(value.isfinite().all() for value in state["tensors"].values())
-        assert len(state["history"]) == 1
+        assert len(json.loads(state["history"])) == 1
     assert steps.done == 3
     monkeypatch.setattr(Poison, "epoch", None)
     exactly_as(clf.fit(X, Y), whole)
