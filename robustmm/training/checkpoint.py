@@ -18,6 +18,7 @@ from ..data import image_key
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from ..storage.values import pack
+from .device import generator_states, set_generator_states
 from .net import BestWeights, Net
 
 logger = logging.getLogger("robustmm")
@@ -159,22 +160,17 @@ class EpochCheckpoint(Callback):
         net.history.extend(state["history"])
         for callback, saved in zip(_stateful(net), state["callbacks"], strict=True):
             _set_state(callback, saved)
-        torch.set_rng_state(state["generators"][0])
-        if len(state["generators"]) > 1:
-            torch.cuda.set_rng_state(state["generators"][1], net.device)
+        set_generator_states(torch.device(net.device), state["generators"])
 
     def on_epoch_end(self, net: Net, **kwargs) -> None:
         """Write the state that the next epoch starts from."""
-        generators = [torch.get_rng_state()]
-        if torch.device(net.device).type == "cuda":
-            generators.append(torch.cuda.get_rng_state(net.device))
         tensors = own_tensors(net.module_)
         state = {
             "tensors": {name: t.detach().cpu() for name, t in tensors.items()},
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=float),
             "callbacks": [_get_state(callback) for callback in _stateful(net)],
-            "generators": generators,
+            "generators": generator_states(torch.device(net.device)),
         }
         stream = io.BytesIO()
         torch.save(state, stream)
