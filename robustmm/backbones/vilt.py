@@ -110,13 +110,10 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
     down, right = axes
     shape = mask.shape
     points = [right[:, None, :].expand(shape), down[:, :, None].expand(shape)]
-    return F.grid_sample(
-        grid.expand(len(mask), -1, -1, -1),
-        torch.stack(points, dim=-1).to(grid.dtype),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=True,
-    )
+    # Clamped, which is what padding with the border does; MPS has that from 2.13 on.
+    points = torch.stack(points, dim=-1).to(grid.dtype).clamp(-1, 1)
+    grid = grid.expand(len(mask), -1, -1, -1)
+    return F.grid_sample(grid, points, mode="bilinear", align_corners=True)
 
 
 def _join_masks(

@@ -140,8 +140,9 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         coef = coef / scaler.scale_
         intercept = intercept - coef @ scaler.mean_
         with torch.no_grad():
-            module.head.weight.copy_(torch.from_numpy(coef))
-            module.head.bias.copy_(torch.from_numpy(intercept))
+            # In float32 already: not every device has 64 bits.
+            module.head.weight.copy_(torch.from_numpy(coef).float())
+            module.head.bias.copy_(torch.from_numpy(intercept).float())
         loss = _loss(features @ coef.T + intercept, targets, weights)
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
         return net
