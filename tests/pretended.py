@@ -4,8 +4,8 @@ Import it in a process of its own before anything there runs backwards; the devi
 ``"pretended"``. It refuses what CUDA refuses: tensors of CPU and device in one operator
 (copies, indices and single numbers apart), ``numpy()``; ``Tensor.to`` gives a copy that
 is no parameter; autocast follows CUDA's lists. And it notes in ``waits`` what a CUDA
-device makes the host wait for. It knows nothing of kernels, streams, pinned memory,
-generators and speed.
+device makes the host wait for, an upload from memory that is not pinned included. It
+knows nothing of kernels, streams, generators and speed.
 """
 
 import sys
@@ -120,6 +120,17 @@ def _run(operator, *args, **kwargs):
     )
 
 
+def _pin(tensor: torch.Tensor) -> torch.Tensor:
+    """Stand for ``Tensor.pin_memory``: give a copy with a mark."""
+    if hasattr(tensor, "is_pinned_here"):
+        return tensor
+    if any(not s and n > 1 for s, n in zip(tensor.stride(), tensor.shape, strict=True)):
+        raise RuntimeError("an expanded tensor cannot be pinned")
+    twin = tensor.clone()
+    twin.is_pinned_here = True
+    return twin
+
+
 def _is_of_cpu(x) -> bool:
     is_tensor = isinstance(x, torch.Tensor) and not isinstance(x, Pretended)
     return is_tensor and x.device.type == "cpu"
@@ -163,9 +174,10 @@ def _waits(operator, args, kwargs, there, inside, outside) -> bool:
     if operator in _COPIES:
         if inside and not there:
             return True
-        # An upload waits unless it is told not to.
+        # An upload waits unless it is told not to and may be done from where it is.
         asynchronous = kwargs.get("non_blocking") or True in args[2:]
-        return there and bool(outside) and not asynchronous
+        pinned = all(hasattr(x, "is_pinned_here") for x in outside)
+        return there and bool(outside) and not (asynchronous and pinned)
     if inside and operator in _INDEXED:
         # Bool masks are counted first, and indices of the CPU are uploaded.
         return any(
@@ -230,6 +242,7 @@ def _register() -> list[torch.library.Library]:
     # torch.tensor makes a tensor of the CPU and uploads it.
     torch._C._set_only_lift_cpu_tensors(True)
     torch.inference_mode = _NoGrad
+    torch.Tensor.pin_memory = _pin
     every = torch.library.Library("_", "IMPL")
     every.fallback(_run, "PrivateUse1")
     every.fallback(torch.library.fallthrough_kernel, _AUTOCAST)

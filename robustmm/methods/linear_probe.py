@@ -32,7 +32,7 @@ class LinearProbeModule(nn.Module):
     last two of which are ``present``; logits (B, C).
     """
 
-    reads_keys = True
+    reads_host = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
