@@ -137,7 +137,8 @@ class BaseMultimodalClassifier(
         Weights of the classes, in the original labels: finite, not negative, not all
         zero. A class that is left out has weight 1.
     device : str
-        ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        ``"auto"`` (CUDA if there is one, else Apple's MPS, else the CPU), ``"cpu"``,
+        ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
     cache : {"memory", None} or path-like

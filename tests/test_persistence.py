@@ -284,9 +284,13 @@ def test_share_of_the_backbone_that_a_model_takes_at_full_size(cls):
 # Devices ------------------------------------------------------------------------------
 
 
-def test_an_absent_device_is_an_error_before_anything_is_read(tmp_path):
-    with pytest.raises(ValueError, match=r"cuda:7.*this machine has"):
-        robustmm.load(tmp_path / "nowhere", device="cuda:7")
+@pytest.mark.parametrize(
+    ("device", "rule"),
+    [("cuda:7", "cuda:7.*this machine has"), ("tpu", "device must be .*, got 'tpu'")],
+)
+def test_an_absent_device_is_an_error_before_anything_is_read(tmp_path, device, rule):
+    with pytest.raises(ValueError, match=rule):
+        robustmm.load(tmp_path / "nowhere", device=device)
 
 
 def test_a_model_of_another_gpu_opens_here(toy, monkeypatch):

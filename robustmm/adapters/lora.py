@@ -57,10 +57,12 @@ class LoRALinear(nn.Module):
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
         weight = frozen.weight
-        self.down = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        # That of a linear layer, and of the authors' code; the paper says Gaussian. On
+        # the CPU: a seed means the same start on every device.
+        down = torch.empty(rank, weight.shape[1], dtype=weight.dtype)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        self.down = nn.Parameter(down.to(weight.device))
         self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        # That of a linear layer, and of the authors' code; the paper says Gaussian.
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""

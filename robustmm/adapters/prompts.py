@@ -20,9 +20,8 @@ from torch.nn import functional as F
 
 from .head import init_linears
 
-# Of (image, text), what a row has: all, no text, no image.
-PATTERN_PRESENCE = ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0))
-N_PATTERNS = len(PATTERN_PRESENCE)
+# What a row has: all, no text, no image.
+N_PATTERNS = 3
 
 
 def pattern_index(present: Tensor) -> Tensor:
@@ -46,8 +45,8 @@ def sum_present(prompts: Tensor) -> Tensor:
     ``prompts`` is in the order (image, text), the result in that of
     :func:`pattern_index`.
     """
-    presence = prompts.new_tensor(PATTERN_PRESENCE)  # (3, 2)
-    return torch.einsum("pm,mld->pld", presence, prompts)
+    image, text = prompts
+    return torch.stack([image + text, image, text])
 
 
 def normal_prompts(*shape: int) -> nn.Parameter:

@@ -218,6 +218,8 @@ class DCPModule(nn.Module):
     zero where missing; logits (B, n_outputs).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,

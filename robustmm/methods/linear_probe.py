@@ -48,7 +48,7 @@ class LinearProbeModule(nn.Module):
     """
 
     # Features are stored by what is in a row: folds and values of C share them.
-    reads_keys = True
+    reads_host = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
@@ -161,8 +161,9 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         coef = coef / scaler.scale_
         intercept = intercept - coef @ scaler.mean_
         with torch.no_grad():
-            module.head.weight.copy_(torch.from_numpy(coef))
-            module.head.bias.copy_(torch.from_numpy(intercept))
+            # In float32 already: not every device has 64 bits.
+            module.head.weight.copy_(torch.from_numpy(coef).float())
+            module.head.bias.copy_(torch.from_numpy(intercept).float())
         loss = _loss(features @ coef.T + intercept, targets, weights)
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
         return net

@@ -61,6 +61,8 @@ class MAILModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,

@@ -48,6 +48,8 @@ class MAPModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,

@@ -52,6 +52,8 @@ class MemPromptModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,

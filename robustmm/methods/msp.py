@@ -49,6 +49,8 @@ class MSPModule(nn.Module):
     features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,

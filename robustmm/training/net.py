@@ -18,6 +18,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..backbones.host import HostBatch, is_asynchronous, upload
 from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
@@ -116,25 +117,27 @@ class Net(NeuralNet):
     def call(self, function: Callable, x: dict):
         """Call ``function(module, **batch)`` on the net's device, under autocast."""
         self.damaged_.update(bad_images_of(x))
+        device = torch.device(self.device)
         batch = {
-            name: value.to(self.device, non_blocking=True)
+            name: upload(value, device)
             for name, value in x.items()
             if name not in NOT_FOR_MODULE and name != KEY
         }
         if KEY in x and getattr(self.module_, "reads_keys", False):
             batch[KEY] = x[KEY]  # looked up on the host, where a device would wait
-        kind = torch.device(self.device).type
+        if getattr(self.module_, "reads_host", False):
+            batch["host"] = HostBatch.of(x["present"], x)
         enabled = self.autocast is not None
-        with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
+        with torch.autocast(device.type, dtype=self.autocast, enabled=enabled):
             return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
         """Weighted task loss plus the module's penalty; a scalar."""
         logits, penalty = y_pred if _is_pair(y_pred) else (y_pred, 0.0)
-        loss = self.criterion_(logits, y_true.to(logits.device))
+        loss = self.criterion_(logits, upload(y_true, logits.device))
         if loss.ndim == 2:
             loss = loss.mean(dim=1)  # (B, L) -> (B,)
-        return (loss * X["sample_weight"].to(loss.device)).mean() + penalty
+        return (loss * upload(X["sample_weight"], loss.device)).mean() + penalty
 
     def get_all_learnable_params(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and value of what is trained; frozen parameters need no optimiser."""
@@ -356,10 +359,25 @@ def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
         "callbacks__print_log": None,
         "verbose": 0,
     }
-    params = ours | params
+    params = ours | loader_options(params["device"]) | params
     if not may_start_workers():
         params |= {f"iterator_{k}__num_workers": 0 for k in ("train", "valid")}
     return Net(module, **params).initialize()
+
+
+def loader_options(device: str) -> dict:
+    """Return how batches are loaded for a device: pinned, where that is of use.
+
+    Examples
+    --------
+    >>> loader_options("cuda:1")
+    {'iterator_train__pin_memory': True, 'iterator_valid__pin_memory': True}
+    >>> loader_options("cpu")
+    {}
+    """
+    if not is_asynchronous(torch.device(device)):
+        return {}
+    return {f"iterator_{part}__pin_memory": True for part in ("train", "valid")}
 
 
 def history_frame(net: Net) -> pd.DataFrame:

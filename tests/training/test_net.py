@@ -103,6 +103,21 @@ def test_images_that_are_bad_while_training_are_remembered():
     assert make().fit(Points()).damaged_ == {}
 
 
+def test_a_copy_stays_on_the_host_for_modules_that_read_it(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    net = Net(Named(), criterion=nn.CrossEntropyLoss, device="meta")
+    vars(net)["module_"] = net.module
+    x = {"present": torch.ones(2, 2), "image_key": torch.zeros(2, 20)}
+    x["sample_weight"] = torch.ones(2)
+    assert net.call(operator.call, x) == {"present": "meta"}
+    net.module_.reads_host = True
+    found = net.call(lambda module, **batch: batch, x)
+    assert found["present"].device.type == "meta"
+    assert found["host"].present is x["present"]
+    assert found["host"].image_key is x["image_key"]
+    assert set(found) == {"present", "host"}
+
+
 def losses(net):
     return [row["train_loss"] for row in net.history]
 
