@@ -368,6 +368,7 @@ class DeLoClassifier(IncrementalClassifier):
     """
 
     STREAMS = ("joint",)
+    _KEPT = (*IncrementalClassifier._KEPT, "_told")
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
