@@ -19,7 +19,9 @@ from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance
 from .evaluation import score_by_pattern as score_by_pattern
+from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
+from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier

@@ -57,12 +57,14 @@ from .data import (
 from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
+    refuse_not_finite,
     report_bad_images,
     report_damage,
+    rows_to_train,
     warn_of_empty_rows,
     without_images,
 )
-from .data.targets import Targets, encode_targets
+from .data.targets import Targets, check_sum, encode_targets, mean_one
 from .parameters import Parameters
 from .storage.tensors import dump_tensors, load_tensors
 from .training.device import (
@@ -96,6 +98,7 @@ _EXAMPLES = {
 
 
 class BaseMultimodalClassifier(
+    # Mixins stand left of BaseEstimator: scikit-learn checks the order.
     Parameters,
     FitTasks,
     ClassNamePrefixFeaturesOutMixin,
@@ -131,9 +134,11 @@ class BaseMultimodalClassifier(
     batch_size : int
         Rows per optimiser step.
     class_weight : "balanced", dict or None
-        Weights of the classes, in the original labels.
+        Weights of the classes, in the original labels: finite, not negative, not all
+        zero. A class that is left out has weight 1.
     device : str
-        ``"auto"`` (CUDA if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        ``"auto"`` (CUDA if there is one, else Apple's MPS, else the CPU), ``"cpu"``,
+        ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
     precision : {"auto", "float32", "bfloat16"}
         ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
     cache : {"memory", None} or path-like
@@ -244,6 +249,7 @@ class BaseMultimodalClassifier(
             "random_state": 0,
             "device": "cpu",
         }
+        # Not every class trains in epochs: a linear probe has no max_epochs.
         taken = inspect.signature(cls).parameters
         small = {name: value for name, value in small.items() if name in taken}
         return cls(**small).set_params(**params)
@@ -270,9 +276,11 @@ class BaseMultimodalClassifier(
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
             Image and text cells; an array is read by position: image, text.
         y : array-like of shape (n,), or indicator matrix of shape (n, L)
-            Labels of any hashable type; an indicator matrix means multilabel.
+            Labels, all texts, all numbers or all dates; an indicator matrix means
+            multilabel.
         sample_weight : array-like of shape (n,), optional
-            Weight of each row in the loss; a row of weight zero is left out.
+            Weight of each row in the loss; a row of weight zero is left out. Finite and
+            not negative, with a sum in [1e-300, 1e300].
 
         Returns
         -------
@@ -281,11 +289,13 @@ class BaseMultimodalClassifier(
         Raises
         ------
         ValueError
-            For parameters, columns, cells, labels or images that cannot be used, each
-            with the rule and what was received.
+            For parameters, columns, cells, labels, weights or images that cannot be
+            used, each with the rule and what was received; and for a training whose
+            loss is not finite any more, with the epoch and what to try.
         """
         with self._unchanged_on_failure():
             self._check_parameters()
+            # Before the callbacks hear of a fit: what is refused here was never begun.
             rows, targets = self._check_X(X, reset=True), self._encode(y)
             fit = partial(self._fit_rows, rows, targets, sample_weight)
             self._fit_as_task(fit, X, y, sample_weight)
@@ -294,8 +304,11 @@ class BaseMultimodalClassifier(
     def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
         weights = self._check_weights(rows, targets, sample_weight)
+        # One number is all that a generator of the caller's gives: how far it moves
+        # does not depend on the method or its epochs.
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         draws = RandomStream(seed, resolve_device(self.device))
+        # Before the module, which has an output for each of ``classes_``.
         self._take_labels(targets, weights)
         module, data, kept = self._prepare(rows, targets, weights, draws)
         train, held_out = self._split(kept, targets, seed)
@@ -308,14 +321,20 @@ class BaseMultimodalClassifier(
         self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream
     ) -> tuple[nn.Module, MultimodalDataset, np.ndarray]:
         """Return the module, all rows as it reads them, and which of them count."""
+        # First what costs nothing: wrong weights are named before a backbone is loaded,
+        # and a backbone that does not fit before any image is decoded.
+        in_loss = targets.weights(self.class_weight, weights)
         backbone = self._open_backbone(draws.device)
         rows = self._screen(rows, backbone)
+        kept = rows_to_train(rows, weights)
+        # Weights count by their ratios alone: a mean of 1 leaves the learning rate and
+        # a method's penalties what they are. Rows that are left out must not shift it.
+        in_loss = mean_one(in_loss, kept)
         module = self._new_module(backbone, draws)
-        kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
-        weights = targets.weights(self.class_weight, weights)
-        weights = (weights / weights[kept].mean()).astype(np.float32)
+        # What is bad by now was told of by the screening. A file that is damaged later
+        # is recorded by the net, for one warning at the end.
         on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
-        data = self._dataset(backbone, rows, targets.encoded, weights, on_bad_image)
+        data = self._dataset(backbone, rows, targets.encoded, in_loss, on_bad_image)
         return module, data, kept
 
     def _open_backbone(self, device: torch.device) -> Backbone:
@@ -341,11 +360,14 @@ class BaseMultimodalClassifier(
     def _new_module(self, backbone: Backbone, draws: RandomStream, **options):
         """Build a module whose first weights are drawn from ``draws``."""
         with draws.lent():
+            # Moved as a whole: a Parameter that is moved alone comes back as a plain
+            # tensor, which nobody trains or saves.
             module = self._build_module(backbone, len(self.classes_), **options)
             return module.to(draws.device)
 
     def _untrained(self, backbone: Backbone, device: torch.device, **options):
         """Build a module whose first weights do not matter."""
+        # A stream all the same: who opens a pickle keeps torch's global generator.
         return self._new_module(backbone, RandomStream(0, device), **options)
 
     def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
@@ -369,6 +391,8 @@ class BaseMultimodalClassifier(
                 f"{type(X).__name__}."
             )
         named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
+        # For names, their order and scikit-learn's messages; its check of the values
+        # would make numbers of the cells.
         validate_data(self, named, reset=reset, skip_check_array=True)
         rows = read_rows(X, self.image_column, self.text_column, self.image_root)
         if len(rows) == 0:
@@ -380,16 +404,19 @@ class BaseMultimodalClassifier(
 
     def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
         check_consistent_length(rows.texts, targets.encoded)
+        # Stands for X, of which scikit-learn only asks how long it is.
         shape = np.empty((len(rows), 1))
         weights = _check_sample_weight(
             weights, shape, dtype=np.float64, ensure_non_negative=True
         )
         if not weights.any():
             raise ValueError("sample_weight must not be zero for every row.")
+        check_sum("sample_weight", weights)
         return weights
 
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
+        # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
         bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
         report_bad_images(rows, bad, self.on_bad_image)
@@ -406,11 +433,15 @@ class BaseMultimodalClassifier(
             "criterion": loss,
             "batch_size": self.batch_size,
             "iterator_valid__batch_size": max(PREDICT_BATCH, self.batch_size),
+            # skorch would hold out a fifth of the rows.
             "train_split": None,
             "device": str(device),
             "autocast": autocast_type(self.precision, device),
+            "owner": type(self).__name__,
         }
         params |= options | self._net_options()
+        # The user's are added. In the place of ours they would switch off the schedule,
+        # early stopping and the progress bar without a word.
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
@@ -478,7 +509,11 @@ class BaseMultimodalClassifier(
 
         Checkpoints are kept until the outermost block has ended well.
         """
+        # A shallow copy will do: fitted attributes are replaced, never changed in
+        # place.
         before = dict(vars(self))
+        # A block inside another, as of partial_fit in a fit with tasks, adds to its
+        # list.
         self._checkpoints = before.get("_checkpoints", [])
         try:
             yield
@@ -499,22 +534,22 @@ class BaseMultimodalClassifier(
 
         ``read(module, **batch)`` turns a batch into (B, k), see :meth:`Net.evaluate`.
         """
+        # Before anything fitted is touched: NotFittedError, not AttributeError.
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
+        # A batch is padded to its longest text, so those of about one length go
+        # together. Padding is never attended to: the outputs do not depend on it.
         order = filled[np.argsort(data.text_lengths[filled], kind="stable")]
         values, bad = self._run(Subset(data, order), read)
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"{type(self).__name__} must compute finite numbers, got NaN or "
-                "infinity: its trained tensors are too large, fit again."
-            )
         report_bad_images(rows, bad, self.on_bad_image)
+        self._refuse_not_finite(rows, order, values)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
         result = np.zeros((len(rows), values.shape[1]))
         result[order] = values
+        # Rows whose only image was bad were computed, from dummies.
         result[empty] = 0.0
         return result, empty
 
@@ -525,8 +560,10 @@ class BaseMultimodalClassifier(
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
                 bad |= bad_images_of(batch)
+                # Texts in an object array, which cannot be moved to a device.
                 batch.pop("bad", None)
                 bar.update(len(batch["row"]))
+                # It will end in an error: decode on for its list, and compute nothing.
                 if bad and self.on_bad_image == "raise":
                     continue
                 part = self.net_.evaluate(batch, read).numpy()
@@ -539,6 +576,10 @@ class BaseMultimodalClassifier(
         if values is None:
             values = np.zeros((0, self._width(read)))
         return values, bad
+
+    def _refuse_not_finite(self, rows: Rows, positions, values: np.ndarray) -> None:
+        """Raise if one of ``values`` (m, k), of rows at positions (m,), is not."""
+        refuse_not_finite(rows, positions, values, type(self).__name__)
 
     def _width(self, read: Callable) -> int:
         """Columns of what ``read`` returns."""
@@ -553,6 +594,8 @@ class BaseMultimodalClassifier(
             log_prior = np.log(self.class_prior_)
             if self._multilabel:
                 log_prior -= np.log1p(-self.class_prior_)
+        # Finite, as scores are that can be ranked and averaged; and so far out that the
+        # probability of a class that was never seen is exactly 0.
         logits[empty] = np.clip(log_prior, -1e3, 1e3)
         return logits
 
@@ -619,6 +662,7 @@ class BaseMultimodalClassifier(
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        # No tag says tables of images and texts, and none can be added.
         tags.input_tags.string = True
         tags.input_tags.allow_nan = True
         tags.classifier_tags.multi_label = True
@@ -629,9 +673,12 @@ class BaseMultimodalClassifier(
 
     def __getstate__(self) -> dict:
         """Return parameters, labels and the trained tensors, but no frozen weight."""
+        # scikit-learn's own adds its version, and warns where another one opens it.
         state = dict(super().__getstate__())
         state["_robustmm_version"] = __version__
         if state.pop("net_", None) is not None:
+            # ``_trained`` has it as arrays: no pickled DataFrame, which pandas may not
+            # open in a later version.
             del state["history_"]
             state["_trained"] = self._state()
         return state

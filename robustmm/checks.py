@@ -8,20 +8,38 @@ from numbers import Real
 
 
 def check_number(
-    name: str, value, kind: type, low: float, high: float = float("inf"), *, open="none"
+    name: str,
+    value,
+    kind: type,
+    low: float,
+    high: float = float("inf"),
+    *,
+    open: str = "none",
+    finite: bool = True,
 ) -> None:
     """Raise unless ``value`` is a ``kind`` between ``low`` and ``high``.
 
-    ``open`` says which ends are excluded: ``"none"``, ``"low"`` or ``"both"``.
+    ``open`` says which ends are excluded: ``"none"``, ``"low"`` or ``"both"``. Infinity
+    is, unless ``finite`` is false, and NaN always: they train to NaN in silence.
+
+    Examples
+    --------
+    >>> check_number("lr", float("inf"), Real, 0, open="low")
+    Traceback (most recent call last):
+        ...
+    ValueError: lr must be in (0, inf), got inf.
     """
+    # True is an Integral and a Real, and would pass for 1.
     if isinstance(value, bool) or not isinstance(value, kind):
         expected = "a number" if kind is Real else "an integer"
         raise TypeError(f"{name} must be {expected}, got {value!r}.")
     too_low = value <= low if open in ("low", "both") else value < low
-    too_high = value >= high if open == "both" else value > high
+    open_high = open == "both" or (finite and high == float("inf"))
+    too_high = value >= high if open_high else value > high
+    # NaN is in no order with anything, so no comparison above finds it.
     if too_low or too_high or value != value:
         left = "(" if open in ("low", "both") else "["
-        right = ")" if open == "both" or high == float("inf") else "]"
+        right = ")" if open_high else "]"
         interval = f"{left}{low}, {high}{right}"
         raise ValueError(f"{name} must be in {interval}, got {value!r}.")
 

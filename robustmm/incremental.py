@@ -16,7 +16,7 @@ class IncrementalClassifier(MultimodalClassifier):
     """Base class of classifiers whose classes come in tasks, one after another.
 
     :meth:`partial_fit` learns a new task or goes on with one, :meth:`fit` starts anew.
-    A method is a subclass with parameters and :meth:`_build_module`. At a later call
+    A method is a subclass with parameters and ``_build_module``. At a later call
     the estimator is fitted: what earlier tasks learned is in ``net_.module_``, to be
     put into the new module. It predicts with an output for each of ``classes_``, those
     of each task at ``_labels.columns``, and trains with those of one task, ``_task``.
@@ -39,6 +39,10 @@ class IncrementalClassifier(MultimodalClassifier):
         Frequency of each class in all calls together.
     task_classes_ : list of ndarray
         The labels that each task brought.
+    net_ : Net
+        The skorch net of the last task; the others are listed at
+        :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
+        of trainable parameters are those of the last call.
     """
 
     _KEPT = ("task_classes_", "_task", "_seen_weights")
@@ -70,6 +74,8 @@ class IncrementalClassifier(MultimodalClassifier):
         self
         """
         with self._unchanged_on_failure():
+            # What makes a call one of several; the block puts them back if this one
+            # fails.
             for name in ("net_", "task_classes_", "_seen_weights"):
                 vars(self).pop(name, None)
             if tasks is None:
@@ -81,6 +87,8 @@ class IncrementalClassifier(MultimodalClassifier):
         check_consistent_length(X, y, tasks, sample_weight)
         for task in np.unique(tasks):
             rows = np.flatnonzero(tasks == task)
+            # A matrix for all tasks has, in the rows of one, columns of the others: all
+            # zero or learned already. They would be labels that the task brings again.
             labels = self._labels.drop_columns(_safe_indexing(y, rows))
             weight = None
             if sample_weight is not None:
@@ -123,6 +131,7 @@ class IncrementalClassifier(MultimodalClassifier):
         """
         with self._unchanged_on_failure():
             self._check_parameters()
+            # Later calls must have the columns of the first, as scikit-learn asks.
             rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
             targets = self._labels.encode(y, classes)
             self._fit_rows(rows, targets, sample_weight)

@@ -68,6 +68,8 @@ def missing_table(
         members = _group_numbers(n, groups)
         n_groups = int(members.max(initial=-1)) + 1
         return missing_table(n_groups, rate, scenario, random_state)[members]
+    # Counts are rounded down, twice for "both", as in the protocol's code: 70% of
+    # 15,552 films are 10,886, of which 5,443 lose the image.
     affected = _generator(random_state).permutation(n)[: int(n * rate)]
     n_image = {"text": 0, "image": len(affected), "both": int(len(affected) * 0.5)}
     table = np.zeros(n, dtype=np.int64)
@@ -191,7 +193,9 @@ def _apply(
     X: pd.DataFrame, table: np.ndarray, image_column: str, text_column: str
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the blanked copy, and the table of what was drawn and done."""
+    # Codes are taken back below, and the caller's table may be a published one.
     table = table.copy()
+    # What counts as missing is decided where fit and predict read it: blank texts too.
     has_image, has_text = read_rows(X, image_column, text_column).present.T
     table[(table == 1) & ~has_image] = 0
     table[(table == 2) & ~has_text] = 0
@@ -221,6 +225,8 @@ def _check(n: Any, rate: Any, scenario: Any) -> None:
 def _group_numbers(n: int, groups: Sequence) -> np.ndarray:
     if len(groups) != n:
         raise ValueError(f"groups must have {n} entries, one a row, got {len(groups)}.")
+    # Numbered in order of appearance, so that other names for the same groups leave the
+    # table as it is.
     numbers, _ = pd.factorize(np.asarray(groups))
     if (numbers < 0).any():
         raise ValueError(
@@ -231,5 +237,6 @@ def _group_numbers(n: int, groups: Sequence) -> np.ndarray:
 
 def _generator(random_state: Any) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
+        # default_rng knows no RandomState, which scikit-learn's users have.
         return np.random.default_rng(random_state.randint(2**31 - 1))
     return np.random.default_rng(random_state)

@@ -17,7 +17,8 @@ class Parameters:
     default. The constructor assigns and does nothing else, as scikit-learn asks. Own
     parameters come first in the signature; those that are to be given by position are
     declared with ``field(default=..., kw_only=False)``. The docstring is completed with
-    what the parents say of their parameters, and every entry with its default.
+    what the parents say of their parameters and, where there is no such section, of
+    fitted attributes; and every entry with its default.
 
     A class with an ``__init__`` keeps it: its parameters are those that it names.
 
@@ -45,6 +46,7 @@ class Parameters:
     def __init_subclass__(cls, **options):
         super().__init_subclass__(**options)
         own = _declared(cls)
+        # Whose constructor it would be; that of a mixin may stand in between.
         maker = next(c for c in cls.__mro__ if "__init__" in vars(c))
         if maker is cls:
             return
@@ -57,6 +59,8 @@ class Parameters:
             return
         _check_declared(cls, own)
         written = cls.__doc__  # where there is none, dataclass makes up a signature
+        # Without eq, as a class with an __eq__ loses its hash; without repr, as
+        # scikit-learn's shows what differs from the defaults.
         dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
         cls.__doc__ = written
         # They are strings, and mean something in the module they come from only.
@@ -103,6 +107,8 @@ def _own_first(cls: type) -> inspect.Signature:
     depth = {f.name: sum(f.name in names for names in known) for f in fields(cls)}
     signature = inspect.signature(cls.__init__)
     self, *given = signature.parameters.values()
+    # By kind first, or the signature is not legal: what may be given by position stands
+    # before what may not. Then by how many parents know the name.
     given.sort(key=lambda p: (p.kind, depth[p.name]))
     return signature.replace(parameters=[self, *given])
 
@@ -120,19 +126,32 @@ def _complete(cls: type) -> str:
             if name in taken or relative is cls:
                 told.setdefault(name, entry)
     order = [name for name in taken if name in told]
+    # Entries of no parameter stay at the end, for the test that looks for them.
     order += [name for name in told if name not in taken]
     body = [line for name in order for line in _with_default(told[name], taken, name)]
     head = [] if start < stop else ["Parameters", "----------"]
     if head and lines[start - 1]:
         head.insert(0, "")
-    return "\n".join([*lines[:start], *head, *body, "", *lines[stop:]])
+    body += ["", *_attributes(cls)]
+    return "\n".join([*lines[:start], *head, *body, *lines[stop:]])
 
 
-def _section(lines: list[str]) -> tuple[int, int]:
-    """Where the entries of "Parameters" are; where they would be, if there are none."""
+def _attributes(cls: type) -> list[str]:
+    """What the nearest parent says of fitted attributes, if a class does not."""
+    for relative in cls.__mro__:
+        said = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
+        start, stop = _section(said, "Attributes")
+        if start < stop:
+            section = "\n".join(said[start - 2 : stop]).strip()
+            return [] if relative is cls else [*section.splitlines(), ""]
+    return []
+
+
+def _section(lines: list[str], title: str = "Parameters") -> tuple[int, int]:
+    """Where the entries of a section are; where they would be, if there are none."""
     heads = [i - 1 for i, line in enumerate(lines) if line and not line.strip("-")]
     for head, following in pairwise([*heads, len(lines)]):
-        if lines[head] == "Parameters":
+        if lines[head] == title:
             return head + 2, following
     place = min(heads, default=len(lines))
     return place, place
@@ -152,6 +171,7 @@ def _with_default(entry: list[str], taken, name: str) -> list[str]:
     """The entry with the default that this class gives the parameter."""
     if name not in taken:
         return entry
+    # A parent's entry was completed when the parent was made, with its default.
     kind = entry[0].partition(", default=")[0].removesuffix(", optional")
     value = taken[name].default
     kind += " or None" if value is None and "None" not in kind else ""

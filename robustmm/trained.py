@@ -84,7 +84,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     net_params: dict | None = None
 
     def _optimizer_options(self) -> dict:
-        """Return further skorch parameters of a method's recipe."""
+        """Return further skorch parameters of a method's recipe.
+
+        Those in ``net_params`` prevail.
+        """
         return {}
 
     def _forward_params(self) -> dict:
@@ -116,6 +119,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     def _train(
         self, module: nn.Module, train: Subset, held_out: Subset, draws: RandomStream
     ) -> Net:
+        # Known before the training, as the schedule has to end with the last step.
         n_batches = math.ceil(len(train) / self.batch_size)
         n_steps = n_batches * self.max_epochs
         split = predefined_split(held_out) if len(held_out) else None
@@ -131,7 +135,11 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                 parameters = self.get_params(deep=False)
                 name = type(self).__name__
                 file = fit_or_resume(net, train, held_out, name, parameters)
+                # Not removed here: what follows in ``fit`` may still fail, or be
+                # stopped.
                 self._checkpoints.append(file)
+        # A fitted model in a grid search would hold the optimiser's two copies of all
+        # that is trained, and the rows that were held out.
         net.release_training_memory()
         return net
 
@@ -142,6 +150,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             ProgressBar(bar),
         ]
         if self.early_stopping:
+            # Behind the others: those that follow do not hear of the epoch it stops at.
             callbacks.append(BestWeights(self.n_iter_no_change))
         return callbacks
 
@@ -152,5 +161,6 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             "lr": self.lr,
             "max_epochs": self.max_epochs,
             **self._optimizer_options(),
+            # Last: what the user says prevails over a method's recipe.
             **(self.net_params or {}),
         }

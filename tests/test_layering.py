@@ -191,3 +191,13 @@ def test_the_namespace_imports_from_everywhere():
 
 def test_a_file_without_a_place_is_found():
     assert unit_of(("utils",)) == "package"
+
+
+MODULES = [f for f in FILES if f.name not in ("__init__.py", "_version.py")]
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_every_module_has_its_tests_where_it_stands(file):
+    name = f"test_{file.stem.lstrip('_')}.py"
+    mirror = Path(__file__).parent / file.relative_to(ROOT).parent / name
+    assert "def test_" in mirror.read_text()

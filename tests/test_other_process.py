@@ -68,3 +68,64 @@ def test_every_classifier_opens_offline_in_another_process(models, tmp_path):
         np.testing.assert_allclose(
             opened[name], model.predict_proba(X), rtol=0, atol=1e-6
         )
+
+
+# What a server does that loads a model and then forks the processes that answer.
+SERVE = """
+import os, signal, sys, time, warnings
+import joblib, numpy, torch
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks, from threads
+import robustmm
+
+def in_child(function):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    for _ in range(600):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            assert status == 0, status
+            return
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise SystemExit(f"{function.__name__} hangs")
+
+def predicts(n_threads=1):
+    numpy.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-5)
+    assert torch.get_num_threads() == n_threads
+
+def loads_and_fits():
+    again = robustmm.load(sys.argv[1], device="cpu")
+    numpy.testing.assert_allclose(again.predict_proba(X), expected, atol=1e-5)
+    again.fit(X, y)
+
+def predicts_with_two_threads():
+    torch.set_num_threads(2)
+    predicts(2)
+
+X, y, expected = joblib.load(sys.argv[2])
+n_threads = int(sys.argv[3])
+torch.set_num_threads(n_threads)
+clf = robustmm.load(sys.argv[1], device="cpu")
+if n_threads == 2:
+    in_child(predicts)
+clf.predict_proba(X)
+in_child(predicts_with_two_threads if n_threads == 1 else loads_and_fits)
+assert torch.get_num_threads() == n_threads
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_processes_that_are_forked_with_a_model_answer(n_threads, tmp_path):
+    clf = small(robustmm.MAPClassifier).fit(X, Y)
+    robustmm.save(clf, tmp_path / "model")
+    joblib.dump((X, Y, clf.predict_proba(X)), tmp_path / "data")
+    paths = [str(tmp_path / name) for name in ("model", "data")]
+    command = [sys.executable, "-c", SERVE, *paths, str(n_threads)]
+    subprocess.run(command, check=True, timeout=120)

@@ -88,7 +88,7 @@ def test_it_is_an_estimator_like_any_other():
 def test_entries_come_from_the_parents_each_alone_and_with_this_class_s_default():
     lines = inspect.getdoc(Own).splitlines()
     start = lines.index("Parameters")
-    assert lines[start + 2 : lines.index("Notes") - 1] == [
+    assert lines[start + 2 : lines.index("Attributes") - 1] == [
         "model : str, default='a'",
         "    By position.",
         "left : int, default=1",
@@ -127,6 +127,30 @@ def test_a_class_without_the_section_gets_one_before_the_next_or_at_the_end():
     lines = inspect.getdoc(Noted).splitlines()
     assert lines.index("Parameters") < lines.index("Notes")
     assert lines[lines.index("Notes") - 1] == ""
+
+
+def test_fitted_attributes_come_from_the_parent_unless_a_class_lists_its_own():
+    class Listed(Own):
+        """Lists its own.
+
+        Attributes
+        ----------
+        tree_ : object
+            Grown.
+        """
+
+    class Heir(Listed):
+        """Says little."""
+
+    lines = inspect.getdoc(Own).splitlines()
+    start = lines.index("Attributes")
+    told = ["Attributes", "----------", "net_ : object", "    Fitted.", "", "Notes"]
+    assert lines[start : start + 6] == told
+    assert lines[start - 1] == ""
+    for cls in (Listed, Heir):
+        text = inspect.getdoc(cls)
+        assert text.count("Attributes\n----------\ntree_ : object\n    Grown.") == 1
+        assert "net_ : object" not in text
 
 
 def test_a_class_without_docstring_gets_none_made_up():

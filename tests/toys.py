@@ -3,6 +3,8 @@
 import torch
 from contract import ToyClassifier
 
+from robustmm.adapters import LinearHead
+
 N_FEATURES = 8
 
 
@@ -12,7 +14,7 @@ class QuickModule(torch.nn.Module):
     def __init__(self, backbone, n_outputs):
         super().__init__()
         self.backbone = backbone
-        self.head = torch.nn.Linear(N_FEATURES, n_outputs)
+        self.head = LinearHead(N_FEATURES, n_outputs)
 
     def features(self, present, input_ids, attention_mask, pixel_values, **batch):
         ids = (input_ids * attention_mask).double()
@@ -41,6 +43,8 @@ class QuickClassifier(ToyClassifier):
         early_stopping=False,
         net_params=None,
         device="cpu",
+        precision="auto",
+        lr=1e-3,
         verbose=0,
     ):
         super().__init__(
@@ -55,6 +59,8 @@ class QuickClassifier(ToyClassifier):
             device=device,
             verbose=verbose,
         )
+        self.precision = precision
+        self.lr = lr
 
     def _build_module(self, backbone, n_outputs):
         return QuickModule(backbone, n_outputs)

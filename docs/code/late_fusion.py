@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustmm import MultimodalClassifier
+from robustmm.adapters import LinearHead
 from robustmm.backbones import Backbone, Stream, encode_streams
 from robustmm.checks import check_number
 
@@ -35,7 +36,7 @@ class LateFusionModule(nn.Module):
         self.stand_in = nn.ParameterDict(
             {m: nn.Parameter(0.02 * torch.randn(width)) for m in MODALITIES}
         )
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
 
     def features(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the summed summaries, (B, width)."""

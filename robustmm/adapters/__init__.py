@@ -16,6 +16,7 @@ from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
+from .head import LinearHead as LinearHead
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
 from .keys import TaskKey as TaskKey

@@ -14,6 +14,10 @@ def divergence(true: Tensor, other: Tensor, multilabel: bool) -> Tensor:
     """
     if not multilabel:
         target, other = true.log_softmax(dim=1), other.log_softmax(dim=1)
+        # torch takes the two the other way round, and its "mean" divides by the classes
+        # as well, which is no divergence.
         return F.kl_div(other, target, log_target=True, reduction="batchmean")
     loss, target = F.binary_cross_entropy_with_logits, true.sigmoid()
+    # Cross-entropy less entropy, of each label by itself. DeLo's code takes a softmax
+    # here too, over labels that do not exclude one another.
     return loss(other, target) - loss(true, target)

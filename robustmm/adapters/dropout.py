@@ -24,6 +24,8 @@ def draw_hidden(present: Tensor, probability: float) -> Tensor:
     >>> draw_hidden(present, 1.0).sum(dim=1)
     tensor([1, 0, 0])
     """
+    # One number per row, also for rows that lose nothing: what a row draws does not
+    # depend on what the others lack.
     draw = torch.rand(len(present), device=present.device)
     first = draw < probability / 2
     second = ~first & (draw < probability)

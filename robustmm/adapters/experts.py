@@ -86,10 +86,11 @@ class Experts(nn.Module):
         router.
         """
         gates = (self.scale * self.router(x, tokens)).unsqueeze(-1)  # (..., P, N, 1)
-        code = F.linear(self.dropout(x), self.down.flatten(0, 2))
+        # One mask per token for all experts; the router has read the input without it.
+        code = F.linear(self.dropout(x), self.down.flatten(0, 2))  # (..., P * N * r)
         code = code.unflatten(-1, self.down.shape[:3]) * gates  # (..., P, N, r)
         code = code.flatten(-2).flatten(0, -3)  # (tokens, P, N * r)
-        stacked = code.unbind(dim=1), self.up.flatten(1, 2).unbind()
+        stacked = code.unbind(dim=1), self.up.flatten(1, 2).unbind()  # P of each
         return [_add_product(*parts) for parts in zip(outputs, *stacked, strict=True)]
 
 
@@ -98,12 +99,12 @@ def _add_product(y: Tensor, code: Tensor, up: Tensor) -> Tensor:
     # Adding in place saves a pass over memory that costs more than the product; but a
     # gradient through it would be copied, as that of any view changed in place.
     add = torch.addmm if torch.is_grad_enabled() else Tensor.addmm_
-    flat = y.flatten(0, -2)
+    flat = y.flatten(0, -2)  # (tokens, d_out)
     return add(flat, code.to(y.dtype), up.to(y.dtype)).view(y.shape)
 
 
 class ExpertLinear(nn.Module):
-    """A frozen linear with :class:`Experts` beside it.
+    """A frozen linear with ``Experts`` beside it.
 
     Parameters
     ----------
@@ -135,7 +136,7 @@ class ExpertLinear(nn.Module):
 
 
 class JointExpertLinear(nn.Module):
-    """Frozen linears that read the same input, with stacked :class:`Experts`.
+    """Frozen linears that read the same input, with stacked ``Experts``.
 
     Parameters
     ----------

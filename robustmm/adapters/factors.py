@@ -119,6 +119,7 @@ class FactorPools(nn.Module):
         self.router_weight = nn.Parameter(torch.empty(2, *pools, pool_size, d_in))
         self.router_bias = nn.Parameter(torch.empty(2, *pools, pool_size))
         self.affinity = nn.Parameter(torch.randn(*pools, rank, d_in, pool_size))
+        # So that what a factor makes of a normalised token has variance 1.
         nn.init.normal_(self.down, std=d_in**-0.5)
         for router in (self.router_weight, self.router_bias):
             nn.init.uniform_(router, -(d_in**-0.5), d_in**-0.5)
@@ -133,14 +134,16 @@ class FactorPools(nn.Module):
             down = scores_down.topk(self.rank, dim=-1)
             agreement = self._agreement(down.indices)
             # Both terms are distributions; their mean has the order of their sum.
-            scores_up = (scores_up + agreement) / (1 + self.rank)
+            scores_up = (scores_up + agreement) / (1 + self.rank)  # (B, J, Q, E)
+            # The k-th best a goes with the k-th best b: selected independently, an a
+            # and a b of one number, the paper's pairs, need not both be there.
             up = scores_up.topk(self.rank, dim=-1)
             weight = self._weight(down.values) * self._weight(up.values)
         return Selection(down.indices, up.indices, weight)
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         """Map (B, L, d_in) to the updates of all linears, (J, B, L, d_out)."""
-        code = F.linear(x, self.down.flatten(0, 3))
+        code = F.linear(x, self.down.flatten(0, 3))  # (B, L, J * P * E * f)
         code = code.unflatten(-1, self.down.shape[:-1])  # (B, L, J, P, E, f)
         mixed = self._mix(code, selection)
         n_linears, d_out = self.up.shape[0], self.up.shape[-1]
@@ -151,15 +154,17 @@ class FactorPools(nn.Module):
     def _mix(self, code: Tensor, selection: Selection) -> Tensor:
         """Move the code of the k-th a to the place of the k-th b; drop the others."""
         shape = (-1, code.shape[1], -1, self.n_queries, -1, code.shape[-1])
+        # A shared pool's codes are those of every query: seen twice, not copied.
         code = code.expand(*shape[:4], *code.shape[4:])
         down, up = (
             index[:, None, ..., None].expand(shape)
             for index in (selection.down, selection.up)
         )  # (B, L, J, Q, r, f)
         weight = selection.weight[:, None, ..., None].to(code.dtype)
-        picked = code.gather(4, down) * weight
-        placed = torch.zeros_like(code).scatter(4, up, picked)
+        picked = code.gather(4, down) * weight  # (B, L, J, Q, r, f)
+        placed = torch.zeros_like(code).scatter(4, up, picked)  # (B, L, J, Q, E, f)
         shared = self.up.shape[1] < self.n_queries
+        # The product with one pool of b's then takes the sum over queries along.
         return placed.sum(dim=3, keepdim=True) if shared else placed
 
     def _agreement(self, selected: Tensor) -> Tensor:
@@ -171,7 +176,9 @@ class FactorPools(nn.Module):
         # Detached as in MixLoRA: a factor is not trained to be a feature of itself.
         factors = self.down.detach().float().mean(dim=3)  # (J, P, E, d_in)
         table = torch.einsum("jped,jprdx->jprex", factors, self.affinity.float())
-        (table,) = self._per_query(table.softmax(dim=-1)[None])
+        # A softmax, as in MixLoRA: raw sums of a normal affinity would swamp the score
+        # that the query gives.
+        (table,) = self._per_query(table.softmax(dim=-1)[None])  # (1, J, Q, r, E, E)
         _, n_linears, n_queries, rank = selected.shape
         linear = torch.arange(n_linears, device=selected.device)[:, None, None]
         query = torch.arange(n_queries, device=selected.device)[:, None]
@@ -185,6 +192,7 @@ class FactorPools(nn.Module):
 
     def _weight(self, scores: Tensor) -> Tensor:
         if self.gradient == "score":
+            # By their mean, so that the update is as large as with weights of 1.
             return scores / scores.mean(dim=-1, keepdim=True)
         ones = torch.ones_like(scores)
         # Written so that the value is exactly 1.
@@ -192,7 +200,7 @@ class FactorPools(nn.Module):
 
 
 class StaticFactors(nn.Module):
-    """Plain LoRA factors of several linears, in the place of :class:`FactorPools`.
+    """Plain LoRA factors of several linears, in the place of ``FactorPools``.
 
     Shapes: ``down`` (J, r, d_in), ``up`` (J, r, d_out); input (B, L, d_in), update
     (J, B, L, d_out). There is nothing to select.
@@ -206,8 +214,8 @@ class StaticFactors(nn.Module):
 
     def forward(self, x: Tensor, selection: None = None) -> Tensor:
         """Map (B, L, d_in) to the updates of all linears, (J, B, L, d_out)."""
-        rows = x.flatten(0, 1).expand(len(self.down), -1, -1)
-        code = torch.bmm(rows, self.down.transpose(1, 2).to(x.dtype))
+        rows = x.flatten(0, 1).expand(len(self.down), -1, -1)  # (J, B * L, d_in)
+        code = torch.bmm(rows, self.down.transpose(1, 2).to(x.dtype))  # (J, B * L, r)
         return torch.bmm(code, self.up.to(code.dtype)).unflatten(1, x.shape[:2])
 
 
@@ -254,7 +262,7 @@ class FactorLinears(nn.Module):
                 f"{self.source!r}, got the items {list(context)}."
             )
         pools, selection = context[self.source]
-        update = self.alpha * pools(x, selection)
+        update = self.alpha * pools(x, selection)  # (J, B, L, d_out)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
 
 
@@ -264,7 +272,7 @@ def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
     Means over layers, a selection each, and over linears; for every query those of its
     a, then those of its b.
     """
-    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])
+    picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])  # (..., 2, r)
     chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
     return chosen.float().mean(dim=(0, 2)).flatten(1)
 

@@ -191,7 +191,7 @@ class GramLinear(nn.Module):
         self.residual = residual
         self.down = self.up = None
         if rank:
-            self.down = _normal_factor(rank, d_in).to(frozen.weight.device)
+            self.down = _normal_factor(rank, d_in, frozen.weight.device)
             self.up = nn.Parameter(frozen.weight.new_zeros(d_out, rank))
         self.magnitudes = self._first_magnitudes(halved or self.additive)
         # Not persistent: what is saved are the factors.
@@ -252,5 +252,8 @@ class GramLinear(nn.Module):
         return super().train(mode)
 
 
-def _normal_factor(rank: int, width: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(rank, width) / rank**0.5)
+def _normal_factor(
+    rank: int, width: int, device: torch.device | None = None
+) -> nn.Parameter:
+    # Moved before it becomes a parameter: what Parameter.to returns is none.
+    return nn.Parameter((torch.randn(rank, width) / rank**0.5).to(device))

@@ -1,9 +1,10 @@
-"""What follows the pooled token of a joint encoder: a trained pooler and a head."""
+"""What follows the encoders: a trained pooler, and heads that compute in float32."""
 
 from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,13 +22,39 @@ def trained_pooler(pooler: nn.Module | None, width: int) -> nn.Module:
     """
     if pooler is None:
         return nn.Sequential(nn.Linear(width, width), nn.Tanh())
+    # A copy, as the frozen one is shared by all that stand on this checkpoint.
     return copy.deepcopy(pooler).requires_grad_(True)
+
+
+# A Linear, not a module around one: models that were saved with a plain head have its
+# names.
+class LinearHead(nn.Linear):
+    r"""A linear layer that makes logits, in float32 whatever autocast says.
+
+    Eight bits of a bfloat16 logit tie rows, and a score that ranks them sees the ties.
+
+    Shapes: (B, d) to (B, C).
+
+    Examples
+    --------
+    >>> import torch
+    >>> layers, pooled = (LinearHead(8, 3), nn.Linear(8, 3)), torch.zeros(5, 8)
+    >>> with torch.autocast("cpu", torch.bfloat16):
+    ...     [layer(pooled).dtype for layer in layers]
+    [torch.float32, torch.bfloat16]
+    """
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map pooled rows (B, d) to logits (B, C)."""
+        with _in_float32(pooled):
+            return super().forward(pooled.float())
 
 
 class TwoLayerHead(nn.Module):
     r"""The head of missing-aware prompts [1]_: linear to 2d, layer norm, GELU, linear.
 
-    Weights start as :math:`N(0, 0.02^2)`, biases as zero.
+    Weights start as :math:`N(0, 0.02^2)`, biases as zero. It computes in float32, as
+    :class:`LinearHead` does.
 
     Shapes: (B, d) to (B, C).
 
@@ -55,7 +82,13 @@ class TwoLayerHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map pooled rows (B, d) to logits (B, C)."""
-        return self.layers(pooled)
+        with _in_float32(pooled):
+            return self.layers(pooled.float())
+
+
+def _in_float32(inputs: Tensor) -> torch.autocast:
+    """Switch autocast off where the inputs are."""
+    return torch.autocast(inputs.device.type, enabled=False)
 
 
 def init_linears(module: nn.Module) -> None:

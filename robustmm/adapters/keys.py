@@ -42,9 +42,10 @@ class TaskKey(nn.Module):
     def update(self, query: Tensor, present: Tensor) -> None:
         """Move towards the mean of a batch; only its present modalities count."""
         weight = present.unsqueeze(-1).to(self.mean.dtype)  # (B, M, 1)
-        count = weight.sum(dim=0)
+        count = weight.sum(dim=0)  # (M, 1)
         batch = (query.to(self.mean.dtype) * weight).sum(dim=0) / count.clamp(min=1)
-        moved = self.momentum * self.mean + (1 - self.momentum) * batch
+        moved = self.momentum * self.mean + (1 - self.momentum) * batch  # (M, d)
+        # A modality that the batch lacks must not pull its key towards zero.
         self.mean.copy_(torch.where(count > 0, moved, self.mean))
 
 
@@ -63,10 +64,12 @@ def key_similarity(
         all rows have in common dominates the plain cosine.
     """
     keys = F.normalize(keys, dim=-1)
+    # Lengths first: the middle of keys that differ in length would be that of the
+    # longest, and a key's length only says how long it was trained.
     query = F.normalize(query.to(keys.dtype), dim=-1)
     if center:
         middle = keys.mean(dim=0)
         keys, query = keys - middle, query - middle
     cosine = F.cosine_similarity(query[:, None], keys[None], dim=-1)  # (B, T, M)
-    here = present[:, None].to(cosine.dtype)
+    here = present[:, None].to(cosine.dtype)  # (B, 1, M)
     return (cosine * here).sum(dim=-1) / here.sum(dim=-1).clamp(min=1)

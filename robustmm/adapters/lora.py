@@ -57,13 +57,16 @@ class LoRALinear(nn.Module):
         self.scale = alpha / rank
         self.dropout = nn.Dropout(dropout)
         weight = frozen.weight
-        self.down = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+        # That of a linear layer, and of the authors' code; the paper says Gaussian. On
+        # the CPU: a seed means the same start on every device.
+        down = torch.empty(rank, weight.shape[1], dtype=weight.dtype)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))
+        self.down = nn.Parameter(down.to(weight.device))
         self.up = nn.Parameter(weight.new_zeros(weight.shape[0], rank))
-        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
-        code = F.linear(self.dropout(x), self.down)
+        code = F.linear(self.dropout(x), self.down)  # (..., r)
         return self.frozen(x) + self.scale * F.linear(code, self.up)
 
 
@@ -91,7 +94,10 @@ class DoRALinear(LoRALinear):
         """Map (..., d_in) to (..., d_out)."""
         weight = self.frozen.weight
         update = self.scale * (self.up @ self.down)
+        # A column of zeros has no direction that a length could be given to.
         norm = (weight + update).detach().norm(dim=0, keepdim=True).clamp_min(1e-5)
+        # A scale of the columns is one of the inputs: the frozen weight is never
+        # copied.
         ratio = self.magnitude / norm  # (1, d_in)
         frozen_part = F.linear(x * ratio, weight, self.frozen.bias)
         code = F.linear(self.dropout(x) * ratio, self.down)
@@ -99,7 +105,7 @@ class DoRALinear(LoRALinear):
 
 
 class VeRABasis(nn.Module):
-    """Random frozen factors that all :class:`VeRALinear` of one shape share.
+    """Random frozen factors that all ``VeRALinear`` of one shape share.
 
     Buffers, so that they are saved with the trained vectors they belong to.
     """
@@ -139,6 +145,8 @@ class VeRALinear(nn.Module):
         self.basis = basis
         self.dropout = nn.Dropout(dropout)
         weight = frozen.weight
+        # Not zero too, or both scales would stay there: each one's gradient is
+        # multiplied by the other.
         self.code_scale = nn.Parameter(weight.new_full((len(basis.down),), 0.1))
         self.output_scale = nn.Parameter(weight.new_zeros(weight.shape[0]))
 

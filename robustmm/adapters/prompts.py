@@ -20,9 +20,8 @@ from torch.nn import functional as F
 
 from .head import init_linears
 
-# Of (image, text), what a row has: all, no text, no image.
-PATTERN_PRESENCE = ((1.0, 1.0), (1.0, 0.0), (0.0, 1.0))
-N_PATTERNS = len(PATTERN_PRESENCE)
+# What a row has: all, no text, no image.
+N_PATTERNS = 3
 
 
 def pattern_index(present: Tensor) -> Tensor:
@@ -46,8 +45,8 @@ def sum_present(prompts: Tensor) -> Tensor:
     ``prompts`` is in the order (image, text), the result in that of
     :func:`pattern_index`.
     """
-    presence = prompts.new_tensor(PATTERN_PRESENCE)  # (3, 2)
-    return torch.einsum("pm,mld->pld", presence, prompts)
+    image, text = prompts
+    return torch.stack([image + text, image, text])
 
 
 def normal_prompts(*shape: int) -> nn.Parameter:
@@ -70,6 +69,7 @@ def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list
     >>> layer_indices("prompt_layers", (2, 5), n_layers=12)
     [2, 5]
     """
+    # True is an Integral as well, and would mean the first layer.
     if isinstance(layers, Integral) and not isinstance(layers, bool):
         if not 0 <= layers <= n_layers:
             raise ValueError(
@@ -109,6 +109,8 @@ def add_prompt(tokens, name: str, prompt: Tensor, prompt_type: str):
     """
     if prompt_type == "attention":
         return tokens.with_prefix(*prompt.chunk(2, dim=1))
+    # Nobody has to count what stands in front now: the pooled token is found by the
+    # name of its segment.
     return tokens.insert(name, prompt, before=tokens.names[0])
 
 
@@ -167,6 +169,8 @@ class PromptMemory(nn.Module):
         self.prompts = nn.Parameter(torch.empty(size, length, width))
         self.keys = nn.Parameter(torch.empty(size, width))
         for tensor in (self.prompts, self.keys):
+            # As in the authors' code: a deviation of 0.005 for prompts, as torch takes
+            # l * d for the fan-in of a tensor (K, l, d), and 0.02 for keys.
             nn.init.kaiming_normal_(tensor, a=math.sqrt(5))
 
     def forward(self, query: Tensor) -> Tensor:
@@ -178,9 +182,9 @@ class PromptMemory(nn.Module):
         """Return the weight of every entry, (B, K), zero where it is not read."""
         # Not in half precision, which would make ties of what are different entries.
         with torch.autocast(query.device.type, enabled=False):
-            keys = F.normalize(self.keys.float(), dim=1)
+            keys = F.normalize(self.keys.float(), dim=1)  # (K, d)
             cosines = F.normalize(query.float(), dim=1) @ keys.T / self.temperature
-        best, places = cosines.topk(self.top_k, dim=1)
+        best, places = cosines.topk(self.top_k, dim=1)  # (B, top_k)
         if self.renormalize:
             chosen = best.softmax(dim=1)
         else:
@@ -231,12 +235,15 @@ class SharedPrompts(nn.Module):
             distinct = sum_present(self.sources)
         else:
             distinct, pattern = self.sources, torch.zeros_like(pattern)
+        # Three prompts are mapped, whatever the batch; the authors' code maps each
+        # row's.
         return {
             m: to_modality(distinct)[pattern] for m, to_modality in self.maps.items()
         }
 
 
 def _bottleneck(width: int) -> nn.Sequential:
+    # The configuration of the authors' code says 8, which nothing there reads.
     narrow = max(1, width // 16)
     layers = nn.Sequential(
         nn.Linear(width, narrow), nn.GELU(), nn.Linear(narrow, width)

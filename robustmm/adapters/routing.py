@@ -67,6 +67,7 @@ class Router(nn.Module):
                 f"top_k must be in [1, n_experts={n_experts}], got {top_k!r}."
             )
         self.top_k, self.level = top_k, level
+        # What a linear layer without a bias starts with: Kaiming uniform, a = sqrt(5).
         bound = d_in**-0.5
         self.weight = nn.Parameter(
             torch.empty(n_linears, n_experts, d_in).uniform_(-bound, bound)
@@ -90,17 +91,19 @@ class Router(nn.Module):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
             if self.level == "instance":
                 x = _mean(x, tokens)
-            logits = F.linear(x, self.weight.flatten(0, 1).to(x.dtype))
+            logits = F.linear(x, self.weight.flatten(0, 1).to(x.dtype))  # (..., P * N)
             probabilities = logits.unflatten(-1, self.weight.shape[:2]).softmax(-1)
             gates = self._choose(probabilities)
         if tokens is not None and "decisions" in tokens.context:
+            # In the caller's dict: kept on the router, two threads would take each
+            # other's.
             tokens.context["decisions"][self] = (probabilities, gates)
         return gates
 
     def _choose(self, probabilities: Tensor) -> Tensor:
         if self.top_k is None:
             return probabilities
-        values, experts = probabilities.topk(self.top_k, dim=-1)
+        values, experts = probabilities.topk(self.top_k, dim=-1)  # (..., P, top_k)
         if self.top_k > 1:
             values = values / values.sum(dim=-1, keepdim=True)
         return torch.zeros_like(probabilities).scatter(-1, experts, values)
@@ -121,7 +124,7 @@ def _mean(x: Tensor, tokens) -> Tensor:
         )
     if tokens.mask is None:
         return x.mean(dim=1, keepdim=True)
-    weight = tokens.mask.unsqueeze(-1).to(x.dtype)
+    weight = tokens.mask.unsqueeze(-1).to(x.dtype)  # (B, L, 1)
     total = weight.sum(dim=1, keepdim=True).clamp(min=1)
     return (x * weight).sum(dim=1, keepdim=True) / total
 
@@ -142,7 +145,7 @@ class Routing:
 
     def sums(self) -> Tensor:
         """Return (B, P * N, 3): decisions, those for this expert, and their gates."""
-        weight = self.counted.unsqueeze(-1).expand_as(self.gates)
+        weight = self.counted.unsqueeze(-1).expand_as(self.gates)  # (B, L, P, N)
         parts = weight, weight * (self.gates > 0), weight * self.gates
         return torch.stack([part.sum(dim=1) for part in parts], dim=-1).flatten(1, 2)
 
@@ -164,9 +167,11 @@ def balance_loss(probabilities: Tensor, gates: Tensor, counted: Tensor) -> Tenso
     ----------
     .. [1] Fedus, Zoph and Shazeer, "Switch Transformers", JMLR 2022, equations 4-6.
     """
-    weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)
+    weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)  # (B, L, P, 1)
+    # No gradient through the choice, only through the probability beside it.
     chosen = (gates > 0).to(probabilities.dtype)
     share = (weight * chosen).sum(dim=(0, 1))  # (P, N)
+    # Of choices, not of tokens, of which each makes top_k.
     share = share / share.sum(dim=-1, keepdim=True)
     probability = (weight * probabilities).sum(dim=(0, 1))
     return gates.shape[-1] * (share * probability).sum(dim=-1).mean()
@@ -197,6 +202,7 @@ def usage_frame(
     frames = []
     for pattern, here in zip(PATTERNS, rows, strict=False):
         if here.any():
+            # Summed before they are divided: rows with more tokens count for more.
             total, chosen, weight = sums[here].sum(axis=0).T
             frame = pd.DataFrame(places, columns=["layer", "linear", "expert"])
             frame.insert(0, "pattern", pattern)

@@ -7,6 +7,9 @@ from .features import FrozenFeatures as FrozenFeatures
 from .features import encode_streams as encode_streams
 from .features import projected as projected
 from .features import projected_width as projected_width
+from .host import HostBatch as HostBatch
+from .host import take_rows as take_rows
+from .host import upload as upload
 from .loading import MissingStream as MissingStream
 from .loading import clear_backbone_cache as clear_backbone_cache
 from .loading import join_encoders as join_encoders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .host import HostBatch
 from .image import CLIP, ImageStream
 from .stream import Stream
 from .text import TextPositions, unless_full
@@ -23,7 +24,9 @@ class ClipImageStream(ImageStream):
             final_norm=model.post_layernorm,
             projection=projection,
         )
+        # A misspelling of transformers', kept there for old checkpoints.
         self.entry_norm = model.pre_layrnorm
+        # Again, as this norm came after the first time.
         self.freeze()
 
     @classmethod
@@ -76,14 +79,21 @@ class ClipTextStream(TextPositions, Stream):
         return cls(model.text_model, model.text_projection)
 
     def embed(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        host: HostBatch | None = None,
+        **_: Tensor,
     ) -> Tokens:
-        """Embed texts (B, T); ``attention_mask`` is 1 where a token counts."""
+        """Embed texts (B, T); ``attention_mask`` is 1 where a token counts.
+
+        With ``host``, nothing is asked of the device.
+        """
         self._check_length(input_ids)
         size = input_ids.shape[1]
-        values = self.embeddings.token_embedding(input_ids)
+        values = self.embeddings.token_embedding(input_ids)  # (B, T, d)
         values = values + self.embeddings.position_embedding.weight[:size]
-        mask = None if attention_mask is None else unless_full(attention_mask.bool())
+        mask = unless_full(attention_mask, host and host.attention_mask)
         return Tokens(values, mask, {"text": (0, size)}, self._end_of_text(input_ids))
 
     def facts(self) -> dict:
@@ -94,4 +104,5 @@ class ClipTextStream(TextPositions, Stream):
         # Old configurations say 2 although the vocabulary's last entry ends a text.
         if self.end_token == 2:
             return input_ids.argmax(dim=1)
+        # The first one: CLIP pads with the token that ends a text.
         return (input_ids == self.end_token).to(torch.int).argmax(dim=1)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .prefix import FrozenResults, Store, image_keys, take_rows, text_keys
+from .host import COLUMNS, HostBatch, take_rows, upload
+from .prefix import FrozenResults, Store, image_keys, text_keys
 from .stream import Stream
 
-COLUMNS = {"image": 0, "text": 1}
 POOLINGS = ("token", "mean", "both")
 
 
@@ -48,6 +48,8 @@ class FrozenFeatures:
         self.backbone = backbone
         self.pooling = pooling
         self.store = store
+        # Reads all weights, the first time that it is asked for: not amid a training.
+        self._fingerprint = None if store is None else backbone.fingerprint
 
     @property
     def width(self) -> int:
@@ -65,25 +67,29 @@ class FrozenFeatures:
         present : Tensor of shape (B, 2), bool
             Whether image and text are there.
         batch : dict of Tensor
-            Inputs of the encoders.
+            Inputs of the encoders; with its ``"host"`` there is nothing to wait for.
         image_key : Tensor of shape (B, 20), uint8, optional
-            Names the image of each row; without it the store is not used.
+            Names the image of each row; without it, and without that of the host, the
+            store is not used.
         """
+        if image_key is None and "host" in batch:
+            image_key = batch["host"].image_key
         if self.store is None or (image_key is None and "pixel_values" in batch):
             return self._encode(present, batch)
         backbone, device = self.backbone, present.device
         # A dummy image depends on the settings, too.
         settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
+        recall = FrozenResults(self.store, self._fingerprint, *settings)
 
         def compute(rows: list[int]) -> list[np.ndarray]:
             picked = take_rows({"present": present, **batch}, rows)
             encoded = self._encode(picked.pop("present"), picked)
+            # What is kept has to come to the host: the one wait, once per row.
             return [vector.copy() for vector in encoded.cpu().numpy()]
 
-        contents = _contents(present, batch, image_key)
+        contents = _contents(HostBatch.of(present, batch), image_key)
         vectors = recall(contents, device, compute, (self.width,))
-        return torch.from_numpy(np.stack(vectors)).to(device)
+        return upload(torch.from_numpy(np.stack(vectors)), device)
 
     @torch.no_grad()
     def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -113,17 +119,15 @@ class FrozenFeatures:
         return width
 
 
-def _contents(
-    present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None
-) -> list[bytes]:
+def _contents(host: HostBatch, image_key: Tensor | None) -> list[bytes]:
     """Name what is in each row: which cells, and what they hold."""
-    nothing = [b""] * len(present)
+    nothing = [b""] * len(host.present)
     texts = images = nothing
-    if "input_ids" in batch:
-        texts = text_keys(batch["input_ids"], batch["attention_mask"])
+    if host.input_ids is not None:
+        texts = text_keys(host.input_ids, host.attention_mask)
     if image_key is not None:
         images = image_keys(image_key)
-    rows = zip(present.cpu().numpy(), images, texts, strict=True)
+    rows = zip(host.present.numpy(), images, texts, strict=True)
     return [
         there.tobytes() + (image if there[0] else b"") + (text if there[1] else b"")
         for there, image, text in rows
@@ -137,6 +141,12 @@ def encode_streams(
 
     Parameters
     ----------
+    backbone : Backbone
+    present : Tensor of shape (B, 2), bool
+        Whether image and text are there.
+    batch : dict of Tensor
+        Inputs of the encoders. Which rows are there is decided from its ``"host"``; a
+        batch without asks the device, and waits.
     encode : callable (stream, present, batch) -> (b, w)
         Gets the rows of its batch.
 
@@ -150,16 +160,17 @@ def encode_streams(
         if modality not in COLUMNS:  # a joint encoder reads dummies too
             parts.append(encode(stream, present, batch))
             continue
-        rows = present[:, COLUMNS[modality]].nonzero()[:, 0]
+        host = batch.get("host") or HostBatch(present.cpu())
+        rows = host.rows(modality)
         nothing = len(rows) == 0
         if nothing:  # run one row, for the width and the type; it counts for nothing
             rows = rows.new_zeros(1)
-        picked = {name: value[rows] for name, value in batch.items()}
-        vectors = encode(stream, present[rows], picked)
+        picked = take_rows({"present": present, **batch}, rows)
+        vectors = encode(stream, picked.pop("present"), picked)
         if nothing:
             vectors = vectors * 0.0
         empty = vectors.new_zeros(len(present), vectors.shape[1])
-        parts.append(empty.index_copy(0, rows, vectors))
+        parts.append(empty.index_copy(0, upload(rows, vectors.device), vectors))
     return parts
 
 
@@ -169,6 +180,6 @@ def projected(stream: Stream, pooled: Tensor) -> Tensor:
 
 
 def projected_width(stream: Stream) -> int:
-    """Return the width of what :func:`projected` returns."""
+    """Return the width of what :func:`~robustmm.backbones.projected` returns."""
     projection = stream.projection
     return stream.width if projection is None else projection.out_features

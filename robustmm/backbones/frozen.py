@@ -28,6 +28,7 @@ class FrozenModule(nn.Module):
 
     def is_shared(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""
+        # By identity: ``in`` would compare the values.
         return any(tensor is shared for shared in self._shared)
 
     def thaw(self, choose: Callable[[str], bool]) -> None:
@@ -42,7 +43,9 @@ class FrozenModule(nn.Module):
         own = {}
         for name, parameter in list(self.named_parameters()):
             if self.is_shared(parameter) and choose(name):
+                # A copy, as training it in place would train the model of everybody.
                 own[id(parameter)] = nn.Parameter(parameter.detach().clone())
+        # Wherever the parameter stands: one may have several names.
         for module in self.modules():
             for name, parameter in module._parameters.items():
                 if id(parameter) in own:
@@ -51,15 +54,19 @@ class FrozenModule(nn.Module):
 
     def train(self, mode: bool = True) -> FrozenModule:
         """Set the mode of the adapters; the frozen modules stay in evaluation mode."""
+        # All of it first: dropout in the frozen layers would make their states random.
         super().train(False)
         for adapter in self.adapters():
             adapter.train(mode)
+        # Says what was asked for, for adapters that are wrapped later.
         self.training = mode
         return self
 
     def __deepcopy__(self, memo: dict) -> FrozenModule:
+        # deepcopy takes what is in the memo for a copy that was made already.
         memo.update({id(tensor): tensor for tensor in self._shared})
         twin = self.__class__.__new__(self.__class__)
+        # Before the contents, which may refer to the module itself.
         memo[id(self)] = twin
         twin.__dict__ = copy.deepcopy(self.__dict__, memo)
         return twin

@@ -16,6 +16,7 @@ from .tokens import Tokens
 _ATTENTION = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
 _MLP = {"up": "mlp.fc1", "down": "mlp.fc2"}
 
+# Of SigLIP too, whose layers have the same names.
 CLIP = Layout(
     "clip",
     {
@@ -64,7 +65,7 @@ class ImageStream(Stream):
         """Return the tokens before the patches, (s, d)."""
         special = [self.embeddings.cls_token]
         if hasattr(self.embeddings, "distillation_token"):
-            special.append(self.embeddings.distillation_token)
+            special.append(self.embeddings.distillation_token)  # DeiT
         return torch.cat(special, dim=1)[0]
 
     def patches(self, pixel_values: Tensor) -> Tensor:
@@ -87,10 +88,12 @@ class ImageStream(Stream):
         special, patches = self.special_tokens(), self.patches(pixel_values)
         table = self.positions()
         first, grid = table[: len(special)], as_grid(table[len(special) :])
+        # Bicubic as in Hugging Face's ViT, DINOv2 and CLIP, whose outputs the tests
+        # compare.
         grid = resize_grid(grid, patches.shape[2:], "bicubic", align_corners=False)
-        start = (special + first).expand(len(patches), -1, -1)
-        patches = (patches + grid).flatten(2).transpose(1, 2)
-        values = torch.cat([start, patches], dim=1)
+        start = (special + first).expand(len(patches), -1, -1)  # (B, s, d)
+        patches = (patches + grid).flatten(2).transpose(1, 2)  # (B, h * w, d)
+        values = torch.cat([start, patches], dim=1)  # (B, s + h * w, d)
         spans = {"image": (0, values.shape[1])}
         return Tokens(values, None, spans, self.anchor(pixel_values))
 
@@ -141,6 +144,7 @@ class SiglipImageStream(ImageStream):
             final_norm=model.post_layernorm,
         )
         self.head = model.head
+        # Again, as the head came after the first time.
         self.freeze()
 
     @classmethod

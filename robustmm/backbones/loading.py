@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,24 @@ _SHARED: dict[tuple[str, str], _Shared] = {}  # by location and device
 _LOCK = threading.RLock()
 
 
+def _begin_child() -> None:
+    """Give a forked process a free lock, and torch the one thread that came along."""
+    global _LOCK
+    _LOCK = threading.RLock()
+    torch.set_num_threads(1)
+
+
+@cache
+def _answer_in_children() -> None:
+    """Let processes that are forked from now on compute with what is loaded.
+
+    A fork leaves torch's pool of threads behind. What is to be computed with several,
+    even if by another library, waits for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_begin_child)
+
+
 def load_backbone(
     name_or_path: str | Path,
     *,
@@ -117,6 +137,7 @@ def load_backbone(
     """
     length = _check_text_length(max_text_length)
     place = str(torch.empty(0, device=device).device)
+    _answer_in_children()
     with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         wanted = _check_streams(checkpoint, streams)

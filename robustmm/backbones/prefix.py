@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .host import take_rows, upload
 from .stream import Stream
 from .tokens import Tokens
 
@@ -148,13 +149,13 @@ class FrozenPrefix:
         Parameters
         ----------
         batch : dict of Tensor
-            Inputs of the stream's ``embed``, (B, ...).
+            Inputs of the stream's ``embed``, (B, ...), maybe with a ``"host"``.
         keys : sequence of bytes, or None
             Names the content of each cell; None computes all of them.
         """
         if self.store is None or keys is None:
             return self._encode(batch)
-        device = next(iter(batch.values())).device
+        device = next(t.device for t in batch.values() if isinstance(t, Tensor))
         capacity = getattr(self.stream, "capacity", None)  # longer: other positions
         about = [self.identity, self.stream.modality, self.stop, capacity]
         recall = FrozenResults(self.store, *about)
@@ -174,14 +175,20 @@ class FrozenPrefix:
 
     def _split(self, tokens: Tokens) -> list[np.ndarray]:
         """Take the states of the cells apart, (l, d) each."""
-        values = tokens.values.float().cpu().numpy()
+        values, ends = tokens.values.float(), self._ends(tokens)
+        if ends is None:
+            return [row.copy() for row in values.cpu().numpy()]
+        # Ends travel with values: the host waits for each copy that it is sent.
+        packed = torch.cat([values.flatten(1), ends[:, None].to(values.dtype)], dim=1)
+        packed = packed.cpu().numpy()  # (B, L * d + 1)
+        states, ends = packed[:, :-1].reshape(values.shape), packed[:, -1].astype(int)
+        return [row[:end].copy() for row, end in zip(states, ends, strict=True)]
+
+    def _ends(self, tokens: Tokens) -> Tensor | None:
+        """Where the states of each cell end, (B,); None for all rows."""
         if self.stream.causal:
-            stops = (tokens.anchor + 1).tolist()
-        elif tokens.mask is not None:
-            stops = tokens.mask.sum(dim=1).tolist()
-        else:
-            stops = [tokens.length] * len(tokens)
-        return [row[:stop].copy() for row, stop in zip(values, stops, strict=True)]
+            return tokens.anchor + 1
+        return None if tokens.mask is None else tokens.mask.sum(dim=1)
 
     def _join(self, states: list[np.ndarray], device: torch.device) -> Tokens:
         """Put cells of any length into one batch."""
@@ -196,17 +203,10 @@ class FrozenPrefix:
         if self.stream.causal:
             anchor = lengths - 1
         elif ragged:
-            mask = (torch.arange(longest) < lengths[:, None]).to(device)
+            mask = upload(torch.arange(longest) < lengths[:, None], device)
         spans = {self.stream.segments[0]: (0, longest)}
-        return Tokens(
-            torch.from_numpy(values).to(device), mask, spans, anchor.to(device)
-        )
-
-
-def take_rows(batch: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
-    """Return a batch of some rows of a batch, wherever its tensors are."""
-    places = torch.tensor(rows)
-    return {name: value[places.to(value.device)] for name, value in batch.items()}
+        states = upload(torch.from_numpy(values), device)
+        return Tokens(states, mask, spans, upload(anchor, device))
 
 
 def image_keys(image_key: Tensor) -> list[bytes]:

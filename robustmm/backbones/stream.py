@@ -27,9 +27,9 @@ class Stream(FrozenModule, ABC):
     """One frozen transformer that turns a batch into tokens, layers and a pooled row.
 
     Subclasses say how a batch is embedded; the rest follows from ``layout``. All
-    parameters are frozen and shared with other copies: to train one, replace its
-    module by a deep copy first. The modules stay in evaluation mode; only wrapped
-    adapters follow :meth:`train`.
+    parameters are frozen and shared with other copies: to train some, :meth:`thaw`
+    them first. The modules stay in evaluation mode; only wrapped adapters follow
+    :meth:`train`.
 
     Attributes
     ----------
@@ -98,6 +98,7 @@ class Stream(FrozenModule, ABC):
     def pool(self, tokens: Tokens) -> Tensor:
         """Return the pooled row after the final norm, (B, d), from :meth:`run`."""
         if POOLED in tokens:
+            # A norm is of each row alone, so it can wait until only one is left.
             return self.norm(tokens[POOLED][:, 0])
         rows = self._pooled_row(tokens)[:, None]
         return self.norm(_take(tokens.values, rows)[:, 0])
@@ -147,10 +148,13 @@ class Stream(FrozenModule, ABC):
                 "Layers must satisfy 0 <= start <= stop <= "
                 f"{self.n_layers}, got start={start}, stop={stop}."
             )
+        # With start > 0 it has been done; without a layer, another call is to do it.
         tokens = self.enter(tokens) if start == 0 < stop else tokens
         for i in range(start, stop):
             if before_layer is not None:
                 tokens = before_layer(i, tokens)
+            # Exact: rows of the last layer only meet in attention, whose keys and
+            # values are still those of all tokens.
             reduced = i == self.n_layers - 1 and keep != "all"
             tokens = (
                 self._last_step(i, tokens, keep) if reduced else self.step(i, tokens)
@@ -166,6 +170,7 @@ class Stream(FrozenModule, ABC):
         values, pre_norm = tokens.values, self.layout.pre_norm
         norm1, norm2 = (self._part(i, path) for path in self.layout.norms)
         update = self._attend(i, norm1(values) if pre_norm else values, tokens, rows)
+        # After attention, which reads all of them.
         values = values if rows is None else _take(values, rows)
         if pre_norm:
             values = values + self._scaled(i, 0, update)
@@ -175,6 +180,7 @@ class Stream(FrozenModule, ABC):
             values = norm1(values + update)
             values = norm2(values + self._feed_forward(i, values, tokens))
         if rows is None:
+            # A prefix is of one layer: methods give the next one its own, or none.
             return replace(tokens, values=values, prefix=None)
         mask = None if tokens.mask is None else tokens.mask.gather(1, rows)
         spans = {"rows": (0, rows.shape[1])}
@@ -184,6 +190,7 @@ class Stream(FrozenModule, ABC):
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
         parts = []
         if tokens.anchor is None:
+            # Each once, in order: rows would be computed twice.
             keep = tuple(dict.fromkeys((*self.segments, *keep)))
         else:
             parts.append((POOLED, self._pooled_row(tokens)[:, None]))
@@ -195,13 +202,16 @@ class Stream(FrozenModule, ABC):
         return replace(self.step(i, tokens, rows), spans=spans)
 
     def _pooled_row(self, tokens: Tokens) -> Tensor:
-        return tokens.span(self.segments[0])[0] + tokens.anchor
+        # The anchor counts from the start of its segment, which inserted prompts move.
+        return tokens.span(self.segments[0])[0] + tokens.anchor  # (B,)
 
     def _attend(self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor:
         query, key, value = self._project(i, x, tokens, rows)
         n_prefix = 0
         if tokens.prefix is not None:
             key, value = (
+                # As they are: MAP's prompts go beside what was projected, not through
+                # it.
                 torch.cat([more.expand(len(x), -1, -1), own], dim=1)
                 for more, own in zip(tokens.prefix, (key, value), strict=True)
             )
@@ -222,6 +232,8 @@ class Stream(FrozenModule, ABC):
         if str(i) in self.joint_adapters:
             joint = self.joint_adapters[str(i)]
             query, key, value = _call(joint, x, tokens)
+            # It maps all rows, as keys and values need; queries nobody asks for are
+            # dropped.
             return (query if rows is None else _take(query, rows)), key, value
         asking = x if rows is None else _take(x, rows)
         inputs = zip(JOINT, (asking, x, x), strict=True)
@@ -238,9 +250,12 @@ class Stream(FrozenModule, ABC):
         if self.causal:
             place = torch.arange(tokens.length, device=tokens.values.device)
             asking = place[None] if rows is None else rows
+            # By position and not is_causal: of some rows, or behind a prefix, torch
+            # would align the triangle at the wrong corner.
             past = (place <= asking[..., None])[:, None]  # (1 or B, 1, R, L)
             mask = past if mask is None else past & mask
         if mask is not None and n_prefix:
+            # In front, where a prefix stands, and seen by all, in a causal encoder too.
             mask = F.pad(mask, (n_prefix, 0), value=True)
         return mask
 
@@ -304,11 +319,13 @@ class Stream(FrozenModule, ABC):
             parent, _, leaf = self.linears[name].rpartition(".")
             setattr(self._part(i, parent) if parent else self.layers[i], leaf, adapter)
             self._wrapped.append((i, name))
+        # It may come after the stream was set to a mode.
         adapter.train(self.training)
 
     def adapters(self) -> Iterator[nn.Module]:
         """Iterate over the wrapped modules, each once."""
         single = (self.linear(i, name) for i, name in self._wrapped)
+        # One adapter may be in several places.
         seen = dict.fromkeys([*single, *self.joint_adapters.values()])
         return iter(seen)
 
@@ -323,6 +340,8 @@ class Stream(FrozenModule, ABC):
         """Iterate over the tensors of the layers under names of our own, in order."""
         for i in range(self.n_layers):
             for path in self.layout.paths():
+                # Sorted, as the order must be that of the names and not of a release of
+                # transformers: fingerprints depend on it.
                 for name, tensor in sorted(self._part(i, path).named_parameters()):
                     yield f"{i}.{path}.{name}", tensor
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .host import HostBatch
 from .layout import Layout
 from .stream import Stream
 from .tokens import Tokens
@@ -102,14 +103,21 @@ class BertStream(TextPositions, Stream):
         return cls(model, model.transformer.layer, DISTILBERT)
 
     def embed(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, **_: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        host: HostBatch | None = None,
+        **_: Tensor,
     ) -> Tokens:
-        """Embed texts (B, T); ``attention_mask`` is 1 where a token counts."""
+        """Embed texts (B, T); ``attention_mask`` is 1 where a token counts.
+
+        With ``host``, nothing is asked of the device.
+        """
         self._check_length(input_ids)
         values = embed_words(self.embeddings, input_ids, self.positions(input_ids))
-        mask = None if attention_mask is None else attention_mask.bool()
         spans = {"text": (0, input_ids.shape[1])}
-        return Tokens(values, unless_full(mask), spans, first_row(input_ids))
+        mask = unless_full(attention_mask, host and host.attention_mask)
+        return Tokens(values, mask, spans, first_row(input_ids))
 
     def positions(self, input_ids: Tensor) -> Tensor:
         """Return the row of the position table for every token."""
@@ -143,9 +151,19 @@ def embed_words(embeddings: nn.Module, input_ids: Tensor, positions: Tensor) -> 
     return embeddings.LayerNorm(values + embeddings.position_embeddings(positions))
 
 
-def unless_full(mask: Tensor | None) -> Tensor | None:
-    """Return None for a mask that hides nothing: attention is faster without one."""
-    return None if mask is None or bool(mask.all()) else mask
+def unless_full(mask: Tensor | None, *known: Tensor | None) -> Tensor | None:
+    """Return a mask as bool, None if it hides nothing: attention is faster without.
+
+    Parameters
+    ----------
+    mask : Tensor or None
+    *known : Tensor or None
+        What the mask is made of, on the CPU; without, its device is waited for.
+    """
+    if mask is None:
+        return None
+    parts = [part for part in known if part is not None] or [mask]
+    return None if all(bool(part.all()) for part in parts) else mask.bool()
 
 
 def first_row(batch: Tensor) -> Tensor:

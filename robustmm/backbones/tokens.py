@@ -14,6 +14,7 @@ from torch import Tensor
 POOLED = "pooled"
 
 
+# Compared by identity: the == of tensors is no truth value.
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Token sequences of a batch, split into named segments.
@@ -57,6 +58,8 @@ class Tokens:
     def __post_init__(self):
         if not isinstance(self.context, MappingProxyType):
             read_only = MappingProxyType(dict(self.context))
+            # The class is frozen, so that no layer changes tokens that another one
+            # holds.
             object.__setattr__(self, "context", read_only)
 
     def __len__(self) -> int:
@@ -242,7 +245,9 @@ class Tokens:
 
         Zeros where none is attended.
         """
-        weight = self.mask_of(name).unsqueeze(-1).to(self.values.dtype)
+        # Padding is left out: a batch is padded to its longest text, and a row's mean
+        # must not depend on its neighbours.
+        weight = self.mask_of(name).unsqueeze(-1).to(self.values.dtype)  # (B, l, 1)
         return (self[name] * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
     def max(self, name: str) -> Tensor:
@@ -250,7 +255,9 @@ class Tokens:
 
         Zeros where none is attended.
         """
-        attended = self.mask_of(name).unsqueeze(-1)
+        attended = self.mask_of(name).unsqueeze(-1)  # (B, l, 1)
+        # Unlike MemPrompt's code, whose maximum runs over padding: it always pads to
+        # one length, here the result would depend on the rest of the batch.
         highest = self[name].masked_fill(~attended, float("-inf")).amax(dim=1)
         return highest.masked_fill(~attended.any(dim=1), 0.0)
 
@@ -262,7 +269,8 @@ class Tokens:
                 f"Segment {name!r} must have shape (l, {self.width}) or "
                 f"({len(self)}, l, {self.width}), got {shape}."
             )
-        return value.expand(len(self), -1, -1)
+        # Not copied: the concatenation that follows writes its own.
+        return value.expand(len(self), -1, -1)  # (B, l, d)
 
     def _splice(
         self,
@@ -279,7 +287,7 @@ class Tokens:
         parts = [self.values[:, :start], value, self.values[:, stop:]]
         return replace(
             self,
-            values=torch.cat(parts, dim=1),
+            values=torch.cat(parts, dim=1),  # (B, L', d)
             mask=self._mask_with(value.shape[1], mask, place),
             spans=spans_of((n, sizes[n]) for n in order),
         )
@@ -287,6 +295,7 @@ class Tokens:
     def _mask_with(
         self, size: int, mask: Tensor | None, place: tuple[int, int]
     ) -> Tensor | None:
+        # None is kept as long as it can be: without a mask, attention is faster.
         if self.mask is None and mask is None:
             return None
         ones = self.values.new_ones(len(self), self.length + size, dtype=torch.bool)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .host import HostBatch
 from .image import as_grid, resize_grid
 from .layout import Layout
 from .stream import Stream
@@ -54,39 +55,45 @@ class ViltStream(TextPositions, Stream):
         pixel_values: Tensor,
         attention_mask: Tensor | None = None,
         pixel_mask: Tensor | None = None,
+        host: HostBatch | None = None,
         **_: Tensor,
     ) -> Tokens:
         """Embed texts (B, T) and images (B, 3, H, W).
 
         ``pixel_mask`` (B, H, W) is 1 inside the image, which starts at the top left,
-        where images of different sizes were padded to a batch.
+        where images of different sizes were padded to a batch. With ``host``, nothing
+        is asked of the device.
         """
         self._check_length(input_ids)
         kinds = self.embeddings.token_type_embeddings.weight
         place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        # ViLT's own types, 0 text and 1 image, on top of BERT's.
         text = embed_words(self.embeddings.text_embeddings, input_ids, place) + kinds[0]
-        image, image_mask = self._embed_image(pixel_values, pixel_mask)
+        patches = self.embeddings.patch_embeddings.projection(pixel_values)
+        image, image_mask = self._embed_image(patches, pixel_mask)  # (B, V, d)
         mask = _join_masks(text, attention_mask, image, image_mask)
-        values = torch.cat([text, image + kinds[1]], dim=1)
+        values = torch.cat([text, image + kinds[1]], dim=1)  # (B, T + V, d)
         size, total = text.shape[1], values.shape[1]
         spans = {"text": (0, size), "image": (size, total)}
-        return Tokens(values, unless_full(mask), spans, first_row(input_ids))
+        mask = unless_full(mask, *self._known_masks(patches, host))
+        return Tokens(values, mask, spans, first_row(input_ids))
 
     def _embed_image(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None
+        self, patches: Tensor, pixel_mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        patches = self.embeddings.patch_embeddings.projection(pixel_values)
         table = self.embeddings.position_embeddings[0]
         grid, mask = as_grid(table[1:]), None
         if pixel_mask is None:
             size = patches.shape[2:]
+            # align_corners as in ViLT's training, unlike the ViTs.
             places = resize_grid(grid, size, "bilinear", align_corners=True)
         else:
             mask = self._patch_mask(patches, pixel_mask)  # (B, h, w)
+            # Each image's own positions, as if it stood alone in the batch.
             places = _resize_each(grid, mask)
             mask = F.pad(mask.flatten(1), (1, 0), value=True)
         first = self.embeddings.cls_token[0] + table[:1]
-        patches = (patches + places).flatten(2).transpose(1, 2)
+        patches = (patches + places).flatten(2).transpose(1, 2)  # (B, h * w, d)
         start = first.expand(len(patches), -1, -1)
         return torch.cat([start, patches], dim=1), mask
 
@@ -94,7 +101,17 @@ class ViltStream(TextPositions, Stream):
         """Say which patches begin inside the image, (B, h, w)."""
         down, right = self.embeddings.patch_embeddings.projection.stride
         height, width = patches.shape[2:]
+        # The corner decides, as it did in ViLT; cut, as the convolution drops a rest
+        # that is no whole patch.
         return pixel_mask[:, ::down, ::right][:, :height, :width].bool()
+
+    def _known_masks(self, patches: Tensor, host: HostBatch | None) -> list[Tensor]:
+        """Return what the mask is made of, on the CPU."""
+        if host is None or host.attention_mask is None:
+            return []
+        if host.pixel_mask is None:
+            return [host.attention_mask]
+        return [host.attention_mask, self._patch_mask(patches, host.pixel_mask)]
 
 
 def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
@@ -102,6 +119,7 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
     axes = []
     for sizes in (mask[:, :, 0].sum(dim=1), mask[:, 0, :].sum(dim=1)):
         longest = mask.shape[1 + len(axes)]
+        # An image of one row of patches has the first position, not a division by 0.
         steps = (
             torch.arange(longest, device=mask.device)
             / (sizes - 1).clamp(min=1)[:, None]
@@ -110,13 +128,11 @@ def _resize_each(grid: Tensor, mask: Tensor) -> Tensor:
     down, right = axes
     shape = mask.shape
     points = [right[:, None, :].expand(shape), down[:, :, None].expand(shape)]
-    return F.grid_sample(
-        grid.expand(len(mask), -1, -1, -1),
-        torch.stack(points, dim=-1).to(grid.dtype),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=True,
-    )
+    # Clamped, which is what padding with the border does; MPS has that from 2.13 on.
+    # What is asked outside an image belongs to padding, which nobody reads.
+    points = torch.stack(points, dim=-1).to(grid.dtype).clamp(-1, 1)
+    grid = grid.expand(len(mask), -1, -1, -1)
+    return F.grid_sample(grid, points, mode="bilinear", align_corners=True)
 
 
 def _join_masks(

@@ -92,9 +92,11 @@ class ByteCache:
         Only a read-only view is handed out again; the array must own its memory for
         the budget to be true.
         """
+        # The caller's own array stays writable.
         held = array.view()
         held.flags.writeable = False
         with self._lock:
+            # Two threads may have decoded the same picture: count it once.
             self._drop(key)
             if held.nbytes > self.max_bytes:
                 return
@@ -162,6 +164,7 @@ class FolderCache:
     def __init__(self, folder: str | os.PathLike, max_bytes: int = FOLDER_BYTES):
         if not Path(folder).is_dir():
             raise ValueError(f"The folder of a cache must exist, got {str(folder)!r}.")
+        # Absolute, or another working directory would mean another folder.
         self.folder = Path(folder).resolve()
         self.max_bytes = int(max_bytes)
         self._nbytes: int | None = None
@@ -216,6 +219,7 @@ class FolderCache:
 
     def _file(self, key: bytes) -> Path:
         name = key.hex()
+        # 256 folders, as many file systems are slow with a million files in one.
         return self.folder / name[:2] / f"{name}.npy"
 
     def _files(self) -> list[tuple[os.stat_result, Path]]:
@@ -238,6 +242,7 @@ class FolderCache:
                 raise ValueError(f"{file.name} is no file, or too large a one")
             with open(descriptor, "rb", closefd=False) as stream:
                 data = stream.read()
+            # Its age in use: what was read last is dropped last.
             with suppress(OSError):  # a folder that may only be read
                 os.utime(file)
         finally:
@@ -251,6 +256,7 @@ class FolderCache:
         content = io.BytesIO()
         np.save(content, array, allow_pickle=False)
         content.write(_sum(key, content.getbuffer()))
+        # In the same folder: a file is moved in one step on one file system only.
         handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -263,6 +269,7 @@ class FolderCache:
 
     def _make_room(self, nbytes: int) -> None:
         with self._lock:
+            # Counted at the first writing, as reading alone must not list the folder.
             if self._nbytes is None:
                 self._nbytes = self.nbytes
             self._nbytes += nbytes
@@ -337,4 +344,5 @@ def open_cache(
     if not os.path.isdir(cache):
         logger.warning("Nothing is kept: there is no folder %s.", cache)
         return None
+    # By its real path, so that two names of a folder share one count.
     return _of_folder(os.path.realpath(cache))

@@ -83,6 +83,7 @@ class MultimodalDataset(Dataset):
     @property
     def text_lengths(self) -> np.ndarray:
         """Each row's number of characters, 0 without a text: int, shape (n,)."""
+        # Good enough for an order, and no text is tokenised twice for it.
         return np.array([len(text or "") for text in self.rows.texts], dtype=np.int64)
 
     def __getitem__(self, i: int) -> tuple[dict[str, Any], Any]:
@@ -111,6 +112,8 @@ class MultimodalDataset(Dataset):
         item = {
             "row": int(i),
             "image": image,
+            # Tokenised row by row and padded by the batch: `Collate` knows its longest
+            # text.
             "ids": [] if self.tokenizer is None else self.tokenizer(text),
             # With its only image gone, a row has nothing to be learned from.
             "weight": 0.0 if bad is not None and text is None else weight,
@@ -180,8 +183,10 @@ class Collate:
             batch |= pad_ids([row["ids"] for row in rows], self.tokenizer.pad_id)
         if self.transform is not None:
             batch |= self._pixels([row["image"] for row in rows])
+        # Known from the dataset, so either all items have one or none has.
         if "key" in rows[0]:
             keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
+            # A bytearray may be written to; torch warns of bytes, which may not.
             batch["image_key"] = torch.frombuffer(bytearray(keys), dtype=torch.uint8)
             batch["image_key"] = batch["image_key"].view(-1, KEY_BYTES)
         bad = [row["bad"] for row in rows]
@@ -191,17 +196,23 @@ class Collate:
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
 
     def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
+        # White before it is normalised: in the normalised space, that is 1 for ViLT and
+        # another number for each channel of CLIP.
         filled = [self.transform.blank() if im is None else im for im in images]
         if len({image.shape for image in filled}) == 1:
             # np.stack copies: cached images are read-only, which torch warns of.
             stacked = torch.from_numpy(np.stack(filled))
             return {"pixel_values": self.transform.normalize(stacked)}
         height, width, _ = np.max([image.shape for image in filled], axis=0)
-        values = torch.zeros(len(filled), 3, height, width)
+        values = torch.zeros(len(filled), 3, height, width)  # (B, 3, H, W)
+        # Said apart, not read off the values as in ViLT's first code: a picture may
+        # hold a pixel that normalises to zero.
         mask = torch.zeros(len(filled), height, width, dtype=torch.long)
         for i, image in enumerate(filled):
             tall, wide, _ = image.shape
             pixels = torch.from_numpy(np.array(image))[None]
+            # Normalised before it is padded: a zero of the padding is a zero for the
+            # model.
             values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
             mask[i, :tall, :wide] = 1
         return {"pixel_values": values, "pixel_mask": mask}

@@ -102,6 +102,7 @@ def decode_image(
     """
     needed = None if min_size is None else lambda size: min_size
     image = decode(cell, image_root, needed, max_pixels).image
+    # The caller may draw on what it gets, and the cell is the table's.
     return image.copy() if image is cell else image
 
 
@@ -116,6 +117,7 @@ def decode(
     with bad_image_reasons(), _opened(cell, image_root, max_pixels) as image:
         check_picture(image, max_pixels)
         full_size, scale = image.size, 1.0
+        # Not an open picture: draft would change the caller's object.
         if needed is not None and image is not cell and image.format == "JPEG":
             scale = _draft(image, needed)
         image.load()
@@ -129,6 +131,7 @@ def check_picture(image: Image.Image, max_pixels: int = MAX_PIXELS) -> None:
             f"{image.format} pictures are never rendered, as that may start a program; "
             "pass a copy() of one that is"
         )
+    # The size is that of the header here: nothing is decoded yet.
     check_size(image.size, max_pixels)
 
 
@@ -142,6 +145,7 @@ def check_array(array: np.ndarray, max_pixels: int = MAX_PIXELS) -> None:
         )
     if array.size == 0:
         raise BadImage(f"an array must have pixels, got shape {array.shape}")
+    # Before any copy: a broadcast array of 10^12 pixels takes no memory yet.
     check_size(array.shape[1::-1], max_pixels)
 
 
@@ -168,6 +172,7 @@ def regular_file(
         raise BadImage(f"URLs are never opened: {short(path)}; pass a downloaded file")
     if not os.fspath(path):
         raise BadImage("the path is an empty string")
+    # join leaves an absolute path as it is, whatever the root.
     full = os.path.abspath(os.path.join(image_root or "", path))
     hint = "" if image_root or os.path.isabs(path) else "; image_root is not set"
     with _path_reasons(full, hint):
@@ -201,6 +206,7 @@ def _without_waiting(path: str, flags: int) -> int:
 def _opened_file(path: str) -> Iterator[BinaryIO]:
     """Open a file that was regular a moment ago, and see that it still is."""
     with _path_reasons(path):
+        # Closed below, where what goes wrong is the picture's fault, not the path's.
         stream = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     with stream:
         _check_regular(path, os.fstat(stream.fileno()))
@@ -215,6 +221,7 @@ def _opened(
         yield cell
     elif isinstance(cell, np.ndarray):
         check_array(cell, max_pixels)
+        # fromarray knows gray pictures without an axis of channels only.
         yield Image.fromarray(cell[..., 0] if cell.shape[2:] == (1,) else cell)
     elif isinstance(cell, bytes | bytearray | memoryview):
         yield _identify(BytesIO(cell))
@@ -256,6 +263,8 @@ def _draft(image: Image.Image, needed: Needed) -> float:
     swapped = orientation(image) >= 5
     tall, wide = needed((width, height) if swapped else (height, width))
     wanted = (2 * tall, 2 * wide) if swapped else (2 * wide, 2 * tall)
+    # Twice what is wanted, so that the resizing still has two pixels for each: a
+    # picture decoded at just the size would alias.
     drafted = image.draft(image.mode, wanted)
     return 1.0 if drafted is None else drafted[1][2] / width
 
@@ -293,6 +302,7 @@ def orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
+    # Pillow's convert would clip values of more than 8 bits to 255: white pictures.
     if image.mode == "F" or image.mode.startswith("I"):
         return _to_8_bits(np.asarray(image)).convert("RGB")
     if not image.has_transparency_data:
@@ -315,6 +325,8 @@ def _to_8_bits(values: np.ndarray) -> Image.Image:
         low, high = 0.0, 255.0
     elif low >= 0 and high <= 65535 and values.dtype.kind != "f":
         low, high = 0.0, 65535.0
+    # A picture of one value: what it is divided by does not matter.
     spread = (high - low) or 1.0
+    # In float64, as 32-bit integers do not fit into a float32.
     scaled = np.rint((values.astype(np.float64) - low) * (255 / spread))
     return Image.fromarray(scaled.astype(np.uint8))

@@ -1,17 +1,20 @@
 """What goes wrong while a picture is decoded, and what of it is the picture's fault."""
 
+import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from sys import modules
 from typing import Any
 
 from PIL import Image
 
-# Where the classes of exceptions are from that damaged files cause in Pillow's readers.
-_COMMON = frozenset({"builtins", "struct", "zlib", "binascii", "numpy"})
+# Where the classes of exceptions are from that damaged files cause in Pillow's readers:
+# struct, zlib, gzip, ..., but not the modules that run something with a time limit.
+_WORKERS = {"asyncio", "concurrent", "multiprocessing", "subprocess"}
+_COMMON = (sys.stdlib_module_names - _WORKERS) | {"numpy"}
 
 _DECODING: ContextVar[bool] = ContextVar("decoding", default=False)
 
@@ -29,7 +32,7 @@ def bad_image_reasons() -> Iterator[None]:
     with SyntaxError, struct.error, EOFError, AssertionError, ... All others pass: those
     of whoever runs this (a task queue's time limit, raised by a signal inside a codec),
     TimeoutError unless the file system raised it, MemoryError and KeyboardInterrupt.
-    What Pillow warns of meanwhile, in this thread, is not shown.
+    What Pillow warns of or logs meanwhile, in this thread, is not shown.
     """
     _hush_pillow()
     token = _DECODING.set(True)
@@ -38,6 +41,7 @@ def bad_image_reasons() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BadImage) or not is_the_pictures_fault(error):
             raise
+        # Some of Pillow's assertions have no message.
         reason = str(error) or type(error).__name__
         raise BadImage(f"cannot be decoded ({short(reason)})") from error
     finally:
@@ -48,8 +52,10 @@ def is_the_pictures_fault(error: Exception) -> bool:
     """Whether a reader raised `error` because of what it has read; by its class."""
     if isinstance(error, MemoryError):
         return False
+    # The file system's has a number; without one it is somebody's time limit.
     if isinstance(error, TimeoutError) and error.errno is None:
         return False
+    # A copy: another thread may register a plugin meanwhile.
     readers = {reader.__module__ for reader, _ in list(Image.OPEN.values())}
     homes = _COMMON | {name.partition(".")[0] for name in readers}
     return type(error).__module__.partition(".")[0] in homes
@@ -74,12 +80,19 @@ class _Warnings:
         self, message, category=None, stacklevel=1, source=None, **options
     ) -> None:
         if not _DECODING.get():
+            # One more level, this function, or the warning would be of this line.
             warnings.warn(message, category, stacklevel + 1, source, **options)
 
 
 @cache
 def _hush_pillow() -> None:
     Image.init()
-    for name, module in list(modules.items()):
-        if name.startswith("PIL.") and vars(module).get("warnings") is warnings:
-            module.warnings = _Warnings()
+    for name in [name for name in sys.modules if name.startswith("PIL.")]:
+        if getattr(sys.modules[name], "warnings", None) is warnings:
+            sys.modules[name].warnings = _Warnings()
+        if hasattr(sys.modules[name], "logger"):
+            logging.getLogger(name).addFilter(_is_shown)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.WARNING or not _DECODING.get()

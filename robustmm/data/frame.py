@@ -30,6 +30,7 @@ _IMAGE_RULE = (
 _TEXT_RULE = (
     "A text cell must be a str, or missing: None, NaN, pd.NA, NaT or a blank str"
 )
+# A million bad cells must not make a message of a million lines.
 _MOST_NAMED = 10
 
 
@@ -80,6 +81,7 @@ class Rows:
     def patterns(self) -> np.ndarray:
         """Each row's missing pattern, one of `PATTERNS`: str, shape (n,)."""
         image, text = (~self.present).T
+        # The order of PATTERNS is that of these two bits.
         return np.array(PATTERNS)[2 * image + text]
 
     def take(self, positions: Iterable[int]) -> "Rows":
@@ -135,6 +137,7 @@ def read_rows(
     texts = [None if is_null(cell) else cell for cell in texts]
     _check_types(images, _IMAGE_TYPES, index, _IMAGE_RULE)
     _check_types(texts, (str,), index, _TEXT_RULE)
+    # A blank text is what models read for a missing one, so it is one.
     texts = [text if text and text.strip() else None for text in texts]
     root = None if image_root is None else Path(image_root)
     return Rows(images, texts, index, root)
@@ -186,6 +189,7 @@ def numbered_names(X: pd.DataFrame) -> pd.DataFrame:
             count += 1
             new = f"{name} ({count})" if isinstance(name, str) else (name, count)
         names[new] = None
+    # Left alone, pandas makes levels of names that are tuples.
     index = pd.Index(list(names), dtype=object, tupleize_cols=False)
     return X.set_axis(index, axis=1)
 
@@ -215,6 +219,7 @@ def format_rows(
 
 def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, list]:
     if isinstance(X, pd.DataFrame):
+        # By position: where names repeat, X[name] is a table, not a column.
         places = column_position(X, image_column), column_position(X, text_column)
         images, texts = (X.iloc[:, place].tolist() for place in places)
         return images, texts, X.index.tolist()
@@ -233,6 +238,7 @@ def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, l
 
 def _check_types(cells: list, types: tuple, index: list, rule: str) -> None:
     wrong = [
+        # reprlib, as the wrong cell may be a text of a megabyte.
         (label, f"{type(cell).__name__} {reprlib.repr(cell)}")
         for label, cell in zip(index, cells, strict=True)
         if cell is not None and not isinstance(cell, types)

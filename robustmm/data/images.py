@@ -61,6 +61,7 @@ class ImageCells:
         self.cache = cache
         self._keys: dict[int, bytes] = {}
         if transform is not None:
+            # Before a loader forks its workers.
             settle(rows, transform.max_pixels)
 
     def __len__(self) -> int:
@@ -221,16 +222,21 @@ def _content(
     cap = transform.max_pixels
     if isinstance(cell, str | os.PathLike):
         path, status = regular_file(cell, image_root)
+        # realpath, as a link may be turned to another file of equal size and age.
         stamp = (os.path.realpath(path), status.st_size, status.st_mtime_ns, cap)
         return [repr(stamp).encode("utf-8", "backslashreplace")]
     if isinstance(cell, np.ndarray):
         check_array(cell, cap)
+        # Checked here, as the name does not depend on the cap: the cache may know this
+        # picture from an estimator that allows larger ones.
         transform.resized(cell.shape[:2])
+        # Equal bytes in another shape are another picture.
         about = (cell.shape, cell.dtype.str)
         return [repr(about).encode(), np.ascontiguousarray(cell)]
     if isinstance(cell, Image.Image):
         check_picture(cell, cap)
         transform.resized(cell.size[::-1])
+        # Pixels of a palette say nothing without it, nor how see-through they are.
         about = (cell.mode, cell.size, cell.info.get("transparency"), cell.getpalette())
         return [repr((*about, orientation(cell))).encode(), cell.tobytes()]
     return [repr(cap).encode(), cell]

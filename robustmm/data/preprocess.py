@@ -116,6 +116,7 @@ class ImageTransform:
         Where there is a result, it does not depend on `max_pixels`.
         """
         parts = (self.size, self.shortest_edge, self.longest_edge, self.crop_size)
+        # Not mean, std and rescale: what is cached are the pixels before them.
         return json.dumps([*parts, self.resample, self.size_divisor])
 
     def __call__(self, cell: Any, image_root: str | Path | None = None) -> np.ndarray:
@@ -135,6 +136,8 @@ class ImageTransform:
         height, width = self.resized(decoded.size)
         image = decoded.image
         if image.size != (width, height):
+            # The box leaves out the strip that a JPEG at reduced scale is rounded up
+            # by.
             image = image.resize((width, height), self.resample, box=decoded.box)
         return _center_crop(np.array(image), self.crop_size)
 
@@ -143,6 +146,8 @@ class ImageTransform:
         divisor = self.size_divisor or 1
         edge = (self.shortest_edge or 0) // divisor * divisor
         height, width = self.crop_size or self.size or (edge, edge)
+        # A fixed size, not that of the picture that is gone: its shape, the number of
+        # its patches, would tell something of it.
         return np.full((height, width, 3), 255, dtype=np.uint8)
 
     def normalize(self, batch: torch.Tensor) -> torch.Tensor:
@@ -268,6 +273,7 @@ def _filter(resample: Any) -> int:
 
 def _shortest(size: tuple[int, int], edge: int) -> tuple[int, int]:
     height, width = size
+    # Cut off, not rounded, as the processors of the checkpoints do.
     longer = int(edge * max(size) / min(size))
     return (longer, edge) if width <= height else (edge, longer)
 
@@ -289,6 +295,7 @@ def _divisible(size: tuple[int, int], edge: int, divisor: int) -> tuple[int, int
     if max(exact) > bound:
         shrink = bound / max(exact)
         exact = [shrink * side for side in exact]
+    # Rounded before it is floored, as in ViLT's processor.
     height, width = (
         max(divisor, int(side + 0.5) // divisor * divisor) for side in exact
     )
@@ -300,7 +307,9 @@ def _center_crop(pixels: np.ndarray, size: tuple[int, int] | None) -> np.ndarray
         return pixels
     spare = [have - wanted for have, wanted in zip(pixels.shape, size, strict=False)]
     lacking = [max(0, -more) for more in spare]
+    # An odd row goes in front, as in the processors of the checkpoints.
     around = [((lack + 1) // 2, lack // 2) for lack in lacking]
     top, left = (max(0, more) // 2 for more in spare)
     pixels = np.pad(pixels, [*around, (0, 0)]) if any(lacking) else pixels
+    # A view would keep the whole picture alive in the cache, and off its budget.
     return pixels[top : top + size[0], left : left + size[1]].copy()

@@ -17,6 +17,8 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
 def warn(message: str) -> None:
     """Warn as if from the first line outside this package."""
+    # A fixed stacklevel would be wrong: predict, score and a search are different
+    # depths away from here.
     files = [frame.filename for frame in reversed(traceback.extract_stack())]
     inside = itertools.takewhile(lambda name: name.startswith(_PACKAGE), files)
     warnings.warn(message, UserWarning, stacklevel=1 + len(list(inside)))
@@ -38,6 +40,7 @@ def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     """
     if not bad:
         return
+    # By position, as threads find them in any order; and pairs, as labels may repeat.
     problems = [(rows.index[i], bad[i]) for i in sorted(bad)]
     if action == "raise":
         message = format_rows(problems, "image cells cannot be read")
@@ -72,6 +75,39 @@ def report_damage(rows: Rows, damaged: dict[int, str], report: dict) -> dict:
     return later | {"bad_images": report["bad_images"] | later["bad_images"]}
 
 
+def refuse_not_finite(
+    rows: Rows, positions: np.ndarray, values: np.ndarray, owner: str
+) -> None:
+    """Raise if what was computed from some rows is not finite.
+
+    Parameters
+    ----------
+    rows : Rows
+    positions : ndarray of shape (m,)
+        Of the rows that ``values``, (m, k), were computed from.
+    values : ndarray of shape (m, k)
+    owner : str
+        The class that computed them.
+
+    Raises
+    ------
+    ValueError
+        With at most ten of the rows and the values, and the count.
+    """
+    odd = {
+        positions[i]: values[i][~np.isfinite(values[i])][0]
+        for i in np.flatnonzero(~np.isfinite(values).all(axis=1))
+    }
+    if odd:
+        problems = [(rows.index[i], str(odd[i])) for i in sorted(odd)]
+        raise ValueError(
+            f"{owner} must compute finite numbers, got "
+            f"{format_rows(problems, 'rows with others')}. Half precision overflows "
+            'early: fit with precision="float32". Otherwise look at these rows, and at '
+            "the weights of the backbone."
+        )
+
+
 def without_images(rows: Rows, bad: dict[int, str]) -> Rows:
     """Return the rows with the bad images blanked."""
     images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
@@ -85,6 +121,26 @@ def missing_report(rows: Rows, bad: dict[int, str]) -> dict:
     return report | {"bad_images": {rows.index[i]: bad[i] for i in sorted(bad)}}
 
 
+def rows_to_train(rows: Rows, weights: np.ndarray) -> np.ndarray:
+    """Return the positions of the rows that have a modality and a weight.
+
+    Raises
+    ------
+    ValueError
+        If there are none, with the rows that have a weight and nothing else.
+    """
+    # A weight of zero is removal: not a row of batches that teaches nothing, which
+    # would shift the order of the others.
+    kept = np.flatnonzero(rows.present.any(axis=1) & (weights > 0))
+    if len(kept) == 0:
+        idle = [(rows.index[i], f"{weights[i]:g}") for i in np.flatnonzero(weights)]
+        raise ValueError(
+            "sample_weight must be positive for a row with an image, or a text, that "
+            f"can be read, got {format_rows(idle, 'rows of weight, all without')}."
+        )
+    return kept
+
+
 def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
     """Return which rows have no modality, (n,) bool, after one warning of them.
 
@@ -94,6 +150,7 @@ def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
         While fitting, if no row has one.
     """
     empty = ~rows.present.any(axis=1)
+    # Predicting such a table is legal: all its rows get the prior.
     if fitting and empty.all():
         raise ValueError(
             f"At least one row must have an image or a text, got {len(rows)} rows in "

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from .targets import Targets, encode_targets
+from .targets import Targets, as_labels, encode_targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +64,7 @@ class TaskLabels:
     @property
     def prior(self) -> np.ndarray:
         """Weighted frequency of each label among all rows seen, (C,)."""
+        # By label: where a class stands changes with those that come later.
         total, by_label = self.seen
         return np.array([by_label[c] for c in self.classes.tolist()]) / total
 
@@ -84,9 +85,9 @@ class TaskLabels:
             For labels of several tasks, for known and new ones together, and for labels
             of another kind than those of the first call.
         """
-        announced = [] if classes is None else np.asarray(classes).tolist()
+        announced = [] if classes is None else as_labels(classes).tolist()
         if not self.tasks:
-            return encode_targets(y, np.asarray(classes) if announced else None)
+            return encode_targets(y, classes if announced else None)
         self._check_kind(y)
         # Any two classes will do here; it is the labels in y that decide.
         targets = encode_targets(y, self.classes, self.multilabel)
@@ -101,6 +102,8 @@ class TaskLabels:
                 "The labels of a call must be all new, or all of one earlier task, got "
                 f"new {new[:5]} and known {old[:5]}."
             )
+        # Encoded anew, among the labels of the task alone: its head has outputs for no
+        # other.
         return targets if self.multilabel else encode_targets(y, np.unique(new))
 
     def _encode_further(self, y, labels: list) -> Targets:
@@ -119,6 +122,7 @@ class TaskLabels:
                 "To go on with a task, y must have all of its columns, "
                 f"{classes.tolist()}, got {labels}."
             )
+        # In the order in which the task was learned, whatever the order of this table.
         y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
         return encode_targets(y, multilabel=True)
 
@@ -151,6 +155,7 @@ class TaskLabels:
         if table.shape[1] == 1 and not self.multilabel:
             return y
         known = table.columns.isin(self.classes.tolist())
+        # A column without a positive is of a later task, or teaches nothing.
         return table.loc[:, table.any(axis=0) & ~known]
 
     def add(self, targets: Targets, weights: np.ndarray) -> TaskLabels:
@@ -168,6 +173,7 @@ class TaskLabels:
         if labels not in names:
             tasks, names = [*tasks, targets.classes], [*names, labels]
         total, by_label = self.seen
+        # Sums, not shares: a prior over all calls needs no row of the earlier ones.
         added = dict(zip(labels, targets.prior(weights) * weights.sum(), strict=True))
         by_label = by_label | {c: by_label.get(c, 0.0) + w for c, w in added.items()}
         seen = total + weights.sum(), by_label

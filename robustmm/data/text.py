@@ -44,13 +44,17 @@ class TextTokenizer:
                 f"max_length must be more than the {n_special} special tokens, "
                 f"got {max_length!r}."
             )
+        # Switching truncation off above has forgotten it; the Python part has it.
         side = getattr(tokenizer, "truncation_side", "right")
         self._tokenizer.enable_truncation(int(max_length), direction=side)
         self.max_length = int(max_length)
+        # Padding is masked, so any id will do where there is none.
         self.pad_id = tokenizer.pad_token_id or 0
 
     def __call__(self, text: str | None) -> list[int]:
         """Return the ids of one text; those of ``""`` if it is missing."""
+        # "" is what the methods' papers feed for a missing text: its special tokens
+        # alone.
         return self._tokenizer.encode(_valid_unicode(text or "")).ids
 
 

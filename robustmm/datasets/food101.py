@@ -71,9 +71,12 @@ def load_food101(
     check_split(split)
     root = Path(root)
     splits = ORIGIN.read_json(ORIGIN.find(root, "split.json"))
+    # The published file says "val"; "dev" here, as in the other data sets.
     names = splits["val" if split == "dev" and "dev" not in splits else split]
     titles = _titles(root)
+    # From the right: names of dishes have underscores themselves.
     dishes = [name[: name.rindex("_")] for name in names]
+    # The validation rows are a part of the archive's training folder.
     folder = ORIGIN.find(root, "images") / ("test" if split == "test" else "train")
     paths = [folder / dish / name for dish, name in zip(dishes, names, strict=True)]
     index = pd.Index(names, name="file", dtype=object)

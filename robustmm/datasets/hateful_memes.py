@@ -70,10 +70,13 @@ def load_hateful_memes(
 which is not there. It comes from https://hatefulmemeschallenge.com.
     """
     check_split(split, tuple(FILES))
+    # "test" is test_seen, as in the field's code, whose test.jsonl is that file
+    # renamed.
     names = FILES[split]
     listing = ORIGIN.find(Path(root), *names, *(f"data/{name}" for name in names))
     with listing.open(encoding="utf-8") as file:
         memes = [json.loads(line) for line in file if line.strip()]
+    # The challenge's test rows were first released without labels.
     if any("label" not in meme for meme in memes):
         raise ValueError(
             f"Every row must have a label, {listing} has rows without. The rows of "
@@ -85,6 +88,7 @@ which is not there. It comes from https://hatefulmemeschallenge.com.
         "image": ORIGIN.image_cells(paths, on_missing_image),
         "text": [text_cell(meme.get("text")) for meme in memes],
     }
+    # As objects: pandas' own strings would turn the None of a missing image into NaN.
     X = pd.DataFrame(cells, index=index, dtype=object)
     y = pd.Series([int(meme["label"]) for meme in memes], index=index, name="hateful")
     return X, y

@@ -10,6 +10,7 @@ import pandas as pd
 from ._files import Origin, check_split, text_cell
 
 # The order of missing-aware prompts, by frequency; rarer genres are not used.
+# All are 27, a number that papers print whose code uses these 23.
 GENRES = (
     "Drama",
     "Comedy",
@@ -107,6 +108,8 @@ is not there. It comes from https://archive.org/download/mmimdb.
     for film in films:
         fact = ORIGIN.read_json(facts / f"{film}.json")
         genres = [int(genre in fact["genres"]) for genre in GENRES]
+        # A row per plot, as in the code of missing-aware prompts; the index says which
+        # rows are one film, for ``groups``.
         rows += [(film, text, genres) for text in _texts(fact, plots)]
     index = pd.Index([film for film, _, _ in rows], name="film", dtype=object)
     paths = [posters / f"{film}.jpeg" for film in index]

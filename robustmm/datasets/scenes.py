@@ -195,12 +195,14 @@ def _draw_scene(place: str, rng: random.Random) -> _Scene:
 
 
 def _say_thing(name: str, paint: str | None) -> str:
+    # The article goes by the word behind it.
     word = paint or name
     article = "an" if word[0] in "aeiou" else "a"
     return f"{article} {paint} {name}" if paint else f"{article} {name}"
 
 
 def _write_caption(scene: _Scene, rng: random.Random) -> str:
+    # Also of the object that is not drawn: each modality knows what the other lacks.
     named = rng.sample(scene.objects, rng.choice((1, 1, 2)))
     where = rng.choice(
         (f"under the {scene.sky} sky", f"on the {scene.ground}", "some way off")
@@ -246,6 +248,7 @@ def _draw_picture(scene: _Scene, rng: random.Random) -> Image.Image:
     ground = _jitter(_GROUNDS[scene.ground], rng)
     pen.rectangle((0, horizon, _SIZE, _SIZE), fill=ground)
     _draw_clutter(pen, horizon, rng)
+    # Each in a place of its own, so that none stands wholly behind another.
     slots = rng.sample((12, 32, 52), _N_DRAWN)
     for thing, slot in zip(scene.objects, slots, strict=False):
         foot = (slot + rng.randint(-5, 5), rng.randint(horizon + 2, 60))

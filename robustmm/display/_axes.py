@@ -35,6 +35,7 @@ SCENARIO_NAMES = {
 
 def cell_axes(shape: tuple[int, int]) -> Axes:
     """Return axes of a new figure in which (lines, columns) of cells are readable."""
+    # Here and not above: matplotlib is optional, and slow to import.
     import matplotlib.pyplot as plt
 
     size = 2.5 + 0.22 * shape[1], 1.5 + 0.17 * shape[0]
@@ -58,6 +59,7 @@ def colours(n: int) -> Sequence:
 
     if n <= len(COLOURS):
         return COLOURS[:n]
+    # Neighbours of a colour wheel look alike; a list holds out longer.
     if n <= 20:
         return matplotlib.colormaps["tab20"].colors[:n]
     wheel = matplotlib.colormaps["turbo"]
@@ -66,6 +68,7 @@ def colours(n: int) -> Sequence:
 
 def text_colour(image: AxesImage, value: float) -> str:
     """Return black or white, whichever can be read on the colour of a value."""
+    # Brightness as the eye sees it: green counts most.
     red, green, blue, _ = image.cmap(image.norm(value))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 

@@ -137,6 +137,7 @@ class ContinualMatrixDisplay:
         # Cells with numbers in them are larger than those of a plain heat map.
         self.ax_ = cell_axes((3 * size, 3 * size)) if ax is None else ax
         self.figure_ = self.ax_.figure
+        # The whole range of a score, so that two such pictures can be compared.
         self.im_ = self.ax_.imshow(self.values, cmap=cmap, vmin=0, vmax=1)
         self.ax_.set_xticks(range(size), self.names, rotation=30, ha="right")
         self.ax_.set_yticks(range(size), self.names)

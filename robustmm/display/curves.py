@@ -139,12 +139,14 @@ class MissingRateCurveDisplay:
                 f"and {metric!r}, got {len(curve)} rows and the columns "
                 f"{list(curve.columns)}."
             )
+        # What is the same for all curves goes into the title, not into each label.
         varied = [name for name in names if curve[name].nunique() > 1] or names[:1]
         fixed = [curve[name].iloc[0] for name in names if name not in varied]
         names, lines = varied, [curve[name] for name in varied]
         order = pd.MultiIndex.from_frame(curve[names].drop_duplicates())
         order = order if len(names) > 1 else order.get_level_values(0)
         groups = curve.groupby(["rate", *lines], sort=False)[metric]
+        # unstack sorts the names; curves keep the order of the table.
         means, deviations = (
             part.unstack(names).reindex(columns=order).sort_index()
             for part in (groups.mean(), groups.std())
@@ -188,6 +190,7 @@ class MissingRateCurveDisplay:
 
     def _draw(self, name, shades: dict):
         """Draw one curve and its band."""
+        # Methods may have been measured at other rates: no gap where one was not.
         mean, deviation = self.means[name].dropna(), self.deviations[name]
         parts = name if isinstance(name, tuple) else (name,)
         seconds = list(dict.fromkeys(self.means.columns.get_level_values(-1)))
@@ -198,10 +201,13 @@ class MissingRateCurveDisplay:
             marker="o",
             markersize=4,
             color=shades[parts[0]],
+            # Methods by colour and scenarios by dash: read without a legend of all
+            # pairs.
             linestyle=DASHES[place % len(DASHES)],
             label=", ".join(SCENARIO_NAMES.get(part, str(part)) for part in parts),
         )
         spread = deviation.reindex(mean.index)
+        # One fold has no deviation.
         if spread.notna().any():
             self.ax_.fill_between(
                 mean.index,

@@ -151,6 +151,7 @@ class EmbeddingDisplay:
         self.ax_ = plain_axes(6.4, 4.4) if ax is None else ax
         self.figure_ = self.ax_.figure
         shades = self._shades()
+        # Without labels all are of one class, whose empty name the legend leaves out.
         labels = self.points.get("label", pd.Series("", index=self.points.index))
         colour = labels.map(lambda label: shades.get(label, OTHERS)).to_numpy()
         for pattern, marker in MARKERS.items():
@@ -167,6 +168,7 @@ class EmbeddingDisplay:
             )
         self._add_legend(shades, len(shades) < labels.nunique())
         self.ax_.set(xlabel=f"{self.label} 1", ylabel=f"{self.label} 2")
+        # Numbers on these axes mean nothing: t-SNE has no unit.
         self.ax_.set(xticks=[], yticks=[])
         self.ax_.spines[["top", "right"]].set_visible(False)
         return self
@@ -176,6 +178,8 @@ class EmbeddingDisplay:
         if "label" not in self.points:
             return {"": colours(1)[0]}
         frequent = self.points["label"].value_counts().index[: self.max_classes]
+        # By label and not by frequency, so that a class has the same colour in the
+        # picture of another table; as texts, as labels may be of several types.
         names = sorted(frequent, key=str)
         return dict(zip(names, colours(len(names)), strict=True))
 

@@ -153,6 +153,8 @@ class ExpertUsageDisplay:
         names[1].sort()
         names[3].sort()
         grid = pd.MultiIndex.from_product(names)
+        # Layers may have other numbers of experts: a cell that is not there is NaN,
+        # white.
         values = usage.set_index(needed)[value].reindex(grid)
         display = cls(
             values.to_numpy().reshape([len(part) for part in names]),
@@ -182,6 +184,7 @@ class ExpertUsageDisplay:
         cells = np.pad(self.values, gaps, constant_values=np.nan)
         n_linears, n_layers, n_patterns, n_experts = cells.shape
         shape = n_linears * n_layers, n_patterns * n_experts
+        # Nothing follows the last block that it need be kept apart from.
         cells = cells.reshape(shape)[:-1, :-1]
         self.ax_ = cell_axes(cells.shape) if ax is None else ax
         self.figure_ = self.ax_.figure

@@ -138,6 +138,7 @@ class AvailabilityRadarDisplay:
         if "method" not in grid.columns:
             grid = grid.assign(method=name)
         groups = grid.groupby(["image", "text", "method"], sort=False)[metric]
+        # unstack sorts; the spokes go round in the order of the grid.
         means = groups.mean().unstack("method")
         means = means.reindex(
             index=pd.MultiIndex.from_frame(pairs), columns=grid["method"].unique()
@@ -166,6 +167,7 @@ class AvailabilityRadarDisplay:
         shades = colours(self.means.shape[1])
         self.lines_ = []
         for (name, scores), colour in zip(self.means.items(), shades, strict=True):
+            # matplotlib closes no line by itself, on polar axes neither.
             closed = np.append(scores.to_numpy(), scores.iloc[0])
             turn = np.append(angles, angles[0])
             self.lines_ += self.ax_.plot(
@@ -187,6 +189,7 @@ class AvailabilityRadarDisplay:
             tick.set_horizontalalignment(
                 "center" if abs(side) < 0.1 else "left" if side > 0 else "right"
             )
+        # A centre that is not zero would exaggerate what methods differ by.
         self.ax_.set_ylim(bottom=0)
         # Between two spokes, where no polygon has a corner.
         self.ax_.set_rlabel_position(np.degrees(angles[1] / 2))

@@ -146,6 +146,7 @@ class CrossScenarioDisplay:
         self.ax_ = plain_axes(*size) if ax is None else ax
         self.figure_ = self.ax_.figure
         self.im_ = self.ax_.imshow(self.values, cmap=cmap, aspect="auto")
+        # In two lines, or the names of neighbours would overlap.
         tested, trained = (
             [SCENARIO_NAMES.get(name, str(name)).replace(" ", "\n") for name in names]
             for names in (self.tested, self.trained)

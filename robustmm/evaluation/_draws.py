@@ -23,6 +23,7 @@ def holes(rate: float, scenario: str) -> Draw:
 def holes_or_none(rate: float, scenario: str) -> Draw:
     """Return the draw of a scenario, of which "complete" takes nothing away."""
     check_choice("scenario", scenario, (*SCENARIOS, "complete"))
+    # Also where nothing is drawn, so that a wrong rate is always told of.
     draw = holes(rate, "both" if scenario == "complete" else scenario)
     return None if scenario == "complete" else draw
 
@@ -75,6 +76,8 @@ def availability_table(
     lost = [int(n * (1 - share) + 1e-9) for share in (image, text)]
     order = np.random.default_rng(random_state).permutation(n)
     codes = np.zeros(n, dtype=np.int64)
+    # Disjoint parts of one permutation: no row loses both, which shares that sum to 1
+    # or more allow.
     codes[order[: lost[0]]] = 2
     codes[order[lost[0] : sum(lost)]] = 1
     return codes

@@ -65,6 +65,7 @@ class Table:
         if self.groups is not None and (cv is None or isinstance(cv, Integral)):
             cv = GroupKFold(5 if cv is None else cv)
         cv = check_cv(cv, self.y, classifier=True)
+        # Splitters ask how many rows there are, and are spared the pictures.
         places = np.zeros(len(self))
         if self.groups is None:
             return list(cv.split(places, self.y))
@@ -90,6 +91,8 @@ def fit_and_score(
     """Fit a clone on blanked rows; return the scores for each blanking of others."""
     rows = train.blank(train_draw, seeds[0])
     fitted = clone(estimator).fit(rows.X, rows.y)
+    # One blanked table at a time; all test draws start from one seed, so that they
+    # differ in what is drawn alone.
     tests = (test.blank(draw, seeds[1]) for draw in test_draws)
     return [scorer(fitted, rows.X, rows.y) for rows in tests]
 
@@ -113,6 +116,7 @@ def score_plans(
     plan and not in their luck.
     """
     folds = table.split(cv)
+    # For training and for test rows: the same holes in both would be one draw.
     seeds = np.reshape(draw_seeds(random_state, 2 * len(folds)), (-1, 2)).tolist()
     jobs = [(fold, plan) for fold in range(len(folds)) for plan in plans]
     calls = (
@@ -140,4 +144,5 @@ def run_jobs(
 ) -> list:
     """Run delayed calls, with a progress bar if asked; results in the same order."""
     results = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
+    # As a generator, results come one by one, and the bar moves with the work.
     return list(tqdm(results, total=total, desc=name, disable=not verbose))

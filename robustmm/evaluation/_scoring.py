@@ -76,10 +76,12 @@ def _check_fit(name, metric: Callable, y: ArrayLike, task: str) -> None:
     if metric._score_func.__module__.endswith("_regression"):
         reason = "it is a metric of regression"
     else:
+        # The dummy reads no cell, so no picture is decoded to check a name.
         X = np.zeros((len(labels), 1))
         dummy = DummyClassifier(strategy="prior").fit(X, labels)
         try:
             with warnings.catch_warnings():
+                # Metrics warn of a constant prediction, which this one is on purpose.
                 warnings.simplefilter("ignore")
                 metric(dummy, X, labels)
         except ValueError as error:

@@ -110,19 +110,13 @@ def availability_grid(
     table = Table(X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     draws = [draw_availability("availability", pair) for pair in availability]
+    # As the draws have them: floats, whatever numbers were given.
     pairs = [(draw.keywords["image"], draw.keywords["text"]) for draw in draws]
     labels = [{"image": image, "text": text} for image, text in pairs]
-    plans = [(None, draws, labels)]
-    if isinstance(train_availability, str):
-        check_choice("train_availability", train_availability, ("same",))
-        plans = [(d, [d], [name]) for d, name in zip(draws, labels, strict=True)]
-    elif train_availability is not None:
-        train_draw = draw_availability("train_availability", train_availability)
-        plans = [(train_draw, draws, labels)]
     frame = score_plans(
         estimator,
         table,
-        plans,
+        _grid_plans(draws, labels, train_availability),
         cv=cv,
         scorer=scorer,
         random_state=random_state,
@@ -133,5 +127,17 @@ def availability_grid(
     place = [
         pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
     ]
+    # Plans come fit by fit; a radar plot goes round in the order of the pairs.
     order = np.lexsort((frame["fold"], place))
     return frame.iloc[order].reset_index(drop=True)
+
+
+def _grid_plans(draws: list, labels: list, train_availability) -> list:
+    """What is blanked: a plan for each fit, with all test rows that it scores."""
+    if isinstance(train_availability, str):
+        check_choice("train_availability", train_availability, ("same",))
+        return [(d, [d], [name]) for d, name in zip(draws, labels, strict=True)]
+    if train_availability is None:
+        return [(None, draws, labels)]
+    drawn = draw_availability("train_availability", train_availability)
+    return [(drawn, draws, labels)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -121,12 +121,7 @@ def compare_methods(
     >>> table[["score_mean", "n_runs"]].round(2).loc["prior"].tolist()
     [0.67, 3.0]
     """
-    _check_estimators(estimators)
-    if not estimators or not len(seeds):
-        raise ValueError(
-            "There must be at least one estimator and one seed, got "
-            f"{len(estimators)} and {len(seeds)}."
-        )
+    _check_estimators(estimators, seeds)
     table = Table(X, y, groups, image_column, text_column)
     scorers = {
         name: Scorer(estimator, scoring, y) for name, estimator in estimators.items()
@@ -138,26 +133,36 @@ def compare_methods(
         for fold, parts in enumerate(_splits(table, cv, seed))
     ]
     total = len(plans) * len(estimators)
-    runs = []
     with tqdm(total=total, desc="compare_methods", disable=not verbose) as bar:
-        for seed, fold, train, test in plans:
-            train, test = (
-                table.take(at).blank(draw, hole_seed)
-                for at, draw, hole_seed in zip(
-                    (train, test), draws, draw_seeds(seed, 2), strict=True
-                )
-            )
-            for name, estimator in estimators.items():
-                measured = _measure(name, estimator, scorers[name], train, test, seed)
-                runs.append({"method": name, "seed": seed, "fold": fold, **measured})
-                bar.update()
+        runs = []
+        for run in _runs(estimators, scorers, table, plans, draws):
+            runs.append(run)
+            bar.update()
     runs = pd.DataFrame(runs)
     summary = _summarise(runs).loc[list(estimators)]
     return (summary, runs) if return_runs else summary
 
 
-def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:
-    """Raise unless these are estimators by name."""
+def _runs(
+    estimators: Mapping, scorers: Mapping, table: Table, plans: list, draws: tuple
+) -> Iterator[dict]:
+    """Yield the scores and times of each estimator on the rows of each plan."""
+    for seed, fold, *parts in plans:
+        train, test = (
+            table.take(at).blank(draw, hole_seed)
+            for at, draw, hole_seed in zip(
+                parts, draws, draw_seeds(seed, 2), strict=True
+            )
+        )
+        # All methods on one plan before the next: the same blanked rows, and images
+        # that the first one decoded are in the cache for the others.
+        for name, estimator in estimators.items():
+            measured = _measure(name, estimator, scorers[name], train, test, seed)
+            yield {"method": name, "seed": seed, "fold": fold, **measured}
+
+
+def _check_estimators(estimators: Mapping[str, BaseEstimator], seeds) -> None:
+    """Raise unless these are estimators by name, and there is something to run."""
     if not isinstance(estimators, Mapping):
         kind = type(estimators).__name__
         raise TypeError(
@@ -170,6 +175,11 @@ def _check_estimators(estimators: Mapping[str, BaseEstimator]) -> None:
                 "estimators must be instances with a fit method, got "
                 f"{name!r}: {estimator!r:.100}."
             )
+    if not estimators or not len(seeds):
+        raise ValueError(
+            "There must be at least one estimator and one seed, got "
+            f"{len(estimators)} and {len(seeds)}."
+        )
 
 
 def _draws(rate, scenario, train_rate, train_scenario) -> tuple[Draw, Draw]:
@@ -194,6 +204,8 @@ def _splits(table: Table, cv, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
             kind = GroupShuffleSplit
         elif type_of_target(table.y) in ("binary", "multiclass"):
             kind = StratifiedShuffleSplit
+        # Another split for each seed: the deviation over runs is that of rows, holes
+        # and weights together.
         cv = kind(1, test_size=0.25, random_state=seed)
     return table.split(cv)
 
@@ -210,8 +222,10 @@ def _measure(
         scores = scorer(model, test.X, test.y)
         done = perf_counter()
     except Exception as error:
+        # The exception stays what it was, for those who catch it by its class.
         error.add_note(f"While evaluating the method {name!r} with seed {seed}.")
         raise
+    # A pipeline does not pass its last step's attributes on.
     last = model[-1] if isinstance(model, Pipeline) else model
     return {
         **scores,
@@ -243,6 +257,7 @@ def _summarise(runs: pd.DataFrame) -> pd.DataFrame:
         columns[f"{metric}_mean"] = groups[metric].mean()
         columns[f"{metric}_sd"] = groups[metric].std()
     columns |= {cost: groups[cost].mean() for cost in costs[:2]}
+    # Nullable: a method without trained parameters has None, others keep integers.
     counts = runs[costs[2]].astype("Float64").groupby(runs["method"]).mean()
     columns[costs[2]] = counts.round().astype("Int64")
     columns["n_runs"] = groups.size()

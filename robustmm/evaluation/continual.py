@@ -72,9 +72,11 @@ def continual_matrix(
         )
     learner, tests, columns = clone(estimator), [], []
     scorer = check_scoring(learner, scoring=scoring)
+    # One task at a time, as a generator may make each table when it is asked.
     for X_train, y_train, *test in tasks:
         tests.append(test)
         learner.partial_fit(X_train, y_train)
+        # On tasks learned so far only: of later ones the estimator knows no class.
         columns.append([scorer(learner, X, y) for X, y in tests])
     names = range(len(tests)) if names is None else list(names)
     if not tests or len(names) != len(tests):

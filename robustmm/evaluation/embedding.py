@@ -85,6 +85,7 @@ def embedding_coordinates(
             "There must be at least 3 rows with an image or a text, got "
             f"{int(filled.sum())}."
         )
+    # Rows without any modality have features of zero, a point that means nothing.
     features = estimator.transform(X[filled])
     if hasattr(features, "toarray"):
         features = features.toarray()
@@ -103,10 +104,12 @@ def _flatten(features: np.ndarray, method: str, random_state) -> np.ndarray:
         features = np.pad(features, [(0, 0), (0, 2 - features.shape[1])])
     with np.errstate(invalid="ignore"):  # a share of a variance that may be zero
         if method == "pca":
+            # Exact for any size; the default turns to a random solver for large ones.
             return PCA(2, svd_solver="full").fit_transform(features)
         # Here, so that who never asks for t-SNE does not wait for its import.
         from sklearn.manifold import TSNE
 
+        # scikit-learn refuses a perplexity that is not below the number of rows.
         perplexity = min(30.0, (len(features) - 1) / 3)
         tsne = TSNE(init="pca", perplexity=perplexity, random_state=random_state)
         return tsne.fit_transform(features)

@@ -82,6 +82,8 @@ def score_by_pattern(
         parts = {name: table.take(patterns == name) for name in PATTERNS}
         parts["all"] = table
     else:
+        # The same rows each time: scores then differ by what is missing, and not by
+        # which rows miss it.
         complete = table.take(patterns == "complete")
         if not len(complete):
             raise ValueError(
@@ -189,21 +191,19 @@ def modality_importance(
             falls = [
                 whole - score(_permuted(X, column, here[:, place], rng)) for rng in rngs
             ]
-            records.append(
-                {
-                    "modality": modality,
-                    "permuted": np.mean(falls),
-                    "permuted_sd": np.std(falls, ddof=1) if n_repeats > 1 else np.nan,
-                    "blanked": whole - score(_blanked(table, CODES[modality]).X),
-                }
-            )
-    return pd.DataFrame(records).set_index("modality")
+            spread = np.std(falls, ddof=1) if n_repeats > 1 else np.nan
+            blanked = whole - score(_blanked(table, CODES[modality]).X)
+            records.append((modality, np.mean(falls), spread, blanked))
+    names = ["modality", "permuted", "permuted_sd", "blanked"]
+    return pd.DataFrame(records, columns=names).set_index("modality")
 
 
 def _blanked(table: Table, code: int) -> Table:
     """Take a modality from every row that has the other one."""
     rows = read_rows(table.X, table.image_column, table.text_column)
     other = rows.present[:, 0 if code == 1 else 1]
+    # Only where the other modality is there, so that no row is left with nothing: that
+    # would be scored by the prior.
     codes = np.where(other, code, 0)
     X = apply_missing_table(table.X, codes, table.image_column, table.text_column)
     return Table(X, table.y, None, table.image_column, table.text_column)

@@ -107,24 +107,12 @@ def missing_rate_curve(
     table = Table(X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     scenarios = [scenario] if isinstance(scenario, str) else list(scenario)
+    # As objects, or a text among the rates would make texts of the numbers.
     rates = np.atleast_1d(np.asarray(rates, dtype=object)).tolist()
-    if not rates or not scenarios:
-        raise ValueError(
-            "There must be at least one rate and one scenario, got "
-            f"rates={rates} and scenario={scenarios}."
-        )
-    plans: dict = {}
-    for name in scenarios:
-        for rate in rates:
-            draw = holes(rate, name)
-            key, train_draw = training_holes(rate, name, train_rate, train_scenario)
-            plan = plans.setdefault(key, (train_draw, [], []))
-            plan[1].append(draw)
-            plan[2].append({"scenario": name, "rate": float(rate)})
     frame = score_plans(
         estimator,
         table,
-        list(plans.values()),
+        _curve_plans(rates, scenarios, train_rate, train_scenario),
         cv=cv,
         scorer=scorer,
         random_state=random_state,
@@ -132,9 +120,29 @@ def missing_rate_curve(
         verbose=verbose,
         name="missing_rate_curve",
     )
+    # Rows come fit by fit, and a fit may serve several scenarios.
     place = frame["scenario"].map(scenarios.index)
     order = np.lexsort((frame["fold"], frame["rate"], place))
     return frame.iloc[order].reset_index(drop=True)
+
+
+def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> list:
+    """What is blanked: a plan for each fit, with all test rows that it scores."""
+    if not rates or not scenarios:
+        raise ValueError(
+            "There must be at least one rate and one scenario, got "
+            f"rates={rates} and scenario={scenarios}."
+        )
+    plans: dict = {}
+    for scenario in scenarios:
+        for rate in rates:
+            # Test rates that share their training rows share the fit, which is what
+            # costs.
+            key, drawn = training_holes(rate, scenario, train_rate, train_scenario)
+            _, draws, labels = plans.setdefault(key, (drawn, [], []))
+            draws.append(holes(rate, scenario))
+            labels.append({"scenario": scenario, "rate": float(rate)})
+    return list(plans.values())
 
 
 def cross_scenario_matrix(
@@ -238,5 +246,6 @@ def cross_scenario_matrix(
         name="cross_scenario_matrix",
     )
     means = folds.groupby(["trained on", "tested on"])["score"].mean().unstack()
+    # groupby sorts by name; the papers' tables have an order of their own.
     matrix = means.loc[names, names]
     return (matrix, folds) if return_folds else matrix

@@ -21,8 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..adapters import DoRALinear, LoRALinear, VeRABasis, VeRALinear, draw_hidden
-from ..backbones import Backbone, join_encoders
+from ..adapters import (
+    DoRALinear,
+    LinearHead,
+    LoRALinear,
+    VeRABasis,
+    VeRALinear,
+    draw_hidden,
+)
+from ..backbones import Backbone, HostBatch, join_encoders, take_rows, upload
 from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
@@ -46,6 +53,8 @@ class CMPTModule(nn.Module):
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
+
+    reads_host = True
 
     def __init__(
         self,
@@ -82,17 +91,19 @@ class CMPTModule(nn.Module):
             for layer in range(stream.n_layers):
                 for name in ADAPTED + more:
                     stream.wrap(layer, name, adapt(stream.linear(layer, name)))
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
 
     def forward(
         self, present: Tensor, **batch: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, with the alignment penalty while training."""
+        batch["host"] = host = HostBatch.of(present, batch)
         classes, proxies = self._encode(present, batch)
         if not self.training:
             return self.head(self._fuse(classes, proxies, present))
         logits = self.head(self._fuse(classes, proxies, self._drop(present)))
-        return logits, self.lambda_align * self._misalignment(classes, proxies, present)
+        misaligned = self._misalignment(classes, proxies, host.present)
+        return logits, self.lambda_align * misaligned
 
     def features(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the fused tokens of equation 5, (B, d)."""
@@ -100,20 +111,18 @@ class CMPTModule(nn.Module):
 
     def _encode(self, present: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
         """Class and proxy tokens (B, 2, d); zeros where the modality is missing."""
-        encoded = [
-            self._encode_one(modality, present[:, column], batch)
-            for column, modality in enumerate(MODALITIES)
-        ]
+        host = HostBatch.of(present, batch)
+        encoded = [self._encode_one(modality, host, batch) for modality in MODALITIES]
         classes, proxies = zip(*encoded, strict=True)
         return torch.stack(classes, dim=1), torch.stack(proxies, dim=1)
 
-    def _encode_one(self, modality: str, here: Tensor, batch: dict):
-        stream = self.backbone[modality]
-        empty = here.new_zeros(len(here), stream.width, dtype=self.head.weight.dtype)
-        rows = here.nonzero()[:, 0]
+    def _encode_one(self, modality: str, host: HostBatch, batch: dict):
+        stream, rows = self.backbone[modality], host.rows(modality)
+        empty = self.head.weight.new_zeros(len(host.present), stream.width)
         if len(rows) == 0:
             return empty, empty
-        tokens = stream.embed(**{name: value[rows] for name, value in batch.items()})
+        tokens = stream.embed(**take_rows({**batch, "host": host}, rows))
+        rows = upload(rows, empty.device)
         if self.proxies is None:
             pooled = stream.pool(stream.run(tokens))
             return empty.index_copy(0, rows, pooled.to(empty.dtype)), empty
@@ -142,10 +151,11 @@ class CMPTModule(nn.Module):
     def _misalignment(
         self, classes: Tensor, proxies: Tensor, present: Tensor
     ) -> Tensor:
-        """Equation 4 over the rows that are complete in the data."""
-        complete = present.all(dim=1)
-        if self.proxies is None or not complete.any():
+        """Equation 4 over the rows that are complete in the data, known on the CPU."""
+        complete = present.all(dim=1).nonzero()[:, 0]
+        if self.proxies is None or len(complete) == 0:
             return classes.new_zeros(())
+        complete = upload(complete, classes.device)
         target = classes[complete].flip(1)
         target = target.detach() if self.detach_target else target
         error = F.mse_loss(proxies[complete], target, reduction="none")
@@ -239,13 +249,6 @@ class CMPTClassifier(MultimodalClassifier):
         (table 3) are reached only with it.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
 
     Raises
     ------

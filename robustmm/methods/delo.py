@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import field
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from ..adapters import (
     ROUTER_GRADIENTS,
     FactorLinears,
     FactorPools,
+    LinearHead,
     Selection,
     StaticFactors,
     TaskKey,
@@ -42,7 +44,7 @@ from ..adapters import (
     factor_frame,
     key_similarity,
 )
-from ..backbones import Backbone, Tokens
+from ..backbones import Backbone, HostBatch, Tokens, upload
 from ..checks import check_choice, check_number
 from ..data.targets import Targets
 from ..incremental import IncrementalClassifier
@@ -69,7 +71,7 @@ class DeLoTask(nn.Module):
     ):
         super().__init__()
         self.pools = nn.ModuleList(pools)
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
         self.key = TaskKey(width, len(MODALITIES), momentum)
 
 
@@ -92,6 +94,8 @@ class DeLoModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C), or those of the task that
     is learned.
     """
+
+    reads_host = True
 
     def __init__(
         self,
@@ -117,6 +121,9 @@ class DeLoModule(nn.Module):
         self.lambda_consistency = lambda_consistency if guided else 0.0
         self.cross_modal_guide, self.center_keys = cross_modal_guide, center_keys
         self.columns = [list(positions) for positions in columns]
+        # From the outputs of one head after another to those of the classes.
+        order = torch.tensor([*chain(*self.columns)]).argsort()
+        self.register_buffer("order", order, persistent=False)
         stream = self.stream
         for layer in range(stream.n_layers):
             linears = [stream.linear(layer, name) for name in ADAPTED]
@@ -151,13 +158,11 @@ class DeLoModule(nn.Module):
             tasks = self._tasks_of(tokens, present, told)
             return self._classify(self._features(tokens, present, tasks), tasks)
         if self.training:
-            return self._learn(tokens, present, learning)
+            return self._learn(tokens, present, HostBatch.of(present, batch), learning)
         encoded = self._encode(tokens, self._source(present), learning)
         return self.tasks[learning].head(encoded.features)
 
-    def features(
-        self, present: Tensor, told: int | None = None, **batch: Tensor
-    ) -> Tensor:
+    def features(self, present: Tensor, told=None, **batch: Tensor) -> Tensor:
         """Return the pooled rows that the heads classify, (B, d)."""
         tokens = self.stream.embed(**batch)
         return self._features(tokens, present, self._tasks_of(tokens, present, told))
@@ -173,24 +178,26 @@ class DeLoModule(nn.Module):
         of the image's a and b, then of the text's.
         """
         tokens = self.stream.embed(**batch)
-        tasks = self._similarity(tokens, present).argmax(dim=1)
-        size = self.tasks[0].pools[0].pool_size
-
-        def count(encoded: Encoded) -> Tensor:
-            return count_factors(encoded.selections, size)
-
-        counts = self._by_task(tokens, present, tasks, count)
-        return torch.cat([tasks[:, None].to(counts.dtype), counts], dim=1)
+        size, tasks = self.tasks[0].pools[0].pool_size, self._tasks_of(tokens, present)
+        counts = self._by_task(
+            tokens, present, tasks, lambda e: count_factors(e.selections, size)
+        )
+        tasks = upload(tasks, counts.device)[:, None]  # (B, 1)
+        return torch.cat([tasks.to(counts.dtype), counts], dim=1)
 
     # Which task ----------------------------------------------------------------------
 
-    def _tasks_of(self, tokens: Tokens, present: Tensor, told: int | None) -> Tensor:
+    def _tasks_of(self, tokens: Tokens, present: Tensor, told=None) -> Tensor:
+        """Return the task of each row, (B,), on the CPU, where runs are planned."""
+        if told is None and len(self.tasks) == 1:
+            told = 0
         if told is not None:
-            return present.new_full((len(present),), told, dtype=torch.long)
-        return self._similarity(tokens, present).argmax(dim=1)
+            return torch.full((len(present),), told)
+        # Only the device knows which key is the closest: one wait for each batch.
+        return self._similarity(tokens, present).argmax(dim=1).cpu()
 
     def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
-        keys = torch.stack([task.key.mean for task in self.tasks])
+        keys = torch.stack([task.key.mean for task in self.tasks])  # (T, 2, d)
         return key_similarity(_queries(tokens), present, keys, self.center_keys)
 
     def _by_task(
@@ -199,26 +206,25 @@ class DeLoModule(nn.Module):
         """Encode each row by its task, in one run per task, and ``read`` the result."""
         parts, places = [], []
         for task in tasks.unique().tolist():
-            rows = (tasks == task).nonzero()[:, 0]
+            places.append((tasks == task).nonzero()[:, 0])
+            rows = upload(places[-1], present.device)
             source = self._source(present[rows])
             parts.append(read(self._encode(tokens.select(rows), source, task)))
-            places.append(rows)
-        return torch.cat(parts)[torch.cat(places).argsort()]
+        order = torch.cat(places).argsort()
+        return torch.cat(parts)[upload(order, present.device)]
 
     def _features(self, tokens: Tokens, present: Tensor, tasks: Tensor) -> Tensor:
         return self._by_task(tokens, present, tasks, lambda encoded: encoded.features)
 
     def _classify(self, features: Tensor, tasks: Tensor) -> Tensor:
         """Logits (B, C): of the row's task, or of all tasks for several labels."""
-        size = sum(map(len, self.columns))
-        logits = features.new_full((len(features), size), EXCLUDED)
-        pairs = zip(self.tasks, self.columns, strict=True)
-        for position, (task, columns) in enumerate(pairs):
-            here = task.head(features).to(logits.dtype)
+        tasks, parts = upload(tasks, features.device), []
+        for position, task in enumerate(self.tasks):
+            here = task.head(features)  # (B, C_task)
             if not self.multilabel:
                 here = here.where((tasks == position)[:, None], EXCLUDED)
-            logits[:, columns] = here
-        return logits
+            parts.append(here)
+        return torch.cat(parts, dim=1)[:, self.order]
 
     # One task ------------------------------------------------------------------------
 
@@ -239,35 +245,38 @@ class DeLoModule(nn.Module):
 
     def _route(self, pools: nn.ModuleList, i: int, tokens: Tokens) -> Tokens:
         """Add to the context the queries of a layer, and what they select there."""
-        queries = _queries(tokens)
-        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)
-        guided = queries.gather(1, index)
+        queries = _queries(tokens)  # (B, 2, d)
+        index = tokens.context["source"].unsqueeze(-1).expand_as(queries)  # (B, 2, d)
+        guided = queries.gather(1, index)  # (B, 2, d)
         selection = None if self.static else pools[i].route(guided)
         factors = {_factors_of(i): (pools[i], selection)}
         return tokens.with_context(queries=queries, **factors)
 
     def _learn(
-        self, tokens: Tokens, present: Tensor, learning: int
+        self, tokens: Tokens, present: Tensor, host: HostBatch, learning: int
     ) -> tuple[Tensor, Tensor]:
         """Logits of the task that is learned and its penalty; moves its key."""
         task, n_rows = self.tasks[learning], len(present)
+        # Queries of the frozen embedding, before any layer: a key cannot drift.
         task.key.update(_queries(tokens), present)
-        complete = present.all(dim=1).nonzero()[:, 0]
-        rows = torch.arange(n_rows, device=present.device)
-        source = self._source(present)
+        rows, complete = torch.arange(n_rows), host.complete()
+        source = self._source(host.present)  # (B, 2)
         if self.lambda_consistency:
             # Proxies ride along as more rows: complete ones routed by one modality.
-            proxies = source.new_tensor([0, 1]).repeat_interleave(len(complete))
+            proxies = torch.arange(2).repeat_interleave(len(complete))
             rows = torch.cat([rows, complete, complete])
             source = torch.cat([source, proxies[:, None].expand(-1, 2)])
+        to = partial(upload, device=present.device)
+        rows, complete, source = map(to, (rows, complete, source))
         encoded = self._encode(tokens.select(rows), source, learning)
         logits = task.head(encoded.features)
         penalty = logits.new_zeros(())
         if len(complete) and self.lambda_align:
             image, text = encoded.queries[complete].unbind(dim=1)
-            cosine = F.cosine_similarity(image, text, dim=-1)
+            cosine = F.cosine_similarity(image, text, dim=-1)  # (complete rows,)
             penalty = penalty + self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
+            # The true output leads, without gradient; in the released code it follows.
             true = logits[complete].repeat(2, 1).detach()
             gap = divergence(true, logits[n_rows:], self.multilabel)
             penalty = penalty + self.lambda_consistency * gap
@@ -332,19 +341,6 @@ class DeLoClassifier(IncrementalClassifier):
         Whether the task of a row is that of the closest key, or must be told by
         :meth:`with_tasks`, without which nothing is predicted then.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels of all tasks in the order of the outputs: sorted, so that earlier
-        classes move when new ones come; indicators in the order they were learned.
-    task_classes_ : list of ndarray
-        The labels that each task brought.
-    net_ : Net
-        The skorch net of the last task; the others are listed at
-        :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
-        of trainable parameters are those of the last call, ``class_prior_`` that of
-        all rows seen.
-
     References
     ----------
     .. [1] Liu, Li, Tang and Razzak, "DeLo: Dual Decomposed Low-Rank Experts
@@ -372,6 +368,7 @@ class DeLoClassifier(IncrementalClassifier):
     """
 
     STREAMS = ("joint",)
+    _KEPT = (*IncrementalClassifier._KEPT, "_told")
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
@@ -439,6 +436,7 @@ class DeLoClassifier(IncrementalClassifier):
         )
         if self.__sklearn_is_fitted__():
             for position, learned in enumerate(self.net_.module_.tasks):
+                # Copied: the net before stays as it was, should this training fail.
                 module.tasks[position].load_state_dict(learned.state_dict())
         module.train_only(self._task)
         return module
@@ -498,6 +496,7 @@ class DeLoClassifier(IncrementalClassifier):
 
         -1 for a row without any modality, whatever ``task_inference`` is.
         """
+        # The base's: tasks that are told are no prediction.
         scores, empty = super()._evaluate(X, DeLoModule.task_scores)
         return np.where(empty, -1, scores.argmax(axis=1))
 

@@ -8,12 +8,13 @@ the prompt methods, nothing in the model knows about missing modalities, but for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from numbers import Integral, Real
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..adapters import (
     DoRALinear,
@@ -25,10 +26,12 @@ from ..adapters import (
 from ..backbones import (
     Backbone,
     FrozenFeatures,
+    HostBatch,
     Stream,
     encode_streams,
     projected,
     projected_width,
+    upload,
 )
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
@@ -69,7 +72,7 @@ class FineTuneModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
-    reads_keys = True
+    reads_host = True
 
     def __init__(
         self,
@@ -119,8 +122,12 @@ class FineTuneModule(nn.Module):
 
     def _drop(self, present: Tensor, batch: dict) -> tuple[Tensor, dict]:
         """Hide one modality of complete rows at random; never a row's only one."""
-        hidden = draw_hidden(present, self.modality_dropout)
-        return present & ~hidden, blanked(batch, hidden, self.blank)
+        host = HostBatch.of(present, batch)
+        # On the host, because it is planned there which encoder runs on which rows.
+        hidden = draw_hidden(host.present, self.modality_dropout)
+        left = replace(host, present=host.present & ~hidden)
+        batch = blanked({**batch, "host": left}, hidden, self.blank)
+        return upload(left.present, present.device), batch
 
 
 class FineTuneClassifier(MultimodalClassifier):
@@ -158,13 +165,6 @@ class FineTuneClassifier(MultimodalClassifier):
     cache : {"memory", None} or path-like
         Whether decoded images, and for ``tune="head"`` the features, are kept, in
         memory or in an existing folder.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
 
     Notes
     -----
@@ -268,23 +268,32 @@ def blanked(batch: dict[str, Tensor], hidden: Tensor, blank: dict) -> dict[str, 
     Parameters
     ----------
     batch : dict of Tensor
-        Inputs of the encoders, (B, ...).
+        Inputs of the encoders, (B, ...), wherever they are, with what the ``"host"``
+        has of them.
     hidden : Tensor of shape (B, 2), bool
-        Which images and texts to hide.
+        Which images and texts to hide, on the CPU.
     blank : dict of Tensor
-        The batch of one row without any modality. Its image has one colour, which
-        fills pictures of any size.
+        The batch of one row without any modality, on the CPU. Its image has one colour,
+        which fills pictures of any size.
     """
-    batch = dict(batch)
+    batch, host = dict(batch), batch["host"]
     image, text = hidden.unbind(dim=1)
     if "pixel_values" in batch:
         pixels = batch["pixel_values"]
-        colour = blank["pixel_values"][:, :, :1, :1].to(pixels)  # (1, 3, 1, 1)
-        batch["pixel_values"] = torch.where(image[:, None, None, None], colour, pixels)
+        colour = blank["pixel_values"][:, :, :1, :1]  # (1, 3, 1, 1)
+        places = image[:, None, None, None]
+        colour, places = (upload(t, pixels.device) for t in (colour, places))
+        batch["pixel_values"] = torch.where(places, colour, pixels)
     if "input_ids" in batch:
+        texts = {}
         for name in ("input_ids", "attention_mask"):
-            empty = torch.zeros_like(batch[name][:1])
-            values = blank[name].to(empty)
-            empty[:, : values.shape[1]] = values
-            batch[name] = torch.where(text[:, None], empty, batch[name])
+            texts[name] = _padded_where(text, blank[name], getattr(host, name))
+            batch[name] = upload(texts[name], batch[name].device)
+        batch["host"] = replace(host, **texts)
     return batch
+
+
+def _padded_where(places: Tensor, value: Tensor, texts: Tensor) -> Tensor:
+    """Put a text (1, t), padded with zeros, in some places of texts (B, T)."""
+    padded = F.pad(value, (0, texts.shape[1] - value.shape[1]))
+    return torch.where(places[:, None], padded, texts)

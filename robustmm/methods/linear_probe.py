@@ -20,9 +20,24 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
+from ..adapters import LinearHead
 from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
+
+# Parameters of a training, which models of the first release hold all the same.
+_FORMER = {
+    "checkpoint_dir",
+    "early_stopping",
+    "lr",
+    "lr_schedule",
+    "max_epochs",
+    "n_iter_no_change",
+    "net_params",
+    "validation_fraction",
+    "warmup",
+    "weight_decay",
+}
 
 
 class LinearProbeModule(nn.Module):
@@ -32,13 +47,14 @@ class LinearProbeModule(nn.Module):
     last two of which are ``present``; logits (B, C).
     """
 
-    reads_keys = True
+    # Features are stored by what is in a row: folds and values of C share them.
+    reads_host = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
         self.backbone = backbone
         self.encode = FrozenFeatures(backbone, pooling, store)
-        self.head = nn.Linear(self.encode.width, n_outputs)
+        self.head = LinearHead(self.encode.width, n_outputs)
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return logits."""
@@ -114,7 +130,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice("pooling", self.pooling, POOLINGS)
-        check_number("C", self.C, Real, 0, open="low")
+        check_number("C", self.C, Real, 0, open="low", finite=False)
         check_number("max_iter", self.max_iter, Integral, 1)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
@@ -137,19 +153,24 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         )
         # An image that is damaged by now may have been all that a row had.
         weights = weights * features[:, -2:].any(axis=1)
+        # Weighted too, so that a row of weight 2 is a row that stands twice.
         scaler = StandardScaler().fit(features, sample_weight=weights)
         coef, intercept = self._solve(scaler.transform(features), targets, weights)
+        # Folded into the head, so that prediction needs no scaler, and a saved model
+        # holds no estimator of scikit-learn's.
         coef = coef / scaler.scale_
         intercept = intercept - coef @ scaler.mean_
         with torch.no_grad():
-            module.head.weight.copy_(torch.from_numpy(coef))
-            module.head.bias.copy_(torch.from_numpy(intercept))
+            # In float32 already: not every device has 64 bits.
+            module.head.weight.copy_(torch.from_numpy(coef).float())
+            module.head.bias.copy_(torch.from_numpy(intercept).float())
         loss = _loss(features @ coef.T + intercept, targets, weights)
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
         return net
 
     def _keep(self, net) -> None:
         super()._keep(net)
+        # There was none: it is the default of the net.
         self.history_ = self.history_.drop(columns="lr")
 
     def _features(self, net, train: Subset) -> np.ndarray:
@@ -159,7 +180,10 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             for batch, _ in net.get_iterator(train, training=False):
                 parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
                 bar.update(len(parts[-1]))
-        return np.concatenate(parts)
+        features = np.concatenate(parts)
+        # Under assume_finite, scikit-learn would fit whatever comes.
+        self._refuse_not_finite(train.dataset.rows, train.indices, features)
+        return features
 
     def _solve(
         self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray
@@ -176,6 +200,8 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         intercept[classes] = 0.0
         if len(classes) > 1:
             fitted = self._regression().fit(features, targets, sample_weight=weights)
+            # Two classes have one row of coefficients, the logit of the second; the
+            # first stays at zero.
             places = classes if len(fitted.coef_) > 1 else classes[1:]
             coef[places], intercept[places] = fitted.coef_, fitted.intercept_
         return coef, intercept
@@ -185,6 +211,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     ) -> tuple[np.ndarray, float]:
         """Return the coefficients (d,) and the intercept of one label."""
         if target.min() == target.max():  # no regression without both answers
+            # Half a row more of each answer keeps the odds finite.
             odds = (target.sum() + 0.5) / ((1 - target).sum() + 0.5)
             return np.zeros(features.shape[1]), np.log(odds)
         fitted = self._regression().fit(features, target > 0, sample_weight=weights)
@@ -193,12 +220,17 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _regression(self) -> LogisticRegression:
         return LogisticRegression(C=self.C, max_iter=self.max_iter)
 
+    def __setstate__(self, state: dict) -> None:
+        former = _FORMER - set(self._get_param_names())  # a subclass may have some
+        super().__setstate__({k: v for k, v in state.items() if k not in former})
+
 
 def _loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
     """Return the mean loss per row, as in the training of the other classifiers."""
     if targets.ndim == 2:
         losses = np.logaddexp(0, logits) - targets * logits
         return float(np.average(losses.mean(axis=1), weights=weights))
+    # exp overflows from 710 on.
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_total = np.log(np.exp(shifted).sum(axis=1))
     losses = log_total - shifted[np.arange(len(targets)), targets]

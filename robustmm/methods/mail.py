@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..adapters import (
     ExpertLinear,
     JointExpertLinear,
+    LinearHead,
     Router,
     Routing,
     balance_loss,
@@ -60,6 +61,8 @@ class MAILModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -76,13 +79,15 @@ class MAILModule(nn.Module):
         self.router_level = router_level
         self.balance_weight = balance_weight
         stream = backbone["joint"]
+        # A plain list: the routers are registered where their experts are, once.
         self.routers: list[tuple[int, tuple[str, ...], Router]] = []
         options["level"] = router_level
         for layer, count in enumerate(n_experts):
             for name in linears:
                 self._adapt(layer, name, n_experts=count, **options)
         self.pooler = trained_pooler(stream.pooler, stream.width)
-        self.head = nn.Linear(stream.width, n_outputs)
+        # One layer, as in equation 3; the prompt methods on ViLT have two.
+        self.head = LinearHead(stream.width, n_outputs)
 
     def _adapt(self, layer: int, name: str | tuple[str, ...], **options) -> None:
         stream = self.backbone["joint"]
@@ -99,6 +104,7 @@ class MAILModule(nn.Module):
         self, present: Tensor, **batch: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, with the balance penalty while training if it has weight."""
+        # Watching keeps all rows of the last layer, so only who needs it pays for it.
         if not (self.training and self.balance_weight):
             return self.head(self.features(present, **batch))
         pooled, routings = self._run_and_watch(batch)
@@ -134,6 +140,7 @@ class MAILModule(nn.Module):
     def _run_and_watch(self, batch: dict) -> tuple[Tensor, list[Routing]]:
         """Pooled rows (B, d), and what every router decided."""
         decisions: dict[Router, tuple[Tensor, Tensor]] = {}
+        # All rows, or decisions of the last layer would not line up with the mask.
         tokens = self._run(batch, keep="all", decisions=decisions)
         routings = [
             Routing(
@@ -151,17 +158,18 @@ class MAILModule(nn.Module):
         """
         # Not of the tokens' type, in which autocast could not count far enough.
         ones = torch.ones(len(tokens), tokens.length, device=tokens.values.device)
+        # One decision per row, whatever was padded.
         if self.router_level == "instance":
             return ones[:, :1, None].expand(-1, -1, len(names))
-        attended = ones if tokens.mask is None else ones * tokens.mask
-        place = tokens.span("text")[0] + tokens.anchor
+        attended = ones if tokens.mask is None else ones * tokens.mask  # (B, L)
+        place = tokens.span("text")[0] + tokens.anchor  # (B,)
         pooled = torch.zeros_like(ones).scatter(1, place[:, None], 1.0)
         last = layer == self.backbone["joint"].n_layers - 1
         parts = [
             attended if name in ("key", "value") or not last else pooled
             for name in names
         ]
-        return torch.stack(parts, dim=-1)
+        return torch.stack(parts, dim=-1)  # (B, L, P)
 
 
 class MAILClassifier(MultimodalClassifier):
@@ -206,13 +214,6 @@ class MAILClassifier(MultimodalClassifier):
         ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
         Routers always compute in float32.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     Raises
     ------
     ValueError
@@ -255,9 +256,13 @@ class MAILClassifier(MultimodalClassifier):
     routing: str = "top_k"
     router_level: str = "token"
     targets: str = "both"
+    # The paper says three times that MAIL-a has more parameters than MAIL-l: so one
+    # linear of the feed-forward block is adapted, as both would be more than query, key
+    # and value. The first one reads tokens of width d, as all routers do.
     linear_targets: Sequence[str] = ("up",)
     balance_weight: float = 0.0
 
+    # RAGPT's, whose protocol the paper follows; only lr is printed.
     max_epochs: int = 20
     batch_size: int = 64
     lr: float = 2e-4
@@ -354,6 +359,7 @@ def _expert_counts(
     if isinstance(n_experts, Integral):
         check_number("n_experts", n_experts, Integral, 1)
         parts = SHAPES[shape]
+        # Of three layers each in a ViLT of twelve.
         groups = [4 * layer // n_layers for layer in range(n_layers)]
         return [max(1, round(parts[group] * n_experts)) for group in groups]
     if shape != "square":

@@ -48,6 +48,8 @@ class MAPModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -63,7 +65,10 @@ class MAPModule(nn.Module):
         self.prompt_type = prompt_type
         self.layers = layer_indices("prompt_layers", prompt_layers, stream.n_layers)
         shape = (N_PATTERNS, len(self.layers), prompt_length, stream.width)
+        # Not the authors' constant rows, see robustmm.adapters.prompts.
         self.prompts = normal_prompts(*shape)
+        # Trained on from the checkpoint's, as in the authors' code: not a part of what
+        # is frozen.
         self.pooler = trained_pooler(stream.pooler, stream.width)
         self.head = TwoLayerHead(stream.width, n_outputs)
 
@@ -106,13 +111,6 @@ class MAPClassifier(MultimodalClassifier):
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
 
     References
     ----------
@@ -159,6 +157,7 @@ class MAPClassifier(MultimodalClassifier):
             )
 
     def _check_backbone(self, backbone: Backbone) -> None:
+        # Raises for layers that the backbone lacks, before any image is decoded.
         layer_indices("prompt_layers", self.prompt_layers, backbone["joint"].n_layers)
 
     @classmethod
@@ -167,7 +166,9 @@ class MAPClassifier(MultimodalClassifier):
 
     def _optimizer_options(self) -> dict:
         return {
+            # Those of the authors' code, not AdamW's own.
             "optimizer__betas": (0.9, 0.98),
+            # The norm inside the head is decayed: there, its name hides what it is.
             "optimizer__param_groups": [("*bias", {"weight_decay": 0.0})],
         }
 

@@ -52,6 +52,8 @@ class MemPromptModule(nn.Module):
     ``attention_mask`` (B, T); features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -77,6 +79,7 @@ class MemPromptModule(nn.Module):
         self.accumulate = accumulate
         self.query_pool = query_pool
         layers = layer_indices("generative_layers", generative_layers, depth)
+        # No layer behind it need be run to see what memories read.
         self.reading_ends = 1 + max(layers, default=-1)
         self.memories = nn.ModuleDict()
         for i in layers:
@@ -109,6 +112,7 @@ class MemPromptModule(nn.Module):
 
         def look(i: int, tokens: Tokens) -> Tokens:
             for name, memory in self._memories_of(i):
+                # Before the prompts of this layer are there, as the layer itself reads.
                 weights.append(memory.weights(self._query(tokens, name)))
             return self._add_prompts(pattern, i, tokens)
 
@@ -123,7 +127,7 @@ class MemPromptModule(nn.Module):
     def _query(self, tokens: Tokens, modality: str) -> Tensor:
         """Pool the tokens of a modality, without prompts and padding, to (B, d)."""
         if self.query_pool == "cls":
-            return tokens[modality][:, 0]
+            return tokens[modality][:, 0]  # (B, d)
         return (
             tokens.max(modality) if self.query_pool == "max" else tokens.mean(modality)
         )
@@ -142,6 +146,7 @@ class MemPromptModule(nn.Module):
     def _insert(
         self, tokens: Tokens, name: str, prompt: Tensor, modality: str, i: int
     ) -> Tokens:
+        # Under one name, `put` exchanges the last layer's prompt for this one.
         name = f"{name}_{i}" if self.accumulate else name
         before = modality if self.location == "distributed" else tokens.names[0]
         return tokens.put(name, prompt, before=before)
@@ -192,13 +197,6 @@ class MemPromptClassifier(MultimodalClassifier):
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
-
     References
     ----------
     .. [1] Zhao, Xi, Fu and Zhao, "Enhancing Multimodal Model Robustness Under Missing
@@ -245,6 +243,7 @@ class MemPromptClassifier(MultimodalClassifier):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("prompt_length", self.prompt_length, Integral, 1)
+        # With one entry there is nothing to choose, and a weight that is always 1.
         check_number("memory_size", self.memory_size, Integral, 2)
         check_number("top_k", self.top_k, Integral, 1)
         check_number("temperature", self.temperature, Real, 0, open="low")
@@ -328,7 +327,7 @@ class MemPromptClassifier(MultimodalClassifier):
             raise ValueError("X must have a row with an image or a text, got none.")
         values = values[~empty]
         pattern = pattern_index(torch.from_numpy(values[:, :2] > 0)).numpy()
-        weights = values[:, 2:].reshape(len(values), len(memories), -1)
+        weights = values[:, 2:].reshape(len(values), len(memories), -1)  # (n, M, K)
         found = np.unique(pattern)
         keys = [(PATTERNS[p], int(i), m) for p in found for m, i in memories]
         names = ["pattern", "layer", "modality"]

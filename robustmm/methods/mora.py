@@ -26,8 +26,15 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair
-from ..backbones import Backbone, FrozenPrefix, text_keys
+from ..adapters import GRAMS, PARAMETRIZATIONS, GramLinear, GramPair, LinearHead
+from ..backbones import (
+    Backbone,
+    FrozenPrefix,
+    HostBatch,
+    take_rows,
+    text_keys,
+    upload,
+)
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
 from ..backbones.prefix import Store, image_keys
@@ -35,6 +42,7 @@ from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")
+INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 POSITIONS = ("front", "middle", "rear")
 PROJECTIONS = ("query", "key", "value", "out")
 INITS = ("official", "identity")
@@ -50,8 +58,8 @@ class MoRAModule(nn.Module):
     batch has them; as that is the same in all rows, each is run once.
 
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
-    ``attention_mask`` (B, T), optionally ``image_key`` (B, 20); features (B, 2p) for
-    embeddings of width p; logits (B, C).
+    ``attention_mask`` (B, T); features (B, 2p) for embeddings of width p; logits
+    (B, C).
 
     Parameters
     ----------
@@ -70,7 +78,7 @@ class MoRAModule(nn.Module):
         Further parameters of :class:`~robustmm.adapters.gram.GramLinear`.
     """
 
-    reads_keys = True
+    reads_host = True
 
     def __init__(
         self,
@@ -102,7 +110,7 @@ class MoRAModule(nn.Module):
                 if init == "identity":
                     pair.shrink(adapters, IDENTITY_TOLERANCE)
         width = sum(backbone[m].projection.out_features for m in MODALITIES)
-        self.head = nn.Linear(width, n_outputs)
+        self.head = LinearHead(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = self._frozen_prefixes(store)
         # Embeddings (p,) of the white image and the empty text, while they are merged.
@@ -139,10 +147,8 @@ class MoRAModule(nn.Module):
 
     def features(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the two embeddings side by side, (B, 2p)."""
-        parts = [
-            self._embed(modality, present[:, column], batch)
-            for column, modality in enumerate(MODALITIES)
-        ]
+        host = HostBatch.of(present, batch)
+        parts = [self._embed(modality, host, batch) for modality in MODALITIES]
         return torch.cat(parts, dim=1)
 
     def merge(self, **blank: Tensor) -> None:
@@ -157,9 +163,9 @@ class MoRAModule(nn.Module):
         """
         for adapter in self.adapters.values():
             adapter.merge()
-        row = torch.zeros_like(blank["present"][:, 0], dtype=torch.long)  # (1,)
+        host, row = HostBatch.of(blank["present"], blank), torch.zeros(1).long()
         with torch.inference_mode(False), torch.no_grad():
-            self.constants = {m: self._run(m, row, blank)[0] for m in MODALITIES}
+            self.constants = {m: self._run(m, row, host, blank)[0] for m in MODALITIES}
 
     def train(self, mode: bool = True) -> MoRAModule:
         """Set the mode of adapters and head."""
@@ -167,31 +173,34 @@ class MoRAModule(nn.Module):
             self.constants = {}
         return super().train(mode)
 
-    def _embed(self, modality: str, here: Tensor, batch: dict) -> Tensor:
+    def _embed(self, modality: str, host: HostBatch, batch: dict) -> Tensor:
         """Projected embeddings (B, p) of one encoder, its constant run once."""
-        rows, missing = here.nonzero()[:, 0], (~here).nonzero()[:, 0]
+        rows, missing = host.rows(modality), host.missing(modality)
         constant = self.constants.get(modality)
         picked = rows if constant is not None else torch.cat([rows, missing[:1]])
-        embedded = [self._run(modality, picked, batch)] if len(picked) else []
+        embedded = [self._run(modality, picked, host, batch)] if len(picked) else []
         if constant is not None:
             embedded.append(constant[None])
         embedded = torch.cat(embedded)
-        place = torch.where(here, here.cumsum(dim=0) - 1, len(rows))
-        return embedded[place]
+        place = torch.full((len(host.present),), len(rows))  # of the constant
+        place[rows] = torch.arange(len(rows))
+        return embedded[upload(place, embedded.device)]
 
-    def _run(self, modality: str, rows: Tensor, batch: dict) -> Tensor:
+    def _run(self, modality: str, rows: Tensor, host: HostBatch, batch: dict) -> Tensor:
         stream, prefix = self.backbone[modality], self.prefixes[modality]
-        if modality == "image":
-            inputs = {"pixel_values": batch["pixel_values"][rows]}
-            keys = batch.get("image_key")
-            if keys is not None:
-                keys = image_keys(keys[rows.cpu()])
-        else:
-            inputs = {k: batch[k][rows] for k in ("input_ids", "attention_mask")}
-            keys = text_keys(**inputs) if prefix.store is not None else None
+        inputs = {name: batch[name] for name in INPUTS[modality]}
+        inputs = take_rows({**inputs, "host": host}, rows)
+        keys = _keys(modality, inputs["host"]) if prefix.store is not None else None
         tokens = prefix(inputs, keys)
         pooled = stream.pool(stream.run(tokens, start=self.start[modality]))
         return stream.projection(pooled)
+
+
+def _keys(modality: str, host: HostBatch) -> list[bytes] | None:
+    """Name the cells of a batch; None if its images have no names."""
+    if modality == "text":
+        return text_keys(host.input_ids, host.attention_mask)
+    return None if host.image_key is None else image_keys(host.image_key)
 
 
 def adapted_layers(n_total: int, n_layers: int, position: str) -> range:
@@ -262,13 +271,6 @@ class MoRAClassifier(MultimodalClassifier):
         memory, up to 1 and 2 GiB, or in an existing folder. Epochs, folds, candidates
         of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
         per token of text; where 2 GiB are too little, take a folder.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
 
     Raises
     ------

@@ -49,6 +49,8 @@ class MSPModule(nn.Module):
     features (B, d); logits (B, C).
     """
 
+    reads_host = True
+
     def __init__(
         self,
         backbone: Backbone,
@@ -85,6 +87,8 @@ class MSPModule(nn.Module):
         stream = self.backbone["joint"]
         tokens = stream.embed(**batch)
         if self.mask_missing_image:
+            # RAGPT's code adds its mask along the queries, to which the softmax over
+            # keys is blind: there it hides nothing.
             tokens = _hide_missing_image(tokens, present[:, 0])
         add = partial(self._add_prompt, pattern_index(present))
         return self.pooler(stream.pool(stream.run(tokens, add)))
@@ -99,7 +103,7 @@ class MSPModule(nn.Module):
 def _hide_missing_image(tokens: Tokens, has_image: Tensor) -> Tokens:
     """Let no token attend to the dummy of a missing image."""
     seen = {name: tokens.mask_of(name) for name in tokens.names}
-    seen["image"] = seen["image"] & has_image[:, None]
+    seen["image"] = seen["image"] & has_image[:, None]  # (B, V)
     return replace(tokens, mask=torch.cat(list(seen.values()), dim=1))
 
 
@@ -128,13 +132,6 @@ class MSPClassifier(MultimodalClassifier):
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
     weight_decay : float
         AdamW's decoupled weight decay; biases are not decayed.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Labels in the order of the outputs.
-    net_ : Net
-        The fitted skorch net; the others are listed at :class:`MultimodalClassifier`.
 
     References
     ----------

@@ -104,10 +104,13 @@ def save(
     with locked(folder):
         try:
             _write_backbones(clf, folder, include_backbone, document)
+            # A new name each time: the old document goes on meaning the old file until
+            # it is replaced, whenever the process is killed.
             name = f"weights-{secrets.token_hex(6)}.safetensors"
             write_bytes(folder / name, save_arrays(arrays))
             document["weights"] = name
             document["files"] |= facts(folder, [name])
+            # The document must not reach the disk before what it names.
             sync_folder(folder)
             replace_bytes(folder / DOCUMENT, dump_document(document))
         finally:
@@ -159,6 +162,7 @@ def load(
         if the backbone differs from the one of the training, or if numbers are not
         finite or not of the sizes that they must have.
     """
+    # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
     folder, classes = Path(path), list(classes)
     clf, dropped = while_saved(

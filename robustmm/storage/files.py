@@ -62,6 +62,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def replace_bytes(path: Path, data: bytes) -> None:
     """Put a file in the place of another in one step, which a kill cannot halve."""
+    # In the same folder: across file systems, a move is a copy, which a kill can halve.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         write_bytes(temporary, data)
@@ -90,7 +91,7 @@ def locked(folder: Path) -> Iterator[None]:
     if os.name != "posix":
         yield
         return
-    import fcntl
+    import fcntl  # not on Windows
 
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -47,9 +47,12 @@ def pack(value, arrays: dict[str, np.ndarray], name: str):
     >>> pack([np.ones(2)], arrays, "p"), list(arrays)
     ([{'$type': 'array', 'name': 'p.0'}], ['p.0'])
     """
+    # By exact type: JSON would write a subclass, such as an enum's member, and read
+    # back another type.
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
+        # JSON has no NaN and no infinity; what Python writes for them is none.
         if math.isfinite(value):
             return value
         return {TAG: "float", "value": repr(value)}
@@ -60,6 +63,7 @@ def pack(value, arrays: dict[str, np.ndarray], name: str):
         return _tagged("scalar", dtype=value.dtype.str, value=item)
     if type(value) in (list, tuple):
         items = [pack(v, arrays, f"{name}.{i}") for i, v in enumerate(value)]
+        # JSON would make a list of it, and betas in a list are another parameter.
         return items if type(value) is list else _tagged("tuple", items=items)
     if type(value) is dict:
         return _pack_dict(value, arrays, name)
@@ -110,6 +114,7 @@ def _tagged(kind: str, **fields) -> dict:
 
 
 def _pack_dict(value: dict, arrays: dict, name: str) -> dict:
+    # A key of the user's that looks like ours must not be read as a kind.
     if all(type(key) is str for key in value) and TAG not in value:
         return {k: pack(v, arrays, f"{name}.{k}") for k, v in value.items()}
     items = [
@@ -121,6 +126,8 @@ def _pack_dict(value: dict, arrays: dict, name: str) -> dict:
 
 def _pack_array(value: np.ndarray, arrays: dict, name: str) -> dict:
     if value.dtype.kind in _PLAIN_KINDS and value.dtype.itemsize <= 8:
+        # safetensors writes what is in memory: big-endian numbers would come back as
+        # others, and views that are not contiguous in another order.
         native = value.dtype.newbyteorder("=")
         arrays[name] = np.asarray(value, dtype=native, order="C")
         return _tagged("array", name=name)
@@ -145,6 +152,7 @@ def _from_items(items: list, dtype: str) -> np.ndarray:
         raise ValueError(f"{len(items)} of {dtype!r:.80} are too large.")
     if kind in "mM":
         return np.array(items, dtype=np.int64).view(dtype)
+    # Filled one by one: np.array would look into items that are sequences.
     array = np.empty(len(items), dtype=dtype)
     for i, item in enumerate(items):
         array[i] = item.encode("latin-1") if kind == "S" else item
@@ -165,6 +173,7 @@ def _unpack_time(value: dict, _) -> pd.Timestamp:
 
 
 def _unpack_list(value: dict, arrays: dict) -> np.ndarray:
+    # A forged dtype could be a structure of any size.
     if not _LISTED_DTYPE.fullmatch(value["dtype"]):
         raise ValueError(f"No array of {value['dtype']!r:.80} is ever saved.")
     items = _from_items(unpack(value["items"], arrays), value["dtype"])
@@ -183,6 +192,7 @@ def _unpack_scalar(value: dict, arrays: dict):
     return _from_items([unpack(value["value"], arrays)], value["dtype"])[0]
 
 
+# All that a file can ask for: nothing is looked up by a name that it holds.
 _UNPACK = {
     "float": lambda value, _: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[
         value["value"]

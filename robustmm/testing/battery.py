@@ -27,6 +27,8 @@ class Check:
         return self.__name__
 
     def __call__(self, estimator: BaseMultimodalClassifier) -> None:
+        # pytest hands over the estimator itself, with fitted models to share; another
+        # one, as a clone, is tested for itself.
         known = estimator is self.subject.estimator
         self.function(self.subject if known else Subject(estimator))
 
@@ -143,6 +145,7 @@ def parametrize_with_checks(estimators: Iterable[BaseMultimodalClassifier]) -> C
     ... def test_promises(estimator, check):
     ...     check(estimator)
     """
+    # Needed here alone: check_estimator works without it.
     import pytest
 
     pairs = [

@@ -70,6 +70,7 @@ def check_fit_takes_any_null(subject: Subject) -> None:
     where = np.argwhere(X.isna().to_numpy())
     nulls = [*NULLS.values(), None]
     for i, (row, column) in enumerate(where):
+        # Blank texts as well, which only the text column may have.
         X.iat[row, column] = nulls[i % len(nulls)] if column == 0 or i % 5 else " \t"
     require_equal(
         subject.fresh().fit(X, y).decision_function(X),
@@ -121,6 +122,7 @@ def check_other_columns_are_ignored(subject: Subject) -> None:
     """Columns that are neither image nor text make no difference."""
     X, y = subject.table()
     others = {"price": np.arange(float(len(X))), "tags": [["a"]] * len(X)}
+    # In front and behind, so that reading by position would be found out.
     wider = X.assign(**others)[["price", *X, "tags"]]
     require_equal(
         subject.fresh().fit(wider, y).decision_function(wider),
@@ -159,6 +161,7 @@ def check_rows_without_any_modality_get_the_prior(subject: Subject) -> None:
     """Such rows count in the prior, are predicted as the prior, and are warned of."""
     X, y = subject.table(12)
     X.iloc[:4] = None
+    # Makes the prior uneven, or a prediction of one half would pass.
     y[:4] = y[5]
     message = "4 of 12 rows have neither image nor text"
     with must_warn("fit must warn of rows with neither image nor text", message):
@@ -189,6 +192,7 @@ def check_bad_images_are_listed_by_row(subject: Subject) -> None:
     message = "2 image cells.*'row2'.*'row5'"
     with must_raise(ValueError, message, "fit must list unreadable images by row"):
         subject.fresh(on_bad_image="raise").fit(X, y)
+    # A shallow copy shares the fitted net: the other checks keep theirs.
     fitted = copy.copy(subject.fitted).set_params(on_bad_image="raise")
     with must_raise(ValueError, message, "predict must list unreadable images by row"):
         fitted.predict(X)
@@ -206,6 +210,7 @@ def check_inputs_are_not_changed(subject: Subject) -> None:
     seen, (X, y) = subject.observed, subject.table()
     seen.estimator.predict(seen.X)
     same = all(
+        # Identity first: NaN is not equal to itself.
         a is b or a == b or (pd.isna(a) and pd.isna(b))
         for column in X
         for a, b in zip(X[column], seen.X[column], strict=True)

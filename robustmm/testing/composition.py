@@ -51,9 +51,11 @@ def _keep() -> FunctionTransformer:
 def check_grid_search_over_a_pipeline(subject: Subject) -> None:
     """A search over a parameter of the last step of a pipeline works."""
     X, y = subject.table()
+    # A step in front that passes the frame on: the names of columns must survive.
     pipeline = make_pipeline(_keep(), subject.fresh())
     name = f"{pipeline.steps[-1][0]}__batch_size"
     once = StratifiedShuffleSplit(1, test_size=0.5, random_state=0)
+    # Without error_score, a fit that fails is a warning and a score of NaN.
     search = GridSearchCV(pipeline, {name: [6]}, cv=once, error_score="raise")
     search.fit(X, y)
     scores = search.cv_results_["mean_test_score"]
@@ -69,6 +71,7 @@ def check_sample_weight_is_routed(subject: Subject) -> None:
     with config_context(enable_metadata_routing=True):
         estimator = subject.fresh().set_fit_request(sample_weight=True)
         pipeline = make_pipeline(_keep(), estimator)
+        # Seen by an error, before anything is trained.
         rule = "Routed sample weights must reach fit, so that it refuses negative ones"
         with must_raise(ValueError, "[Nn]egative", rule):
             pipeline.fit(X, y, sample_weight=-np.ones(len(X)))

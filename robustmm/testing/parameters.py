@@ -4,10 +4,11 @@ import inspect
 from difflib import get_close_matches
 from numbers import Number
 
+import numpy as np
 from sklearn.base import clone
 
 from ..parameters import documented
-from .subject import Subject, must_raise, require
+from .subject import Subject, applies_if, must_raise, require
 
 # A value out of range for each parameter of the base class that has a range.
 OUT_OF_RANGE = {
@@ -75,6 +76,7 @@ def check_clone(subject: Subject) -> None:
     """A clone has the same parameters and is not fitted."""
     copy = clone(subject.fitted)
     require(
+        # By repr: the == of a parameter that is an array is no truth value.
         repr(copy.get_params()) == repr(subject.fitted.get_params()),
         "clone must keep the parameters.",
     )
@@ -102,3 +104,27 @@ def check_bad_parameters_are_named(subject: Subject) -> None:
         rule = f"fit must refuse {name}={value!r}"
         with must_raise((ValueError, TypeError), f"{name}.*{shown}", rule):
             subject.fresh(**{name: value}).fit(X, y)
+
+
+def _rates(subject: Subject) -> list[str]:
+    """The parameters that are numbers, and not counts."""
+    given = subject.estimator.get_params(deep=False).items()
+    return [name for name, value in given if isinstance(value, float)]
+
+
+@applies_if(_rates)
+def check_numbers_must_be_finite(subject: Subject) -> None:
+    """NaN is an error with the name of the parameter; infinity too, or it works."""
+    X, y = subject.table(6)
+    for name in _rates(subject):
+        rule = f"fit must refuse {name}=nan"
+        with must_raise((ValueError, TypeError), f"{name}.*nan", rule):
+            subject.fresh(**{name: np.nan}).fit(X, y)
+        try:
+            proba = subject.fresh(**{name: np.inf}).fit(X, y).predict_proba(X)
+        except ValueError as error:
+            rule = f"The error for {name}=inf must name it, got {error!r}."
+            require(name in str(error), rule)
+        else:
+            rule = f"With {name}=inf there must be an error or finite probabilities."
+            require(np.isfinite(proba).all(), rule)

@@ -1,12 +1,14 @@
 """Checks of what comes out."""
 
 import copy
+import pickle
 
 import numpy as np
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
-from .subject import Subject, must_raise, require, require_equal
+from .subject import Subject, must_raise, needs, require, require_equal
 
 METHODS = ("predict", "predict_proba", "decision_function", "transform")
 
@@ -80,3 +82,29 @@ def check_features_have_names(subject: Subject) -> None:
     require(same, "set_output must keep the names of columns and the index of rows.")
     rule = "set_output must not change the values of transform"
     require_equal(framed.to_numpy(), features, rule)
+
+
+@needs("precision")
+def check_heads_compute_in_float32(subject: Subject) -> None:
+    """Scores are not rounded to bfloat16, whose eight bits would tie rows."""
+    X, y = subject.table(12, n_classes=3)
+    # Three classes: with two, the difference of two rounded logits has more bits.
+    scores = subject.fresh(precision="bfloat16").fit(X, y).decision_function(X)
+    rounded = torch.from_numpy(scores).bfloat16().to(torch.float64).numpy()
+    rule = 'With precision="bfloat16" scores must have more than the bits of bfloat16'
+    require((rounded != scores).any(), f"{rule}, got {scores[:3].tolist()}.")
+
+
+def check_outputs_must_be_finite(subject: Subject) -> None:
+    """Outputs that are NaN are an error that names the rows, not predictions."""
+    X, _ = subject.table()
+    # A pickle, as a shallow copy would spoil the net that other checks use.
+    spoilt = pickle.loads(pickle.dumps(subject.fitted))
+    parameters = spoilt.net_.module_.parameters()
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.data.fill_(np.nan)
+    # Not transform: features may come before all that is trained.
+    for method in METHODS[:3] if trained else ():
+        with must_raise(ValueError, "row0", f"{method} must refuse outputs of NaN"):
+            getattr(spoilt, method)(X)

@@ -19,7 +19,7 @@ from sklearn.base import clone
 from ..base import BaseMultimodalClassifier
 from ..datasets import make_scenes
 
-N_ROWS = 18
+N_ROWS = 18  # six of each missing pattern
 
 
 def table(
@@ -30,6 +30,7 @@ def table(
     The index holds strings, so that a label is not mistaken for a position.
     """
     X, y = make_scenes(n, n_classes=n_classes, random_state=0)
+    # pandas' own strings would turn None into NaN.
     X = X.astype(object)
     X.columns = list(columns)
     X.iloc[::3, 0] = None
@@ -89,6 +90,7 @@ class Subject:
 
     def fresh(self, **params) -> BaseMultimodalClassifier:
         """Return an unfitted copy with other parameters, and always with a seed."""
+        # Fits are compared with each other: without a seed none equals another.
         unseeded = self.has("random_state") and self.estimator.random_state is None
         seed = {"random_state": 0} if unseeded else {}
         return clone(self.estimator).set_params(**seed | params)
@@ -111,6 +113,7 @@ class Subject:
         """
         _ = self.fitted
         X, y = self.table()
+        # Weights that change nothing, to see that nothing changes them.
         estimator, weights = self.fresh(), np.ones(len(X))
         before = dict(vars(estimator))
         states = torch.get_rng_state(), _numpy_state()
@@ -188,6 +191,7 @@ def must_raise(kinds, message: str, rule: str) -> Iterator[None]:
 def must_warn(rule: str, *messages: str) -> Iterator[None]:
     """Raise AssertionError unless the block warns of each of these once."""
     with warnings.catch_warnings(record=True) as caught:
+        # Or a warning that was shown before would not be recorded.
         warnings.simplefilter("always")
         yield
     found = [str(warning.message) for warning in caught]

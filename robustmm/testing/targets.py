@@ -1,5 +1,7 @@
 """Checks of labels and weights."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from sklearn.utils import get_tags
@@ -21,8 +23,12 @@ BAD_TARGETS = (
     (["a", "b"] * 2, "inconsistent numbers of samples"),
     ([1.0, np.nan] * 3, "NaN"),
     (["a", None] * 3, "NaN"),
+    (["a", np.nan] * 3, "NaN"),
+    (np.array(["2026-01-01", "NaT"] * 3, dtype="datetime64[D]"), "NaN|NaT"),
+    (["a", 1] * 3, "one type"),
 )
 # Two labels of a type; strings are what all the other checks use.
+# Not 0 and 1, or an index would pass for a label.
 LABELS = ([12, 10], [True, False])
 
 
@@ -104,6 +110,7 @@ def check_weights_change_the_model(subject: Subject) -> None:
     """Rows that weigh more are fitted more: weights are not dropped on the way."""
     X, y = subject.table()
     heavy = y == subject.fitted.classes_[1]
+    # Far apart, so that one epoch of a tiny model shows it.
     weights = np.where(heavy, 1000.0, 0.001)
     estimator = subject.fresh().fit(X, y, sample_weight=weights)
     gain = estimator.predict_proba(X) - subject.fitted.predict_proba(X)
@@ -112,17 +119,45 @@ def check_weights_change_the_model(subject: Subject) -> None:
 
 
 def check_bad_weights_are_refused(subject: Subject) -> None:
-    """Weights must be as many as rows, not negative, and not all zero."""
+    """Weights must be as many as rows, not negative, not all zero, with a sum."""
     X, y = subject.table(6)
     for weights, message in (
         ([1.0] * 5, "inconsistent|shape"),
         ([-1.0] + [1.0] * 5, "[Nn]egative"),
         ([0.0] * 6, "zero"),
         ([np.nan] + [1.0] * 5, "NaN"),
+        ([1e308] * 6, "sample_weight.*inf"),
     ):
         rule = f"fit must refuse sample_weight={weights}"
         with must_raise(ValueError, message, rule):
             subject.fresh().fit(X, y, sample_weight=weights)
+
+
+def check_weight_on_nothing_is_refused(subject: Subject) -> None:
+    """Some row that has a modality must have a weight."""
+    X, y = subject.table(6)
+    X.iloc[0] = None
+    rule = "fit must refuse sample_weight that is zero where there is a modality"
+    with warnings.catch_warnings(), must_raise(ValueError, "weight.*row0", rule):
+        warnings.simplefilter("ignore")
+        subject.fresh().fit(X, y, sample_weight=np.eye(6)[0])
+
+
+@needs("class_weight")
+def check_bad_class_weights_are_refused(subject: Subject) -> None:
+    """Weights of classes must be finite, not negative, not all zero, and of classes."""
+    X, y = subject.table(6)
+    one, other = np.unique(y)
+    for weights, message in (
+        ({one: -1.0, other: 1.0}, f"{one}.*-1"),
+        ({one: np.inf, other: 1.0}, f"{one}.*inf"),
+        ({one: 1.0, other: np.nan}, f"{other}.*nan"),
+        ({one: 0.0, other: 0.0}, "zero"),
+        ({one: 1.0, f"{other}s": 2.0}, f"{other}s"),
+    ):
+        rule = f"fit must refuse class_weight={weights}"
+        with must_raise(ValueError, f"class_weight.*{message}", rule):
+            subject.fresh(class_weight=weights).fit(X, y)
 
 
 @needs("class_weight")

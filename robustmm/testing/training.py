@@ -19,6 +19,15 @@ class Interrupt(Callback):
         raise KeyboardInterrupt
 
 
+class Divergence(Callback):
+    """A step that was too large: what is trained is NaN behind it."""
+
+    def on_batch_end(self, net, training=False, **kwargs) -> None:
+        """Take it."""
+        for _, parameter in net.get_all_learnable_params() if training else ():
+            parameter.data.fill_(np.nan)
+
+
 def check_fitted_attributes(subject: Subject) -> None:
     """The documented fitted attributes are there and agree."""
     fitted, (X, y) = subject.fitted, subject.table()
@@ -52,6 +61,7 @@ def check_every_trained_parameter_moves(subject: Subject) -> None:
         before.update({k: p.detach().clone() for k, p in named if p.requires_grad})
         return module
 
+    # On the instance: weights before the training are seen nowhere else.
     estimator._build_module = remember
     estimator.fit(*subject.table())
     after = dict(estimator.net_.module_.named_parameters())
@@ -70,6 +80,7 @@ def check_frozen_weights_do_not_move(subject: Subject) -> None:
     moved = [name for name, p in loaded.items() if not torch.equal(p, before[name])]
     rule = "Training must leave the weights of the backbone alone"
     require(not moved, f"{rule}, it moved {moved[:5]}.")
+    # By address: a view of the shared weights has Parameter objects of its own.
     theirs = {p.data_ptr() for p in loaded.values()}
     frozen = {p.data_ptr() for p in module.parameters() if not p.requires_grad}
     shared = not theirs or bool(theirs & frozen)
@@ -109,6 +120,7 @@ def check_quiet_by_default(subject: Subject) -> None:
         require(not output, f"fit must write nothing by default, got {output[:200]!r}.")
     if subject.has("verbose"):
         shown = io.StringIO()
+        # Where tqdm draws its bars.
         with contextlib.redirect_stderr(shown):
             subject.fresh(verbose=1).fit(*subject.table(6))
         require(shown.getvalue(), "fit must show its progress with verbose=1.")
@@ -155,6 +167,18 @@ def check_interrupt_changes_nothing(subject: Subject) -> None:
         raise AssertionError("Ctrl-C in fit must reach the caller.")
 
 
+@needs("net_params")
+def check_diverging_fit_is_refused(subject: Subject) -> None:
+    """A training that ends in NaN raises, says what to do, and changes nothing."""
+    estimator = subject.fresh(net_params={"callbacks": [Divergence()]})
+    before, name = dict(vars(estimator)), type(estimator).__name__
+    rule = "fit must refuse a loss that is not finite"
+    with must_raise(ValueError, f"{name}.*epoch 1.*lr.*precision.*inputs", rule):
+        estimator.fit(*subject.table(6))
+    rule = "A fit that diverged must leave the estimator as it was"
+    require(_same(vars(estimator), before), f"{rule}.")
+
+
 @needs("early_stopping", "max_epochs")
 def check_early_stopping_holds_rows_out(subject: Subject) -> None:
     """Early stopping has a validation loss for every epoch."""
@@ -166,6 +190,7 @@ def check_early_stopping_holds_rows_out(subject: Subject) -> None:
 
 
 def _same(attributes: dict, before: dict) -> bool:
+    # By identity, not by value: a new array of equal numbers was set, too.
     return attributes.keys() == before.keys() and all(
         attributes[name] is value for name, value in before.items()
     )

@@ -21,6 +21,7 @@ from ..storage.archive import dump_archive, load_archive
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from ..storage.values import pack
+from .device import generator_states, set_generator_states
 from .net import BestWeights, Net
 
 logger = logging.getLogger("robustmm")
@@ -168,15 +169,12 @@ class EpochCheckpoint(Callback):
 
     def on_epoch_end(self, net: Net, **kwargs) -> None:
         """Write the state that the next epoch starts from."""
-        generators = [torch.get_rng_state()]
-        if torch.device(net.device).type == "cuda":
-            generators.append(torch.cuda.get_rng_state(net.device))
         state = {
             "tensors": dict(own_tensors(net.module_)),
             "optimizer": net.optimizer_.state_dict(),
             "history": json.dumps(net.history.to_list(), default=float),
             "callbacks": [_get_state(callback) for callback in _stateful(net)],
-            "generators": generators,
+            "generators": generator_states(torch.device(net.device)),
         }
         try:
             replace_bytes(self.path, dump_archive(state))
@@ -230,9 +228,7 @@ def _go_back(net: Net, state: dict) -> None:
     net.history.extend(state["history"])
     for callback, saved in zip(_stateful(net), state["callbacks"], strict=True):
         _set_state(callback, saved)
-    torch.set_rng_state(state["generators"][0])
-    if len(state["generators"]) > 1:
-        torch.cuda.set_rng_state(state["generators"][1], net.device)
+    set_generator_states(torch.device(net.device), state["generators"])
 
 
 def _check_moments(optimizer: torch.optim.Optimizer) -> None:

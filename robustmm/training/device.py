@@ -44,6 +44,7 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
             'device must be "auto", "cpu", "cuda", "cuda:N", "mps" or another that '
             f"torch knows, got {name!r}."
         ) from error
+    # "cuda" is the current device, of which there is one if there is any.
     if (device.index or 0) < _count(device.type):
         return device
     kind = {"cuda": "CUDA", "mps": "MPS"}.get(device.type, repr(device.type))
@@ -60,6 +61,8 @@ def _count(kind: str) -> int:
         return 1
     if kind in _NOT_TO_COMPUTE_ON:
         return 0
+    if kind == "mps":  # torch.mps could not be asked in every supported release
+        return int(torch.backends.mps.is_available())
     try:
         module = torch.get_device_module(kind)
         return module.device_count() if module.is_available() else 0
@@ -118,9 +121,10 @@ class RandomStream:
 
     def __init__(self, seed: int, device: torch.device):
         self.device = device
-        self.states = [torch.Generator().manual_seed(seed).get_state()]
+        own = [torch.Generator()]
         if device.type in _WITH_GENERATOR:
-            self.states.append(torch.Generator(device).manual_seed(seed).get_state())
+            own.append(torch.Generator(device))
+        self.states = [generator.manual_seed(seed).get_state() for generator in own]
         self._is_lent = False
 
     @contextmanager
@@ -138,16 +142,33 @@ class RandomStream:
 
     def _exchange(self, states: list[Tensor]) -> list[Tensor]:
         """Set the global generators; return what they were."""
-        before = [torch.get_rng_state()]
-        torch.set_rng_state(states[0])
-        if len(states) > 1:
-            module = torch.get_device_module(self.device)
-            where = () if self.device.type == "mps" else (self.device,)
-            before.append(module.get_rng_state(*where))
-            module.set_rng_state(states[1], *where)
+        before = generator_states(self.device)
+        set_generator_states(self.device, states)
         return before
 
 
+def generator_states(device: torch.device) -> list[Tensor]:
+    """Return where torch's global generators are: the CPU's, then the device's."""
+    states = [torch.get_rng_state()]
+    if device.type in _WITH_GENERATOR:
+        states.append(torch.get_device_module(device).get_rng_state(*_where(device)))
+    return states
+
+
+def set_generator_states(device: torch.device, states: list[Tensor]) -> None:
+    """Set what :func:`generator_states` returned; no other generator is touched."""
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        module = torch.get_device_module(device)
+        module.set_rng_state(states[1], *_where(device))
+
+
+def _where(device: torch.device) -> tuple:
+    # Before torch 2.13, torch.mps takes no device as an argument: it has just one.
+    return () if device.type == "mps" else (device,)
+
+
+# Reentrant, as a step that draws may be within a block that draws.
 _DRAWING = threading.RLock()
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from functools import partial
+from typing import NoReturn
 
 import pandas as pd
 import torch
@@ -16,6 +18,7 @@ from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..backbones.host import HostBatch, is_asynchronous, upload
 from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
@@ -25,6 +28,16 @@ NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
 KEY = "image_key"
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _SWITCHING
+    _SWITCHING = threading.Lock()
+
+
+# A worker forked while another thread switches would wait for it for ever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class EarlyStop(Exception):
@@ -48,6 +61,8 @@ class Net(NeuralNet):
         global generators as they are.
     forward_params : dict, optional
         What the module's ``forward`` gets beside the batch while it is trained.
+    owner : str
+        The class of the estimator, which errors name.
     **kwargs
         Passed to :class:`skorch.NeuralNet`.
 
@@ -64,6 +79,7 @@ class Net(NeuralNet):
         autocast=None,
         draws=None,
         forward_params=None,
+        owner="Net",
         **kwargs,
     ):
         super().__init__(module, **kwargs)
@@ -72,11 +88,11 @@ class Net(NeuralNet):
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
+        self.owner = owner
         self.damaged_: dict[int, str] = {}
 
     def infer(self, x: dict, **fit_params) -> Tensor | tuple[Tensor, Tensor]:
         """Run the module on one batch, without the keys that are not for it."""
-        self.damaged_.update(bad_images_of(x))
         params = self.forward_params or {}
         output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
@@ -100,25 +116,28 @@ class Net(NeuralNet):
 
     def call(self, function: Callable, x: dict):
         """Call ``function(module, **batch)`` on the net's device, under autocast."""
+        self.damaged_.update(bad_images_of(x))
+        device = torch.device(self.device)
         batch = {
-            name: value.to(self.device, non_blocking=True)
+            name: upload(value, device)
             for name, value in x.items()
             if name not in NOT_FOR_MODULE and name != KEY
         }
         if KEY in x and getattr(self.module_, "reads_keys", False):
             batch[KEY] = x[KEY]  # looked up on the host, where a device would wait
-        kind = torch.device(self.device).type
+        if getattr(self.module_, "reads_host", False):
+            batch["host"] = HostBatch.of(x["present"], x)
         enabled = self.autocast is not None
-        with torch.autocast(kind, dtype=self.autocast, enabled=enabled):
+        with torch.autocast(device.type, dtype=self.autocast, enabled=enabled):
             return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:
         """Weighted task loss plus the module's penalty; a scalar."""
         logits, penalty = y_pred if _is_pair(y_pred) else (y_pred, 0.0)
-        loss = self.criterion_(logits, y_true.to(logits.device))
+        loss = self.criterion_(logits, upload(y_true, logits.device))
         if loss.ndim == 2:
             loss = loss.mean(dim=1)  # (B, L) -> (B,)
-        return (loss * X["sample_weight"].to(loss.device)).mean() + penalty
+        return (loss * upload(X["sample_weight"], loss.device)).mean() + penalty
 
     def get_all_learnable_params(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and value of what is trained; frozen parameters need no optimiser."""
@@ -136,10 +155,40 @@ class Net(NeuralNet):
         self.notify("on_train_end", X=X, y=y)
         return self
 
-    def run_single_epoch(self, iterator, training: bool, **options) -> None:
-        """Run an epoch; the order of its rows is drawn from the fit's own stream."""
+    def run_single_epoch(
+        self, iterator, training: bool, prefix: str, **options
+    ) -> None:
+        """Run an epoch; the order of its rows is drawn from the fit's own stream.
+
+        Raises
+        ------
+        ValueError
+            If its loss is not finite, or what it did to the weights; before callbacks
+            see the epoch and write it down.
+        """
         batches = self._drawn(iterator) if training else iterator
-        super().run_single_epoch(batches, training=training, **options)
+        super().run_single_epoch(batches, training, prefix, **options)
+        name, epoch = f"{prefix}_loss", len(self.history)
+        # Of losses that are numbers on this side already: nothing waits for a device.
+        loss = sum(batch.get(name, 0.0) for batch in self.history[-1]["batches"])
+        if not math.isfinite(loss):
+            self._refuse(f"{name}={loss} in epoch {epoch}")
+        if training and not self._is_finite():
+            self._refuse(f"weights that are not finite behind epoch {epoch}")
+
+    def _is_finite(self) -> bool:
+        """Whether all that is trained is finite; asks the device once."""
+        trained = [p.detach() for _, p in self.get_all_learnable_params()]
+        return not trained or bool(
+            torch.stack([p.isfinite().all() for p in trained]).all()
+        )
+
+    def _refuse(self, found: str) -> NoReturn:
+        raise ValueError(
+            f"{self.owner} must train with finite losses, got {found}. Lower lr, "
+            f'{self.lr!r} now, pass precision="float32", or look at the inputs and '
+            "their weights."
+        )
 
     def _drawn(self, iterator) -> Iterator:
         with self._lent():
@@ -310,10 +359,25 @@ def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
         "callbacks__print_log": None,
         "verbose": 0,
     }
-    params = ours | params
+    params = ours | loader_options(params["device"]) | params
     if not may_start_workers():
         params |= {f"iterator_{k}__num_workers": 0 for k in ("train", "valid")}
     return Net(module, **params).initialize()
+
+
+def loader_options(device: str) -> dict:
+    """Return how batches are loaded for a device: pinned, where that is of use.
+
+    Examples
+    --------
+    >>> loader_options("cuda:1")
+    {'iterator_train__pin_memory': True, 'iterator_valid__pin_memory': True}
+    >>> loader_options("cpu")
+    {}
+    """
+    if not is_asynchronous(torch.device(device)):
+        return {}
+    return {f"iterator_{part}__pin_memory": True for part in ("train", "valid")}
 
 
 def history_frame(net: Net) -> pd.DataFrame:

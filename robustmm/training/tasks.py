@@ -39,6 +39,8 @@ class FitTasks(CallbackSupportMixin):
         try:
             fit()
         finally:
+            # Also after an error: the net keeps its callbacks, and they the whole
+            # table.
             self.__dict__.pop("_epoch_tasks").forget()
         root.call_on_fit_task_end(**told, reconstruction_attributes={})
 
@@ -75,6 +77,7 @@ class EpochTasks(Callback):
 
     def on_epoch_end(self, net, **kwargs) -> None:
         """Close it; what callbacks may want to score is the estimator as it is now."""
+        # A function, so that the frame is made only where a callback asks for it.
         self.stop_ = self.task_.call_on_fit_task_end(
             **self.told, reconstruction_attributes=lambda: _fitted_so_far(net)
         )

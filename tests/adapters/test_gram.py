@@ -189,3 +189,11 @@ def test_a_shared_update_needs_a_square_layer():
         GramLinear(nn.Linear(12, 6), GramPair(12, 8, 2), "image", rank=2)
     out = GramLinear(nn.Linear(12, 6), None, "image", rank=2)(torch.zeros(3, 12))
     assert out.shape == (3, 6)
+
+
+def test_all_of_an_adapter_on_another_device_is_trained():
+    frozen = nn.Linear(12, 12, device="meta").requires_grad_(False)
+    made = GramLinear(frozen, None, "image", rank=2)
+    trained = {name for name, p in made.named_parameters() if p.requires_grad}
+    assert trained == {"down", "up", "magnitudes.specific"}
+    assert made.down.device == frozen.weight.device

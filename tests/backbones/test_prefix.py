@@ -8,7 +8,6 @@ from robustmm import load_backbone
 from robustmm.backbones.prefix import (
     FrozenPrefix,
     FrozenResults,
-    take_rows,
     text_keys,
 )
 from robustmm.data import ByteCache
@@ -176,13 +175,6 @@ def test_names_follow_identity_device_and_precision():
         FrozenResults(store, "x")(contents(3), CPU, Counted(3))
     assert len(store) == 6
     assert {len(name) for name in store} == {20}
-
-
-def test_rows_of_a_batch():
-    batch = {"a": torch.arange(3), "b": torch.arange(6).view(3, 2)}
-    taken = take_rows(batch, [2, 0])
-    assert taken["a"].tolist() == [2, 0]
-    assert taken["b"].tolist() == [[4, 5], [0, 1]]
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 128), (3, 64), (1, 3, 128)])

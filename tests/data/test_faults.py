@@ -2,7 +2,10 @@
 
 import binascii
 import errno
+import gzip
 import io
+import lzma
+import multiprocessing
 import signal
 import struct
 import subprocess
@@ -11,6 +14,7 @@ import threading
 import time
 import warnings
 import zlib
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -34,6 +38,10 @@ PICTURES = [
     zlib.error("invalid block type"),
     binascii.Error("odd length"),
     EOFError("no more frames"),
+    gzip.BadGzipFile("not a gzipped file"),
+    lzma.LZMAError("corrupt input data"),
+    ElementTree.ParseError("no element found"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
     AssertionError(),
     AttributeError("no fp"),
     RecursionError("too deep"),
@@ -50,6 +58,7 @@ OTHERS = [
     TimeoutError("time is up"),
     TimeoutError(),
     subprocess.TimeoutExpired("gs", 3),
+    multiprocessing.TimeoutError("time is up"),
     MemoryError("no room"),
     KeyboardInterrupt(),
     SystemExit(3),
@@ -172,6 +181,19 @@ def test_what_pillow_warns_of_is_not_shown(make, action, capfd):
         assert decode_image(opened).size == (64, 64)
     assert caught == []
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_pillow_logs_is_not_shown(caplog):
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "TIFF")
+    tag = struct.pack("<HHLL", 277, 3, 1, 3)
+    data = stream.getvalue().replace(tag, struct.pack("<HHLL", 277, 3, 1, 1536))
+    with pytest.raises(BadImage, match="not an image"):
+        decode_image(data)
+    assert caplog.text == ""
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(data))
+    assert "More samples per pixel" in caplog.text  # Pillow's own way
 
 
 def test_outside_and_in_other_threads_pillow_warns_as_ever():

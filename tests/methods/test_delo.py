@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
+import robustmm
 from robustmm import DeLoClassifier, load_backbone
 from robustmm.datasets import make_scenes
 
@@ -435,11 +436,13 @@ def test_a_twin_that_learns_is_told_no_more(learned):
     assert told.predict(X_4).shape == (8,)
 
 
-def test_told_tasks_are_pickled_and_not_cloned(learned):
+def test_told_tasks_are_pickled_and_saved_and_not_cloned(learned, tmp_path):
     X, tasks = rows_of_all_tasks(4)
     told = learned.with_tasks(tasks[::-1])
-    again = pickle.loads(pickle.dumps(told))
-    np.testing.assert_array_equal(again.predict(X), told.predict(X))
+    robustmm.save(told, tmp_path)
+    opened = robustmm.load(tmp_path, device="cpu")
+    for again in (pickle.loads(pickle.dumps(told)), opened):
+        np.testing.assert_array_equal(again.predict(X), told.predict(X))
     assert vars(clone(told)).keys() == vars(clone(learned)).keys()
 
 

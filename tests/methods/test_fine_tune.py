@@ -8,6 +8,7 @@ import torch
 from contract import frame_with_holes
 
 from robustmm import FineTuneClassifier, load_backbone
+from robustmm.backbones import HostBatch
 from robustmm.data import Collate, ImageTransform, MultimodalDataset, TextTokenizer
 from robustmm.data.frame import read_rows
 from robustmm.methods.fine_tune import blanked
@@ -146,7 +147,8 @@ def test_hidden_cells_are_those_of_rows_that_miss_them(backbone):
     batch, expected = batch_of(backbone, complete), batch_of(backbone, lost)
     empty = batch_of(backbone, complete.iloc[:1].map(lambda cell: None))
     hidden = ~expected["present"]
-    found = blanked(batch, hidden, empty)
+    host = HostBatch.of(expected["present"], batch)
+    found = blanked({**batch, "host": host}, hidden, empty)
     torch.testing.assert_close(found["pixel_values"], expected["pixel_values"])
     # The longest text is the hidden one: its place is padding now.
     longest = expected["input_ids"].shape[1]

@@ -117,3 +117,16 @@ def test_bad_parameters_are_named(table, name, value):
     clf = LinearProbeClassifier(CLIP).set_params(**{name: value})
     with pytest.raises(ValueError, match=f"{name} must be .*{value!r}"):
         clf.fit(*table)
+
+
+def test_a_pickle_drops_what_the_first_release_kept_and_a_subclass_does_not():
+    class Scheduled(LinearProbeClassifier):
+        max_epochs: int = 3
+
+    state = LinearProbeClassifier().__getstate__() | {"lr": 0.1, "max_epochs": 5}
+    opened = [cls.__new__(cls) for cls in (LinearProbeClassifier, Scheduled)]
+    for clf in opened:
+        clf.__setstate__(state)
+        assert not hasattr(clf, "lr")
+    assert not hasattr(opened[0], "max_epochs")
+    assert opened[1].max_epochs == 5

@@ -70,12 +70,16 @@ def test_checks_of_absent_parameters_are_left_out():
 
     left_out = {c.__name__ for c in CHECKS} - {c.__name__ for c in checks_for(Plain())}
     assert left_out == {
+        "check_bad_class_weights_are_refused",
         "check_bad_images_are_listed_by_row",
         "check_class_weight_changes_the_model",
+        "check_diverging_fit_is_refused",
         "check_early_stopping_holds_rows_out",
         "check_every_trained_parameter_moves",
         "check_grid_search_over_a_pipeline",
+        "check_heads_compute_in_float32",
         "check_interrupt_changes_nothing",
+        "check_numbers_must_be_finite",
     }
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 from broken import Broken, assert_found, checks_in
-from toys import QuickClassifier
+from toys import N_FEATURES, QuickClassifier
 
 from robustmm.testing import predictions
 from robustmm.testing.subject import Subject
@@ -41,6 +42,23 @@ class CountsPredictions(QuickClassifier):
 class NamesOneFeature(QuickClassifier):
     def get_feature_names_out(self, input_features=None):
         return np.array(["feature"], dtype=object)
+
+
+@BROKEN.by("check_heads_compute_in_float32")
+class RoundsScores(QuickClassifier):
+    def _build_module(self, backbone, n_outputs):
+        module = super()._build_module(backbone, n_outputs)
+        module.head = torch.nn.Linear(N_FEATURES, n_outputs)
+        return module
+
+
+@BROKEN.by("check_outputs_must_be_finite")
+class PredictsWhatIsNotFinite(QuickClassifier):
+    def predict(self, X):
+        try:
+            return super().predict(X)
+        except ValueError:
+            return self.classes_[np.zeros(len(X), dtype=int)]
 
 
 def test_every_check_has_something_to_find():

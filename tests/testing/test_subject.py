@@ -46,8 +46,8 @@ def test_tables_are_equal_and_not_shared():
 def test_parameters_are_asked_of_the_constructor():
     subject = Subject(QuickClassifier())
     assert subject.has("batch_size", "verbose")
-    assert not subject.has("batch_size", "lr")
-    assert subject.given(lr=1.0, batch_size=3) == {"batch_size": 3}
+    assert not subject.has("batch_size", "warmup")
+    assert subject.given(warmup=1.0, batch_size=3) == {"batch_size": 3}
 
 
 def test_a_fresh_one_is_a_clone_with_a_seed():
@@ -107,7 +107,7 @@ def test_what_a_fit_does_is_seen_from_outside(capsys):
 
 
 def test_checks_say_for_whom_they_are():
-    @needs("batch_size", "lr")
+    @needs("batch_size", "warmup")
     def check_both(subject):
         pass
 

@@ -56,7 +56,7 @@ class TurnsWeightedTables(QuickClassifier):
         return super().fit(X, y, sample_weight)
 
 
-@BROKEN.by("check_weights_change_the_model")
+@BROKEN.by("check_weights_change_the_model", "check_weight_on_nothing_is_refused")
 class DropsWeights(QuickClassifier):
     def fit(self, X, y, sample_weight=None):
         return super().fit(X, y)
@@ -75,7 +75,9 @@ class Unweighted(Targets):
         return sample_weight
 
 
-@BROKEN.by("check_class_weight_changes_the_model")
+@BROKEN.by(
+    "check_class_weight_changes_the_model", "check_bad_class_weights_are_refused"
+)
 class DropsClassWeights(QuickClassifier):
     def _encode(self, y, *args, **kwargs):
         return Unweighted(**vars(super()._encode(y, *args, **kwargs)))

@@ -99,6 +99,15 @@ class NeverStopsEarly(QuickClassifier):
         self.history_ = self.history_.drop(columns="valid_loss", errors="ignore")
 
 
+@BROKEN.by("check_diverging_fit_is_refused")
+class KeepsWhatDiverged(QuickClassifier):
+    def fit(self, X, y, sample_weight=None):
+        try:
+            return super().fit(X, y, sample_weight)
+        except ValueError:
+            return self
+
+
 def test_every_check_has_something_to_find():
     assert checks_in(training) == set(BROKEN)
 

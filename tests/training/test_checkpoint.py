@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from contract import ToyClassifier, frame_with_holes, public_classifiers, small
+from skorch.callbacks import Callback
 
 import robustmm
 from robustmm import DeLoClassifier
@@ -386,6 +387,65 @@ def test_a_fit_on_cuda_goes_on(steps, tmp_path):
     assert rest == 3
     proba = whole.predict_proba(X)
     np.testing.assert_allclose(again.predict_proba(X), proba, atol=1e-3)
+
+
+# Trainings that diverge --------------------------------------------------------------
+
+
+class Poison(Callback):
+    """Makes a trained weight NaN before or behind the last step of an epoch."""
+
+    epoch = None  # of the class: a checkpoint knows callbacks by their type alone
+    early = False
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        done = len(net.history[-1]["batches"])
+        if training and len(net.history) == self.epoch and done == 2 + (not self.early):
+            next(p for _, p in net.get_all_learnable_params()).data.fill_(torch.nan)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_diverging_fit_leaves_the_last_good_epoch(
+    early, steps, tmp_path, monkeypatch
+):
+    def make(folder=tmp_path):
+        poison = {"callbacks": [Poison()]}
+        return small(ToyClassifier, checkpoint_dir=folder, net_params=poison, **OPTIONS)
+
+    whole = make(None).fit(X, Y)
+    monkeypatch.setattr(Poison, "epoch", 2)
+    monkeypatch.setattr(Poison, "early", early)
+    clf = make()
+    before = dict(vars(clf))
+    message = "ToyClassifier must train with finite losses, got .* epoch 2"
+    for _ in range(2):  # nothing is learned from the first time
+        steps.done = 0
+        with pytest.raises(ValueError, match=message):
+            clf.fit(X, Y)
+        assert vars(clf) == before
+        (stored,) = tmp_path.iterdir()
+        state = load_archive(stored, most=2**24)
+        assert all(value.isfinite().all() for value in state["tensors"].values())
+        assert len(json.loads(state["history"])) == 1
+    assert steps.done == 3
+    monkeypatch.setattr(Poison, "epoch", None)
+    exactly_as(clf.fit(X, Y), whole)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diverging_task_leaves_the_earlier_ones(monkeypatch):
+    X4, y4 = frame_with_holes(24, n_classes=4)
+    early = np.isin(y4, np.unique(y4)[:2])
+    clf = small(DeLoClassifier, net_params={"callbacks": [Poison()]})
+    expected = clf.partial_fit(X4[early], y4[early]).decision_function(X4)
+    before = dict(vars(clf))
+    monkeypatch.setattr(Poison, "epoch", 1)
+    monkeypatch.setattr(Poison, "early", True)
+    with pytest.raises(ValueError, match="DeLoClassifier must train"):
+        clf.partial_fit(X4[~early], y4[~early])
+    assert vars(clf).keys() == before.keys()
+    assert all(vars(clf)[name] is value for name, value in before.items())
+    np.testing.assert_array_equal(clf.decision_function(X4), expected)
 
 
 # Ctrl-C ------------------------------------------------------------------------------

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from robustmm.training import device as devices
-from robustmm.training.device import RandomStream, autocast_type, resolve_device
+from robustmm.training.device import (
+    RandomStream,
+    autocast_type,
+    generator_states,
+    resolve_device,
+    set_generator_states,
+)
 
 CPU = torch.device("cpu")
 
@@ -57,6 +63,12 @@ def test_a_model_of_an_absent_device_opens_on_another_with_a_warning(monkeypatch
 @pytest.mark.parametrize("kind", ["meta", "vulkan", "hpu", "privateuseone"])
 def test_devices_that_hold_no_numbers_or_have_no_module_do_not_count(kind):
     assert devices._count(kind) == 0
+
+
+def test_apples_device_counts_where_it_works(monkeypatch):
+    for works in (True, False):
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda w=works: w)
+        assert devices._count("mps") == works
 
 
 def test_bfloat16_is_automatic_only_where_the_chosen_card_has_it(monkeypatch):
@@ -143,6 +155,29 @@ def test_streams_of_other_threads_wait_and_do_not_mix():
         generator = torch.Generator().manual_seed(seed)
         alone = torch.cat([torch.rand(4, generator=generator) for _ in range(50)])
         assert torch.equal(drawn[seed], alone)
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps", "xpu"])
+def test_the_generator_of_the_device_is_exchanged_too(monkeypatch, name):
+    device, there = torch.device(name), {}
+
+    class Module:
+        get_rng_state = there.__getitem__
+
+        def set_rng_state(state, device):
+            there[device] = state
+
+    monkeypatch.setattr(torch, "get_device_module", lambda device: Module)
+    there[device] = "before"
+    own = [torch.Generator().manual_seed(3).get_state(), "own"]
+    states = generator_states(device)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert states[1] == "before"
+    set_generator_states(device, own)
+    assert there == {device: "own"}
+    set_generator_states(device, states)
+    assert there == {device: "before"}
+    assert torch.equal(states[0], torch.get_rng_state())
 
 
 @pytest.mark.cuda

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from skorch.callbacks import Callback, EarlyStopping
+from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Dataset, default_collate
 
@@ -102,6 +103,21 @@ def test_images_that_are_bad_while_training_are_remembered():
     assert make().fit(Points()).damaged_ == {}
 
 
+def test_a_copy_stays_on_the_host_for_modules_that_read_it(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    net = Net(Named(), criterion=nn.CrossEntropyLoss, device="meta")
+    vars(net)["module_"] = net.module
+    x = {"present": torch.ones(2, 2), "image_key": torch.zeros(2, 20)}
+    x["sample_weight"] = torch.ones(2)
+    assert net.call(operator.call, x) == {"present": "meta"}
+    net.module_.reads_host = True
+    found = net.call(lambda module, **batch: batch, x)
+    assert found["present"].device.type == "meta"
+    assert found["host"].present is x["present"]
+    assert found["host"].image_key is x["image_key"]
+    assert set(found) == {"present", "host"}
+
+
 def losses(net):
     return [row["train_loss"] for row in net.history]
 
@@ -135,6 +151,60 @@ def test_only_what_needs_a_gradient_is_optimised():
     net = make().initialize()
     trained = net.optimizer_.param_groups[0]["params"]
     assert {id(p) for p in trained} == {id(p) for p in net.module_.head.parameters()}
+
+
+class Poison(Callback):
+    """Makes a trained weight NaN behind the last step of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        last = len(net.history[-1]["batches"]) == 3
+        if training and last and len(net.history) == self.epoch:
+            net.module_.head.bias.data[0] = torch.nan
+
+
+class Epochs(Callback):
+    """Counts the epochs that ended."""
+
+    ended = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.ended += 1
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [({"penalty": float("inf")}, "inf"), ({"lr": float("inf")}, "nan")],
+)
+def test_a_loss_that_is_not_finite_ends_the_training(options, found):
+    net = make(owner="MAILClassifier", callbacks=[Epochs()], **options)
+    message = (
+        f"^MAILClassifier must train with finite losses, got train_loss={found} in "
+        rf"epoch 1\. Lower lr, {net.lr} now, pass precision=.float32., or look at"
+    )
+    with pytest.raises(ValueError, match=message):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == 0
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_weights_that_are_not_finite_end_it_before_the_next_loss(epoch):
+    net = make(callbacks=[Poison(epoch), Epochs()])
+    message = f"finite losses, got weights that are not finite behind epoch {epoch}"
+    with pytest.raises(ValueError, match=message):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == epoch - 1
+
+
+def test_a_validation_loss_that_is_not_finite_ends_the_training():
+    held_out = Points()
+    held_out.x[5] = torch.inf
+    net = make(train_split=predefined_split(held_out), callbacks=[Epochs()])
+    with pytest.raises(ValueError, match="got valid_loss=nan in epoch 1"):
+        net.fit(Points())
+    assert dict(net.callbacks_)["Epochs"].ended == 0
 
 
 def test_interrupt_propagates():

@@ -1,0 +1,118 @@
+"""The part of a batch that decisions are made from, in the memory of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+COLUMNS = {"image": 0, "text": 1}
+# MPS and XPU also copy beside the host if told to, but from memory that is not pinned:
+# they read it when it may hold another tensor, and numbers go wrong without a word.
+ASYNCHRONOUS = frozenset({"cuda"})
+
+
+@dataclass(frozen=True, eq=False)
+class HostBatch:
+    """What a batch says about itself, where asking costs nothing.
+
+    A GPU works off a queue. Whoever decides something from a tensor that lies there,
+    such as which rows to run, waits until the queue is empty, and the GPU then waits
+    for the next task. From these copies, all on the CPU, the same is decided at once.
+
+    Parameters
+    ----------
+    present : Tensor of shape (B, 2), bool
+        Whether image and text are there.
+    input_ids, attention_mask : Tensor of shape (B, T), int64, or None
+    pixel_mask : Tensor of shape (B, H, W), int64, or None
+        1 inside the image, where images of several sizes are padded.
+    image_key : Tensor of shape (B, 20), uint8, or None
+        Names the image of each row.
+
+    Examples
+    --------
+    >>> host = HostBatch(torch.tensor([[True, True], [False, True]]))
+    >>> host.rows("image"), host.missing("image")
+    (tensor([0]), tensor([1]))
+    >>> host.select([1]).present
+    tensor([[False,  True]])
+    """
+
+    present: Tensor
+    input_ids: Tensor | None = None
+    attention_mask: Tensor | None = None
+    pixel_mask: Tensor | None = None
+    image_key: Tensor | None = None
+
+    @classmethod
+    def of(cls, present: Tensor, batch: Mapping[str, Any]) -> HostBatch:
+        """Return what a batch has as ``"host"``, or copies of its tensors.
+
+        The copies wait for the device that the tensors are on.
+        """
+        if isinstance(batch.get("host"), cls):
+            return batch["host"]
+        found = {f.name: batch.get(f.name) for f in fields(cls)} | {"present": present}
+        return cls(**{n: None if t is None else t.cpu() for n, t in found.items()})
+
+    def rows(self, modality: str) -> Tensor:
+        """Return the positions of the rows that have an image or a text, (b,)."""
+        return self.present[:, COLUMNS[modality]].nonzero()[:, 0]
+
+    def missing(self, modality: str) -> Tensor:
+        """Return the positions of the other rows, (B - b,)."""
+        return (~self.present[:, COLUMNS[modality]]).nonzero()[:, 0]
+
+    def complete(self) -> Tensor:
+        """Return the positions of the rows that have both."""
+        return self.present.all(dim=1).nonzero()[:, 0]
+
+    def select(self, rows: Tensor | Sequence[int]) -> HostBatch:
+        """Take some rows, by position."""
+        rows = torch.as_tensor(rows)
+        return HostBatch(
+            **{n: None if t is None else t[rows] for n, t in vars(self).items()}
+        )
+
+
+def is_asynchronous(device: torch.device) -> bool:
+    """Whether a device may copy from pinned memory while the host goes on."""
+    return device.type in ASYNCHRONOUS
+
+
+def upload(value: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device; on CUDA the host goes on at once.
+
+    Examples
+    --------
+    >>> upload(torch.ones(2), torch.device("cpu"))
+    tensor([1., 1.])
+    """
+    if value.device.type != "cpu" or not is_asynchronous(device):
+        return value.to(device)
+    # Contiguous: of a view all that it spans is pinned, and an expanded one cannot be.
+    return value.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def take_rows(batch: Mapping[str, Any], rows: Tensor | Sequence[int]) -> dict[str, Any]:
+    """Return some rows of a batch, of its host's copies as well.
+
+    Parameters
+    ----------
+    batch : mapping of str to Tensor or HostBatch
+    rows : Tensor of shape (b,), int64, or sequence of int
+        Positions; a tensor must be on the CPU.
+    """
+    rows = torch.as_tensor(rows)
+    tensors = [value for value in batch.values() if isinstance(value, Tensor)]
+    places = {t.device: upload(rows, t.device) for t in tensors}
+    return {
+        name: value.select(rows)
+        if isinstance(value, HostBatch)
+        else value[places[value.device]]
+        for name, value in batch.items()
+    }
