@@ -14,6 +14,8 @@ _FITTED = {
     *("n_features_in_", "n_parameters_", "n_trainable_parameters_", "_multilabel"),
     *("_trained", "_sklearn_output_config"),
 }
+_COUNTS = {"n_iter_", "n_features_in_", "n_parameters_", "n_trainable_parameters_"}
+_MAPPINGS = {"missing_report_", "_sklearn_output_config"}
 # A class of the caller's own may keep anything, but not what others look for.
 _FREE = re.compile(
     r"(?!(net_|history_|_skl_callbacks|_metadata_request|_checkpoints|_epoch_tasks)$)"
@@ -64,6 +66,8 @@ def check_fitted(parameters: dict, state: dict) -> None:
             f"{_MAX_BYTES} bytes, got {size}."
         )
     _check_labels(state)
+    _check_columns(state)
+    _check_counts(state)
     _check_history(trained.get("history"))
     if not isinstance(trained.get("fingerprint"), str):
         raise ValueError("A saved model must name its backbone by a fingerprint.")
@@ -96,6 +100,26 @@ def _check_labels(state: dict) -> None:
         )
     if not isinstance(state.get("_multilabel"), bool):
         raise ValueError("_multilabel must be true or false.")
+
+
+def _check_columns(state: dict) -> None:
+    names, count = state.get("feature_names_in_"), state.get("n_features_in_")
+    if names is None:
+        return
+    flat = isinstance(names, np.ndarray) and names.ndim == 1
+    if not flat or not all(isinstance(name, str) for name in names):
+        raise ValueError("feature_names_in_ must be an array of names, and is none.")
+    if count != len(names):
+        raise ValueError(f"n_features_in_ must be {len(names)}, got {count!r:.80}.")
+
+
+def _check_counts(state: dict) -> None:
+    for name in _COUNTS & set(state):
+        if type(state[name]) is not int or state[name] < 0:
+            raise ValueError(f"{name} must be a count, got {state[name]!r:.80}.")
+    for name in _MAPPINGS & set(state):
+        if not isinstance(state[name], dict):
+            raise ValueError(f"{name} must be a mapping, got {state[name]!r:.80}.")
 
 
 def _is_part(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import random
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,20 +32,25 @@ from robustmm.datasets import make_scenes
 torch.set_num_threads(1)
 
 
-def honest(folder: Path):
+BASES = {
+    "MAP": ("MAPClassifier", "vilt", {"prompt_layers": 2, "prompt_length": 2}),
+    "DeLo": ("DeLoClassifier", "vilt", {"pool_size": 4}),
+    "MoRA": ("MoRAClassifier", "clip", {"precision": "float32"}),
+    "probe": ("LinearProbeClassifier", "clip", {}),
+}
+
+
+def honest(folder: Path, base: str = "MAP"):
     """Save a small model with its encoder; return rows and what is predicted."""
     X, y = make_scenes(24, n_classes=2, random_state=0)
     X = robustmm.drop_modalities(X, 0.7, "both", random_state=0)
     X.loc[X.index[-1]] = None  # a row without anything
-    clf = robustmm.MAPClassifier(
-        "robustmm/tiny-vilt",
-        max_epochs=1,
-        prompt_layers=2,
-        prompt_length=2,
-        random_state=0,
-        device="cpu",
-    )
-    robustmm.save(clf.fit(X, y), folder, include_backbone=True)
+    name, backbone, options = BASES[base]
+    clf = getattr(robustmm, name)(f"robustmm/tiny-{backbone}", **options)
+    if "max_epochs" in clf.get_params():
+        clf.set_params(max_epochs=1)
+    clf.set_params(random_state=0, device="cpu").fit(X, y)
+    robustmm.save(clf, folder, include_backbone=True)
     rows = X[-6:]
     return rows, robustmm.load(folder, device="cpu").predict_proba(rows)
 
@@ -89,14 +95,15 @@ def random_forgery(draw: random.Random):
 
 
 def forgeries(n_random: int, seed: int, only: str):
-    """Yield group, name and change."""
+    """Yield group, name, change and the model that is changed."""
     for group, make in GROUPS.items():
         for name, change in make():
             if only in group or only in name:
-                yield group, name, change
-    draw = random.Random(seed)
+                yield group, name, change, "MAP"
+    draw, names = random.Random(seed), list(BASES)
     for i in range(n_random):
-        yield "random junk", str(i), random_forgery(draw)
+        base = names[i % len(names)]
+        yield f"random junk, {base}", str(i), random_forgery(draw), base
 
 
 def main() -> int:
@@ -111,18 +118,18 @@ def main() -> int:
     world = World(place / "outside", place / "canary")
     for folder in (world.outside, world.canary):
         folder.mkdir()
-    rows, expected = honest(place / "honest")
-    secret = next((place / "honest").glob("*/model.safetensors"))
+    honest_ones = {base: honest(place / base, base) for base in BASES}
+    secret = next((place / "MAP").glob("*/model.safetensors"))
     for name in ("secret", "secret.safetensors", "config.json"):
         shutil.copy(secret, world.outside / name)
     os.chdir(place)
     guard = Guard(world.outside, world.canary, options.seconds)
     tried = forgeries(options.random, options.seed, options.only)
-    for i, (group, name, change) in enumerate(tried):
+    for i, (group, name, change, base) in enumerate(tried):
         folder = place / "tried" / f"m{i}"
-        shutil.copytree(place / "honest", folder)
+        shutil.copytree(place / base, folder)
         change(folder, world)
-        guard.attempt(group, name, lambda f=folder: opened(f, rows, expected))
+        guard.attempt(group, name, partial(opened, folder, *honest_ones[base]))
         shutil.rmtree(folder)
     shutil.rmtree(place)
     return guard.report()
