@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def open_folder(
     try:
         with without_token():
             clf._check_parameters()
+            _check_root(parameters.get("image_root"))
             _check_sizes(clf, state)
             clf.__setstate__(vars(clf) | state)
     except (ValueError, OSError):
@@ -121,6 +123,11 @@ def _make(cls: type, parameters: dict, document: dict) -> BaseMultimodalClassifi
             f"whose {cls.__name__} has other parameters than that of robustmm "
             f"{__version__}: {error}."
         ) from error
+
+
+def _check_root(root) -> None:
+    if not isinstance(root, str | os.PathLike | None):
+        raise ValueError(f"image_root must be a path or None, got {root!r:.80}.")
 
 
 def _check_sizes(clf: BaseMultimodalClassifier, state: dict) -> None:
