@@ -11,6 +11,7 @@ from skorch.callbacks import Callback
 from test_pretended import KEEPS, LOOKS
 
 import robustmm
+from robustmm.data.dataset import bad_images_of
 from robustmm.training.device import autocast_type
 
 pytestmark = pytest.mark.cuda
@@ -111,7 +112,7 @@ def test_batches_are_pinned_and_say_which_images_are_bad():
     ((batch, _),) = clf.net_.get_iterator(data, training=False)
     tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
     assert all(tensor.is_pinned() for tensor in tensors)
-    assert [row for row, _ in batch["bad"]] == [0]
+    assert list(bad_images_of(batch)) == [0]
     with pytest.warns(UserWarning, match="taken as missing"):
         found = clf.predict_proba(spoilt)
     spoilt.iloc[0] = [None, "a text"]

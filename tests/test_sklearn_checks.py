@@ -6,6 +6,7 @@ adapter, tables with cells, has the checks of ``robustmm.testing``.
 """
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -41,6 +42,12 @@ class HexTokenizer:
     def encode(self, text):
         self.ids = [SPECIAL, *bytes.fromhex(text)]
         return self
+
+
+class NumericBackbone(Backbone):
+    """No stream, and a tokenizer that has no vocabulary to be told by."""
+
+    inputs: ClassVar[dict] = {}
 
 
 class NumericModule(torch.nn.Module):
@@ -104,7 +111,7 @@ class NumericClassifier(MultimodalClassifier):
         return Rows([None] * len(X), texts, list(range(len(X))))
 
     def _load_backbone(self, device):
-        return Backbone(
+        return NumericBackbone(
             {},
             sources={},
             identities={},

@@ -48,8 +48,6 @@ class FrozenFeatures:
         self.backbone = backbone
         self.pooling = pooling
         self.store = store
-        # Reads all weights, the first time that it is asked for: not amid a training.
-        self._fingerprint = None if store is None else backbone.fingerprint
 
     @property
     def width(self) -> int:
@@ -79,7 +77,7 @@ class FrozenFeatures:
         backbone, device = self.backbone, present.device
         # A dummy image depends on the settings, too.
         settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        recall = FrozenResults(self.store, self._fingerprint, *settings)
+        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
 
         def compute(rows: list[int]) -> list[np.ndarray]:
             picked = take_rows({"present": present, **batch}, rows)

@@ -162,10 +162,13 @@ def test_the_generator_of_the_device_is_exchanged_too(monkeypatch, name):
     device, there = torch.device(name), {}
 
     class Module:
-        get_rng_state = there.__getitem__
+        """Before torch 2.13, that of MPS takes no device."""
 
-        def set_rng_state(state, device):
-            there[device] = state
+        def get_rng_state(where=device):
+            return there[where]
+
+        def set_rng_state(state, where=device):
+            there[where] = state
 
     monkeypatch.setattr(torch, "get_device_module", lambda device: Module)
     there[device] = "before"
