@@ -7,7 +7,7 @@ import torch
 torch.set_num_threads(1)
 
 # Whoever imports them has the pretended device from then on.
-collect_ignore = ["pretended.py", "pretended_fits.py"]
+collect_ignore = ["pretended.py", "pretended_fits.py", "stress"]
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,6 @@ from robustmm.storage.archive import dump_archive, load_archive
 from robustmm.training.net import Net
 
 torch.set_num_threads(1)
-logging.getLogger("robustmm").setLevel(logging.ERROR)
 X, Y = frame_with_holes()
 PLACES = ("gone", "folder", "link", "dangling", "loop", "fifo", "zero", "sparse")
 
@@ -231,6 +230,7 @@ def poison_checkpoints(guard: Guard, place: Path, outside: Path, options) -> Non
 
 def main() -> int:
     """Run both and say what happened."""
+    logging.getLogger("robustmm").setLevel(logging.ERROR)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--random", type=int, default=60, help="of each kind of file")
     parser.add_argument("--seed", type=int, default=0)
