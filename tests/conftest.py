@@ -6,8 +6,8 @@ import torch
 
 torch.set_num_threads(1)
 
-# Collection imports every module for its doctests. Whoever imports the first two has the
-# pretended device from then on; those of stress are programs of their own.
+# Collection imports every module for its doctests. Whoever imports the first two has
+# the pretended device from then on; those of stress are programs of their own.
 collect_ignore = ["pretended.py", "pretended_fits.py", "stress"]
 
 
