@@ -22,10 +22,8 @@ from ..backbones.host import HostBatch, is_asynchronous, upload
 from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
-# What a batch carries for the loss and the bookkeeping, not for the module.
-NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad"})
-# What names the content of a row's image: for modules that declare ``reads_keys``.
-KEY = "image_key"
+# What a batch carries for the loss, the bookkeeping and the host, not for the device.
+NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key"})
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 
@@ -121,10 +119,8 @@ class Net(NeuralNet):
         batch = {
             name: upload(value, device)
             for name, value in x.items()
-            if name not in NOT_FOR_MODULE and name != KEY
+            if name not in NOT_FOR_MODULE
         }
-        if KEY in x and getattr(self.module_, "reads_keys", False):
-            batch[KEY] = x[KEY]  # looked up on the host, where a device would wait
         if getattr(self.module_, "reads_host", False):
             batch["host"] = HostBatch.of(x["present"], x)
         enabled = self.autocast is not None

@@ -66,19 +66,14 @@ class Named(nn.Module):
         return {name: value.device.type for name, value in batch.items()}
 
 
-@pytest.mark.parametrize("reads", [None, False, True])
-def test_keys_stay_on_the_host_for_modules_that_read_them(reads, monkeypatch):
+def test_keys_of_images_are_nothing_for_the_device(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     net = Net(Named(), criterion=nn.CrossEntropyLoss, device="meta")
     vars(net)["module_"] = net.module
-    if reads is not None:
-        net.module_.reads_keys = reads
     x = {"present": torch.ones(2, 2), "row": torch.arange(2)}
     x["image_key"] = torch.zeros(2, 20, dtype=torch.uint8)
     expected = {"present": "meta"}
-    assert net.call(operator.call, x) == expected | (
-        {"image_key": "cpu"} if reads else {}
-    )
+    assert net.call(operator.call, x) == expected
     del x["image_key"]
     assert net.call(operator.call, x) == expected
 
