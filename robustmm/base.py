@@ -36,7 +36,14 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._version import __version__
-from .backbones import Backbone, MissingStream, fitted_on, load_encoders
+from .backbones import (
+    Backbone,
+    MissingStream,
+    fitted_on,
+    load_encoders,
+    pin,
+    revisions_by_name,
+)
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
@@ -123,6 +130,10 @@ class BaseMultimodalClassifier(
         Name of the column of texts. A null cell or a blank text is a missing modality.
     image_root : path-like, optional
         Folder that relative image paths start from; the working directory if None.
+    revision : str, dict or None
+        Branch, tag or commit that ``backbone`` is taken from on the hub, or those of
+        several backbones by parameter, as ``{"text_backbone": "86b5e09"}``. None means
+        the main branch. A saved model keeps it.
     max_text_length : int, optional
         Longest text in tokens; None means what the checkpoint was trained with.
     on_bad_image : {"raise", "missing"}
@@ -182,6 +193,7 @@ class BaseMultimodalClassifier(
     image_column: str = "image"
     text_column: str = "text"
     image_root: str | Path | None = None
+    revision: str | dict | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
     max_pixels: int = MAX_PIXELS
@@ -222,11 +234,20 @@ class BaseMultimodalClassifier(
         in the place of its own where there is such a parameter and it is set.
         """
         return load_encoders(
-            self.backbone,
-            getattr(self, "text_backbone", None),
+            self._pinned("backbone"),
+            self._pinned("text_backbone"),
             device=device,
             max_text_length=self.max_text_length,
         )
+
+    def _pinned(self, parameter: str) -> str | Path | None:
+        """Return a backbone's name with its revision; None where there is none."""
+        revision = self._revisions().get(parameter)
+        return pin(getattr(self, parameter, None), revision)
+
+    def _revisions(self) -> dict[str, str]:
+        parameters = inspect.signature(type(self)).parameters
+        return revisions_by_name(self.revision, parameters)
 
     def _check_backbone(self, backbone: Backbone) -> None:
         """Raise if the method cannot stand on a backbone that has its streams.
@@ -261,6 +282,8 @@ class BaseMultimodalClassifier(
         check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
+        for parameter in self._revisions():
+            self._pinned(parameter)
         if self.max_text_length is not None:
             check_number("max_text_length", self.max_text_length, Integral, 2)
 
