@@ -48,10 +48,10 @@ from .data import (
     ImageTransform,
     MultimodalDataset,
     Rows,
-    TextTokenizer,
     bad_images_of,
     find_bad_images,
     open_cache,
+    prepare_tokenizer,
     read_rows,
 )
 from .data.screening import (
@@ -399,17 +399,25 @@ class BaseMultimodalClassifier(
         """Read the table; the one place where input of any kind comes in."""
         images = self.image_column, self.text_column, self.image_root
         rows = read_rows(X, *images, self.blank_image)
-        # For names, and scikit-learn's messages; its check of the values would make
-        # numbers of the cells. No column but the two is any feature.
-        named = pd.DataFrame(columns=self._columns)
-        table = X if isinstance(X, np.ndarray) else named
-        validate_data(self, table, reset=reset, skip_check_array=True)
+        self._check_features(X, reset)
         if len(rows) == 0:
             raise ValueError(
                 f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0, 2))}) "
                 f"while a minimum of 1 is required by {type(self).__name__}."
             )
         return rows
+
+    def _check_features(self, X, reset: bool) -> None:
+        """Set or compare ``feature_names_in_``: no column but the two is a feature."""
+        is_array = isinstance(X, np.ndarray)
+        known = list(getattr(self, "feature_names_in_", ()))
+        # Compared here, as a frame for scikit-learn to look at costs more than a row.
+        if not reset and not is_array and known == self._columns:
+            return
+        # For names, and scikit-learn's messages; its check of the values would make
+        # numbers of the cells.
+        named = X if is_array else pd.DataFrame(columns=self._columns)
+        validate_data(self, named, reset=reset, skip_check_array=True)
 
     def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
         check_consistent_length(rows.texts, targets.encoded)
@@ -503,7 +511,7 @@ class BaseMultimodalClassifier(
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
-            tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
+            tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
 
     @contextmanager
@@ -565,7 +573,7 @@ class BaseMultimodalClassifier(
     def _run(self, data: Subset, read: Callable) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         values, done, bad = None, 0, {}
-        batches = self.net_.get_iterator(data, training=False)
+        batches = self.net_.batches(data)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
                 bad |= bad_images_of(batch)
