@@ -16,6 +16,7 @@ LEVEL_0 = {
     "missingness",
     "datasets",
     "data.frame",
+    "data.tables",
 }
 # Labels stand apart in two ways: what one is, is scikit-learn's business, not torch's,
 # and a method that keeps labels of its own (of tasks) may import them.
