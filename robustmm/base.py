@@ -667,7 +667,10 @@ class BaseMultimodalClassifier(
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
 
-        Zeros for a row without any modality.
+        Zeros for a row without any modality. Of rows that ``fit`` has seen, and so of
+        ``fit_transform``, they are in-sample: where the method trains inside of its
+        encoders they know the labels, and what is fitted on them trusts them too much.
+        :class:`OutOfFoldFeatures` gives cross-fitted columns.
         """
         return self._evaluate(X, _features)[0]
 

@@ -39,6 +39,7 @@ ALLOWED = {
     "methods": LEVEL_0 | LABELS | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
+    "ensemble": BELOW_LEAVES | {"ensemble"},
     "persistence": BELOW_LEAVES | {"persistence"},
     "testing": BELOW_LEAVES | {"testing"},
 }
