@@ -9,7 +9,7 @@ import robustmm
 from robustmm.backbones import loading
 
 FOLDER = Path(__file__).parents[1] / "generated" / "tables"
-YES, NO = "yes", "–"
+YES, NO = "yes", "-"
 # What a class can do beside what all can: a heading, and the attribute that shows it.
 ABILITIES = {
     "Learns in stages": "partial_fit",
@@ -131,7 +131,7 @@ def parameters(classifier: type) -> str:
     heads = [f"``PAPER[{name!r}]``" if name else "``PAPER``" for name in recipes]
     rows = [["Parameter", "Default", *(heads if paper else [])]]
     for name in told:
-        values = [r[name] if name in r else None for r in recipes.values()]
+        values = [recipe.get(name) for recipe in recipes.values()]
         shown = [f"``{v!r}``" if v is not None else "" for v in values]
         default = f"``{taken[name].default!r}``"
         rows.append([f"``{name}``", default, *(shown if paper else [])])

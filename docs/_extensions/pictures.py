@@ -168,7 +168,7 @@ def msp(c) -> None:
     c.legend("cell", "missing", "frozen", "trained", "idle")
 
 
-def map(c) -> None:  # noqa: A001
+def map(c) -> None:
     """Each pattern of what is missing has a prompt, and a row gets the one of its
     pattern."""
     _cells(c, image=(40, "missing"), text=(92, "cell"))
