@@ -28,6 +28,7 @@ extensions = [
     "computed",
     "diagrams",
     "mathml",
+    "measured",
     "reference",
 ]
 templates_path = ["_templates"]

@@ -9,12 +9,12 @@ import robustmm
 from robustmm.backbones import loading
 
 FOLDER = Path(__file__).parents[1] / "generated" / "tables"
-YES, NO = "yes", "-"
+YES, NO = "yes", "no"
 # What a class can do beside what all can: a heading, and the attribute that shows it.
 ABILITIES = {
     "Learns in stages": "partial_fit",
     "Merges and exports": "to_huggingface",
-    "Experts, memory or factors to look at": (
+    "Shows its inside": (
         "expert_usage",
         "memory_usage",
         "factor_usage",

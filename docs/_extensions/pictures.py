@@ -215,3 +215,41 @@ def linear_probe(c) -> None:
     c.arrow((412, 65), (434, 65))
     c.text(446, 65, "y")
     c.legend("cell", "missing", "frozen", "plain", "trained")
+
+
+def decision(c) -> None:
+    """Start with the linear probe on two or three encoders; classes that come in
+    stages go to DeLo; if the probe is good enough, stop; otherwise adapt: with two
+    encoders CMPT or MoRA, where picture and text must be read together MAIL or the
+    prompt methods on ViLT; keep what beats the probe on held-out rows."""
+    c.box(110, 4, 260, 40, "linear probe\non two or three encoders", "trained")
+    c.arrow((240, 44), (240, 62))
+    c.box(130, 64, 220, 30, "do classes come in stages?", "cell")
+    c.arrow((350, 79), (378, 79))
+    c.text(364, 70, "yes", kind="small")
+    c.box(380, 64, 92, 30, "DeLo", "trained")
+    c.arrow((240, 94), (240, 114))
+    c.text(252, 105, "no", "start", "small")
+    c.box(130, 116, 220, 30, "is its score enough?", "cell")
+    c.arrow((350, 131), (378, 131))
+    c.text(364, 122, "yes", kind="small")
+    c.box(380, 116, 92, 30, "done", "plain")
+    c.arrow((240, 146), (240, 166))
+    c.text(252, 157, "no", "start", "small")
+    c.box(90, 168, 300, 30, "must picture and text be read together?", "cell")
+    c.arrow((160, 198), (120, 222))
+    c.text(122, 206, "no", kind="small")
+    c.arrow((320, 198), (360, 222))
+    c.text(360, 206, "yes", kind="small")
+    c.box(4, 224, 226, 56, "two encoders: CMPT,\nMoRA (fast), LoRA, DCP", "trained")
+    c.box(250, 224, 222, 56, "ViLT: MAIL, MSP,\nMemPrompt, LoRA", "trained")
+    c.arrow((117, 280), (180, 304))
+    c.arrow((361, 280), (300, 304))
+    c.box(
+        60,
+        306,
+        360,
+        40,
+        "keep what beats the probe\non rows that were held out",
+        "plain",
+    )

@@ -4,7 +4,9 @@ import re
 
 from computed import public_classifiers
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.errors import ExtensionError
+from sphinx.ext.autosummary import autosummary_table
 
 GENERATED = re.compile(r"set_\w+_request|get_metadata_routing|set_output")
 DEFAULT = re.compile(r"(?P<kind>.*?),? default=(?P<value>.*)", re.DOTALL)
@@ -36,6 +38,14 @@ def separate_defaults(app, doctree) -> None:
             kind.children[0].parent = kind
 
 
+def drop_citations(app, doctree) -> None:
+    """Leave marks of references out of lists of names: their texts are elsewhere."""
+    for table in doctree.findall(autosummary_table):
+        for mark in list(table.findall(pending_xref)):
+            if mark.get("refdomain") == "citation":
+                mark.parent.remove(mark)
+
+
 def missing_pages(folder) -> list[str]:
     """Return the links from estimators' HTML to pages that are not in ``folder``."""
     links = [classifier()._get_doc_link() for classifier in public_classifiers()]
@@ -54,5 +64,6 @@ def setup(app) -> dict:
     app.connect("autodoc-skip-member", skip_member)
     app.connect("autodoc-process-signature", shorten_signature)
     app.connect("doctree-read", separate_defaults)
+    app.connect("doctree-read", drop_citations)
     app.connect("build-finished", check_links)
     return {"parallel_read_safe": True}
