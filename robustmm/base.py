@@ -439,13 +439,13 @@ class BaseMultimodalClassifier(
             "autocast": autocast_type(self.precision, device),
             "owner": type(self).__name__,
         }
-        params |= options | self._net_options()
+        params |= options | self._net_options(module)
         # The user's are added. In the place of ours they would switch off the schedule,
         # early stopping and the progress bar without a word.
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
-    def _net_options(self) -> dict:
+    def _net_options(self, module: nn.Module) -> dict:
         """Return what the skorch net needs for a training."""
         return {}
 

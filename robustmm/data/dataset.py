@@ -217,6 +217,52 @@ class Collate:
             mask[i, :tall, :wide] = 1
         return {"pixel_values": values, "pixel_mask": mask}
 
+    def hide(
+        self, batch: dict[str, Any], hidden: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return a batch in which more cells are missing, as if they had always been.
+
+        Parameters
+        ----------
+        batch : dict
+            What calling this returned, on the CPU; it is left as it is.
+        hidden : tensor of bool, shape (B, 2)
+            Which images and texts to take away.
+        """
+        image, text = hidden.unbind(dim=1)
+        batch = {**batch, "present": batch["present"] & ~hidden}
+        if "input_ids" in batch:
+            # Padded like the others: no text is shorter than a missing one, which has
+            # special tokens alone.
+            longest = [self.tokenizer.pad_id] * batch["input_ids"].shape[1]
+            texts = pad_ids([self.tokenizer(None), longest], self.tokenizer.pad_id)
+            for name, values in texts.items():
+                batch[name] = torch.where(text[:, None], values[:1], batch[name])
+        if "pixel_values" in batch and image.any():
+            batch |= self._whitened(batch, image)
+        if "image_key" in batch:
+            batch["image_key"] = batch["image_key"].masked_fill(image[:, None], 0)
+        return batch
+
+    def _whitened(self, batch: dict, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Put the white picture in the place of some images (B,)."""
+        white = self.transform.normalize(torch.from_numpy(self.transform.blank())[None])
+        pixels, mask = batch["pixel_values"], batch.get("pixel_mask")
+        if mask is None and pixels.shape[1:] == white.shape[1:]:
+            places = image[:, None, None, None]
+            return {"pixel_values": torch.where(places, white, pixels)}
+        # Of another size than the others: it has its own place in the padded batch.
+        n, _, tall, wide = pixels.shape
+        height, width = white.shape[2:]
+        shape = max(tall, height), max(wide, width)
+        values, inside = pixels.new_zeros(n, 3, *shape), torch.zeros(n, *shape).long()
+        values[:, :, :tall, :wide] = pixels
+        inside[:, :tall, :wide] = 1 if mask is None else mask
+        values[image], inside[image] = 0, 0
+        values[image, :, :height, :width] = white
+        inside[image, :height, :width] = 1
+        return {"pixel_values": values, "pixel_mask": inside}
+
 
 def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:
     """Return which rows of a batch have an image that cannot be read, and why.

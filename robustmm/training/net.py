@@ -23,6 +23,7 @@ from ..data import Collate, bad_images_of
 from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
+HEAD = "head"  # the name of the optimiser's group with a rate of the head's own
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key"})
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
@@ -57,6 +58,10 @@ class Net(NeuralNet):
     draws : RandomStream, optional
         Lent to the training whenever it draws random numbers; None draws from torch's
         global generators as they are.
+    modality_dropout : ModalityDropout, optional
+        Hides cells of each batch that is trained on.
+    start : callable (net, rows), optional
+        Called with the training rows before the training begins.
     forward_params : dict, optional
         What the module's ``forward`` gets beside the batch while it is trained.
     owner : str
@@ -76,6 +81,8 @@ class Net(NeuralNet):
         *,
         autocast=None,
         draws=None,
+        modality_dropout=None,
+        start=None,
         forward_params=None,
         owner="Net",
         **kwargs,
@@ -83,6 +90,8 @@ class Net(NeuralNet):
         super().__init__(module, **kwargs)
         self.autocast = autocast
         self.draws = draws
+        self.modality_dropout = modality_dropout
+        self.start = start
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
@@ -145,6 +154,8 @@ class Net(NeuralNet):
         """Train on; unlike skorch's, a Ctrl-C propagates to the caller."""
         if not self.initialized_:
             self.initialize()
+        if self.start is not None:
+            self.start(self, X)
         self.notify("on_train_begin", X=X, y=y)
         with suppress(EarlyStop):
             self.fit_loop(X, y, **fit_params)
@@ -199,6 +210,9 @@ class Net(NeuralNet):
     def train_step(self, batch, **fit_params) -> dict:
         """Take one optimiser step; dropout draws from the fit's own stream."""
         with self._lent():
+            if self.modality_dropout is not None:
+                x, y = batch
+                batch = self.modality_dropout(x, self.module_), y
             return super().train_step(batch, **fit_params)
 
     def _lent(self):
@@ -218,6 +232,7 @@ class Net(NeuralNet):
         """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
         self.train_split = self.draws = self.forward_params = None
+        self.modality_dropout = self.start = None
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 
@@ -271,6 +286,17 @@ class BestWeights(Callback):
                 if name in self.best_:
                     parameter.copy_(self.best_[name])
         self.best_ = {}
+
+
+class LearningRate(Callback):
+    """Record the learning rate of each step, that of what is not the head."""
+
+    def on_batch_end(self, net, training=False, **kwargs) -> None:
+        """Before the schedule moves it on."""
+        if training:
+            groups = net.optimizer_.param_groups
+            others = [group for group in groups if group.get("name") != HEAD]
+            net.history.record_batch("event_lr", (others or groups)[0]["lr"])
 
 
 class ProgressBar(Callback):
@@ -340,7 +366,9 @@ def learning_rate_factor(
 def learning_rate_callback(schedule: str, warmup: float, n_steps: int) -> LRScheduler:
     """Return skorch's scheduler callback for one of ``SCHEDULES``, step by step."""
     factor = learning_rate_factor(schedule, warmup, n_steps)
-    return LRScheduler(policy=LambdaLR, lr_lambda=factor, step_every="batch")
+    # Without an event of its own: it knows the rate of the first group alone.
+    options = {"step_every": "batch", "event_name": None}
+    return LRScheduler(policy=LambdaLR, lr_lambda=factor, **options)
 
 
 def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
