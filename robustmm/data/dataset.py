@@ -27,9 +27,9 @@ class MultimodalDataset(Dataset):
         Sample weights; ones where None.
     cache : ByteCache, FolderCache or None
         Holds transformed images by content.
-    on_bad_image : {"raise", "record"}
+    on_bad_image : {"raise", "record", "ignore"}
         An image that cannot be read raises a ValueError that names the row's label, or
-        counts as missing, with the reason in ``item["bad"]``.
+        counts as missing, with the reason in ``item["bad"]`` or without.
 
     Attributes
     ----------
@@ -60,9 +60,10 @@ class MultimodalDataset(Dataset):
         cache: ByteCache | FolderCache | None = None,
         on_bad_image: str = "raise",
     ) -> None:
-        if on_bad_image not in ("raise", "record"):
+        if on_bad_image not in ("raise", "record", "ignore"):
             raise ValueError(
-                f"on_bad_image must be 'raise' or 'record', got {on_bad_image!r}."
+                "on_bad_image must be 'raise', 'record' or 'ignore', got "
+                f"{on_bad_image!r}."
             )
         for name, values in (("targets", targets), ("weights", weights)):
             if values is not None and len(values) != len(rows):
@@ -121,7 +122,7 @@ class MultimodalDataset(Dataset):
                 self.rows.images[i] is not None and bad is None,
                 text is not None,
             ),
-            "bad": bad,
+            "bad": None if self.on_bad_image == "ignore" else bad,
         }
         if self.images.named:
             item["key"] = key
