@@ -342,7 +342,8 @@ class BaseMultimodalClassifier(
         self._take_labels(targets, weights)
         module, data, kept = self._prepare(rows, targets, weights, draws)
         train, held_out = self._split(kept, targets, seed)
-        net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
+        watched = self._watched(module, data, held_out)
+        net = self._train(module, Subset(data, train), watched, draws)
         self._keep(net)
         report = report_damage(data.rows, net.damaged_, self.missing_report_)
         self.missing_report_ = report
@@ -404,6 +405,12 @@ class BaseMultimodalClassifier(
         """Return the rows to train on and the rows to hold out."""
         return rows, rows[:0]
 
+    def _watched(
+        self, module: nn.Module, data: MultimodalDataset, held_out: np.ndarray
+    ) -> Subset:
+        """Return the rows that are scored while training: those held out."""
+        return Subset(data, held_out)
+
     def _encode(self, y, classes=None, multilabel: bool = False) -> Targets:
         """Check and encode labels; see ``encode_targets``."""
         return encode_targets(y, classes, multilabel)
@@ -456,14 +463,18 @@ class BaseMultimodalClassifier(
 
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
+        rows, bad = self._decoded(rows, backbone)
+        self.missing_report_ = missing_report(rows, bad)
+        warn_of_empty_rows(rows, fitting=True)
+        return rows
+
+    def _decoded(self, rows: Rows, backbone: Backbone) -> tuple[Rows, dict[int, str]]:
+        """Return rows without images that cannot be read, and reasons; or raise."""
         # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
         bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
         report_bad_images(rows, bad, self.on_bad_image)
-        rows = without_images(rows, bad)
-        self.missing_report_ = missing_report(rows, bad)
-        warn_of_empty_rows(rows, fitting=True)
-        return rows
+        return without_images(rows, bad), bad
 
     def _make_net(
         self, module: nn.Module, device: torch.device, callbacks=(), **options
@@ -479,13 +490,13 @@ class BaseMultimodalClassifier(
             "autocast": autocast_type(self.precision, device),
             "owner": type(self).__name__,
         }
-        params |= options | self._net_options()
+        params |= options | self._net_options(module)
         # The user's are added. In the place of ours they would switch off the schedule,
         # early stopping and the progress bar without a word.
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
-    def _net_options(self) -> dict:
+    def _net_options(self, module: nn.Module) -> dict:
         """Return what the skorch net needs for a training."""
         return {}
 

@@ -22,7 +22,9 @@ LEVEL_0 = {
 # and a method that keeps labels of its own (of tasks) may import them.
 LABELS = {"data.targets", "data.task_labels"}
 LEVEL_1 = {"data", "backbones", "adapters", "storage"} | LABELS
-BELOW_BASE = LEVEL_0 | LEVEL_1 | {"training"}
+# Numbers in, numbers out: a method that is no training may solve it, too.
+SOLVER = {"training.probe"}
+BELOW_BASE = LEVEL_0 | LEVEL_1 | {"training"} | SOLVER
 CLASSIFIERS = {"base", "trained", "incremental"}
 BELOW_LEAVES = BELOW_BASE | CLASSIFIERS | {"methods"}
 # What each unit may import; "package" stands for robustmm/__init__.py, which nobody
@@ -32,11 +34,12 @@ ALLOWED = {
     **{unit: LEVEL_0 | {unit} for unit in LEVEL_1},
     **dict.fromkeys(LABELS, LEVEL_0 | LABELS),
     "data": LEVEL_0 | {"data"} | LABELS,
+    **dict.fromkeys(SOLVER, LEVEL_0),
     "training": BELOW_BASE,
     "base": BELOW_BASE,
     "trained": BELOW_BASE | {"base"},
     "incremental": BELOW_BASE | {"base", "trained"},
-    "methods": LEVEL_0 | LABELS | CLASSIFIERS | {"adapters", "backbones"},
+    "methods": LEVEL_0 | LABELS | SOLVER | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
     "ensemble": BELOW_LEAVES | {"ensemble"},
@@ -136,6 +139,7 @@ def test_file_has_a_place_in_the_architecture(file):
         ("adapters.lora", "from ..backbones.tokens import Tokens"),
         ("adapters.lora", "from ..base import MultimodalClassifier"),
         ("training.net", "from ..base import MultimodalClassifier"),
+        ("training.probe", "from .net import Net"),
         ("storage.values", "from ..data import Rows"),
         ("data.dataset", "from ..storage.files import write_bytes"),
         ("data.targets", "from skorch.helper import predefined_split"),
@@ -175,6 +179,8 @@ def test_a_violation_is_found(path, source):
         ("data.dataset", "from ..checks import check_choice\nimport torch"),
         ("training.net", "from .device import resolve_device"),
         ("base", "from .training.net import Net\nfrom .data import Rows"),
+        ("training.head", "from .probe import solve_probe"),
+        ("methods.linear_probe", "from ..training.probe import solve_probe"),
         ("base", "from ._version import __version__"),
         ("trained", "from .base import BaseMultimodalClassifier"),
         ("data.targets", "from sklearn.utils import column_or_1d"),

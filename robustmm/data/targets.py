@@ -180,6 +180,35 @@ def encode_targets(
     return Targets(classes, encoded.astype(np.int64), values)
 
 
+def encode_known(y: ArrayLike, known: Targets) -> Targets:
+    """Check and encode labels of further rows, as those of ``known`` are.
+
+    Raises
+    ------
+    ValueError
+        For what :func:`encode_targets` refuses, but for a single class; and for labels
+        that are none of ``known.classes``.
+    """
+    if not known.multilabel:
+        found = encode_targets(y, known.classes)
+        new = np.setdiff1d(found.classes, known.classes)
+        if len(new):
+            raise ValueError(
+                f"Labels must be among the {len(known.classes)} that are learned, got "
+                f"{new[:5].tolist()}."
+            )
+        return found
+    found = encode_targets(y, multilabel=True)
+    named = isinstance(y, pd.DataFrame) and known.classes.dtype == object
+    given = found.classes if named else known.classes[: len(found.classes)]
+    if len(found.classes) != len(known.classes) or (given != known.classes).any():
+        raise ValueError(
+            f"Indicators must have the columns that are learned, {known.classes}, got "
+            f"{found.classes}."
+        )
+    return found
+
+
 def as_labels(y: ArrayLike) -> np.ndarray:
     """Return labels as an array (n,), unless NumPy would make others of them.
 

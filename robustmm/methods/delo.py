@@ -413,6 +413,16 @@ class DeLoClassifier(IncrementalClassifier):
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
 
+    def _head_of(self, module: DeLoModule) -> tuple[nn.Module, Callable]:
+        read = partial(DeLoModule.features, told=self._task)
+        return module.tasks[self._task].head, read
+
+    def _start_head(self, net, train) -> None:
+        earlier = self.net_.module_.tasks if self.__sklearn_is_fitted__() else ()
+        # A task that goes on has learned a head from more than the rows of this call.
+        if self._task >= len(earlier):
+            super()._start_head(net, train)
+
     # Learning ------------------------------------------------------------------------
 
     def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
