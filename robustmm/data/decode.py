@@ -14,7 +14,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from .faults import BadImage, bad_image_reasons, is_the_pictures_fault, short
+from .faults import (
+    NO_FILE,
+    BadImage,
+    bad_image_reasons,
+    is_the_pictures_fault,
+    short,
+)
 from .frame import held_image
 from .inline import inline_bytes, is_inline
 
@@ -192,7 +198,7 @@ def _path_reasons(path: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BadImage(f"no such file: {short(path)}{hint}") from None
+        raise BadImage(f"{NO_FILE}: {short(path)}{hint}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadImage(f"cannot be opened: {short(path)} ({reason})") from error

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..data.frame import Rows, column_position
 from ..data.tables import as_frame
-from ..data.targets import refuse_names
+from ..data.targets import refuse_lists, refuse_names
 from ..missingness import apply_missing_table
 from ._columns import Columns, columns_of
 from ._scoring import Scorer
@@ -45,6 +45,7 @@ class Table:
         column_position(self.X, self.image_column)
         column_position(self.X, self.text_column)
         refuse_names(self.y)
+        refuse_lists(self.y)
         check_consistent_length(self.X, self.y, self.groups)
 
     @classmethod
