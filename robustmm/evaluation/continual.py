@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
 
 from ..checks import check_choice
+from ._scoring import score_name
 
 
 def continual_matrix(
@@ -92,6 +93,8 @@ def continual_matrix(
         index=pd.Index(names, name="task"),
         columns=pd.Index(names, name="after learning"),
     )
+    # For the colour bar of a picture.
+    matrix.attrs["score"] = score_name(learner, scoring)
     return (matrix, learner) if return_estimator else matrix
 
 
