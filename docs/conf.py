@@ -1,7 +1,9 @@
 """Sphinx configuration; the table of methods is computed here, from docstrings."""
 
 import inspect
+import os
 import re
+import shutil
 from pathlib import Path
 
 from sphinx.errors import ExtensionError
@@ -18,10 +20,17 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
-    "myst_parser",  # the page of results is written by a script, in Markdown
+    "myst_nb",  # for the tour, and for the results, which a script writes in Markdown
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "generated/method_table.rst"]
+# The tour is committed without outputs, and run by each build.
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True  # of each bar only the last state
+# Bars are texts here: as widgets they would need scripts from elsewhere, and tqdm warns.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Image+text classifiers for tables with holes",
@@ -37,6 +46,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(numpy|pandas|PIL|sklearn|skorch|torch)\..*")]
 
 TABLE = Path(__file__).parent / "generated" / "method_table.rst"
+TOUR = Path(__file__).parents[1] / "examples" / "tour.ipynb"
 
 
 def public_classifiers() -> list[type]:
@@ -70,6 +80,12 @@ def write_method_table(app) -> None:
     TABLE.write_text("\n".join(lines) + "\n")
 
 
+def copy_tour(app) -> None:
+    """Put the notebook where Sphinx looks for pages."""
+    TABLE.parent.mkdir(exist_ok=True)
+    shutil.copy(TOUR, TABLE.parent)
+
+
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
     """Leave out what scikit-learn generates; its text refers to its own pages."""
     names = r"set_\w+_request|get_metadata_routing|set_output"
@@ -90,8 +106,23 @@ def check_links(app, exception) -> None:
         raise ExtensionError(f"Pages must be built: {missing_pages(app.outdir)}.")
 
 
+def check_tour(app, exception) -> None:
+    """Fail the build if the tour's bars or tables would not look as they should."""
+    if exception is not None or app.builder.name != "html":
+        return
+    page = Path(app.outdir, "generated", "tour.html").read_text()
+    wanted = ["100%|██████████|", 'class="dataframe"', "data:image/png"]
+    unwanted = ["IProgress", "jupyter.widget", "Traceback", "\r"]
+    wrong = [text for text in wanted if text not in page]
+    wrong += [text for text in unwanted if text in page]
+    if wrong:
+        raise ExtensionError(f"The tour's page lacks, or has, {wrong}.")
+
+
 def setup(app) -> None:
     """Connect the functions above to the build."""
     app.connect("builder-inited", write_method_table)
+    app.connect("builder-inited", copy_tour)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("build-finished", check_links)
+    app.connect("build-finished", check_tour)

@@ -1,9 +1,9 @@
 """Time requests to ``examples/serve.py`` in a process of its own, and weigh it.
 
-``python examples/benchmarks/serve_speed.py`` fits a linear probe on drawn scenes with the
-encoders of ``--backbone``, serves it and sends pictures with captions, one connection for
-each thread. Milliseconds are those of whole requests, as the client sees them; the memory
-is the resident set of the server afterwards (Linux only).
+``python examples/benchmarks/serve_speed.py`` fits a linear probe on drawn scenes, with
+the encoders of ``--backbone``, serves it and sends pictures with captions, over a
+connection for each thread. Milliseconds are those of whole requests, as the client sees
+them; the memory is the resident set of the server afterwards (Linux only).
 """
 
 import argparse
