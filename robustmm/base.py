@@ -36,7 +36,14 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._version import __version__
-from .backbones import Backbone, MissingStream, fitted_on, load_encoders
+from .backbones import (
+    Backbone,
+    MissingStream,
+    fitted_on,
+    load_encoders,
+    pin,
+    revisions_by_name,
+)
 from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
@@ -48,13 +55,12 @@ from .data import (
     ImageTransform,
     MultimodalDataset,
     Rows,
-    TextTokenizer,
     bad_images_of,
     find_bad_images,
     open_cache,
+    prepare_tokenizer,
     read_rows,
 )
-from .data.frame import numbered_names
 from .data.screening import (
     missing_report,
     refuse_not_finite,
@@ -123,11 +129,18 @@ class BaseMultimodalClassifier(
         Name of the column of texts. A null cell or a blank text is a missing modality.
     image_root : path-like, optional
         Folder that relative image paths start from; the working directory if None.
+    revision : str, dict or None
+        Branch, tag or commit that ``backbone`` is taken from on the hub, or those of
+        several backbones by parameter, as ``{"text_backbone": "86b5e09"}``. None means
+        the main branch. A saved model keeps it.
     max_text_length : int, optional
         Longest text in tokens; None means what the checkpoint was trained with.
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
+    blank_image : {"bad", "missing"}
+        What an image cell is that is a blank text, as ``""`` in a CSV: one that cannot
+        be read, or a missing modality.
     max_pixels : int
         An image of more pixels is one that cannot be read, known from its header before
         it is decoded. Some formats have a limit of Pillow's, which is the default.
@@ -167,7 +180,8 @@ class BaseMultimodalClassifier(
     n_parameters_, n_trainable_parameters_ : int
         Parameters in the module, and those of them that are trained.
     n_features_in_, feature_names_in_
-        Columns seen in ``fit``.
+        The columns that are read, ``image_column`` and ``text_column``, whatever others
+        a table has.
     """
 
     _doc_link_module = "robustmm"
@@ -182,8 +196,10 @@ class BaseMultimodalClassifier(
     image_column: str = "image"
     text_column: str = "text"
     image_root: str | Path | None = None
+    revision: str | dict | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
+    blank_image: str = "bad"
     max_pixels: int = MAX_PIXELS
     batch_size: int = 32
     class_weight: str | dict | None = None
@@ -222,11 +238,20 @@ class BaseMultimodalClassifier(
         in the place of its own where there is such a parameter and it is set.
         """
         return load_encoders(
-            self.backbone,
-            getattr(self, "text_backbone", None),
+            self._pinned("backbone"),
+            self._pinned("text_backbone"),
             device=device,
             max_text_length=self.max_text_length,
         )
+
+    def _pinned(self, parameter: str) -> str | Path | None:
+        """Return a backbone's name with its revision; None where there is none."""
+        revision = self._revisions().get(parameter)
+        return pin(getattr(self, parameter, None), revision)
+
+    def _revisions(self) -> dict[str, str]:
+        parameters = inspect.signature(type(self)).parameters
+        return revisions_by_name(self.revision, parameters)
 
     def _check_backbone(self, backbone: Backbone) -> None:
         """Raise if the method cannot stand on a backbone that has its streams.
@@ -258,9 +283,12 @@ class BaseMultimodalClassifier(
         """Raise for a parameter that is out of its range; methods extend this."""
         check_number("batch_size", self.batch_size, Integral, 1)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_choice("blank_image", self.blank_image, ("bad", "missing"))
         check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
+        for parameter in self._revisions():
+            self._pinned(parameter)
         if self.max_text_length is not None:
             check_number("max_text_length", self.max_text_length, Integral, 2)
 
@@ -274,7 +302,9 @@ class BaseMultimodalClassifier(
         Parameters
         ----------
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells; an array is read by position: image, text.
+            Image and text cells, of pandas, polars or pyarrow; also a list of dicts, or
+            a dict or Series for one row. Only ``image_column`` and ``text_column`` are
+            read; an array is read by position: image, text.
         y : array-like of shape (n,), or indicator matrix of shape (n, L)
             Labels, all texts, all numbers or all dates; an indicator matrix means
             multilabel.
@@ -383,24 +413,34 @@ class BaseMultimodalClassifier(
         self.classes_, self._multilabel = targets.classes, targets.multilabel
         self.class_prior_ = targets.prior(weights)
 
+    @property
+    def _columns(self) -> list[str]:
+        """The columns that are read: one, if it is both."""
+        return list(dict.fromkeys([self.image_column, self.text_column]))
+
     def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
         """Read the table; the one place where input of any kind comes in."""
-        if not isinstance(X, (pd.DataFrame, np.ndarray)):
-            raise TypeError(
-                "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
-                f"{type(X).__name__}."
-            )
-        named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
-        # For names, their order and scikit-learn's messages; its check of the values
-        # would make numbers of the cells.
-        validate_data(self, named, reset=reset, skip_check_array=True)
-        rows = read_rows(X, self.image_column, self.text_column, self.image_root)
+        images = self.image_column, self.text_column, self.image_root
+        rows = read_rows(X, *images, self.blank_image)
+        self._check_features(X, reset)
         if len(rows) == 0:
             raise ValueError(
-                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 "
-                f"is required by {type(self).__name__}."
+                f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0, 2))}) "
+                f"while a minimum of 1 is required by {type(self).__name__}."
             )
         return rows
+
+    def _check_features(self, X, reset: bool) -> None:
+        """Set or compare ``feature_names_in_``: no column but the two is a feature."""
+        is_array = isinstance(X, np.ndarray)
+        known = list(getattr(self, "feature_names_in_", ()))
+        # Compared here, as a frame for scikit-learn to look at costs more than a row.
+        if not reset and not is_array and known == self._columns:
+            return
+        # For names, and scikit-learn's messages; its check of the values would make
+        # numbers of the cells.
+        named = X if is_array else pd.DataFrame(columns=self._columns)
+        validate_data(self, named, reset=reset, skip_check_array=True)
 
     def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
         check_consistent_length(rows.texts, targets.encoded)
@@ -494,7 +534,7 @@ class BaseMultimodalClassifier(
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
-            tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
+            tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
 
     @contextmanager
@@ -556,7 +596,7 @@ class BaseMultimodalClassifier(
     def _run(self, data: Subset, read: Callable) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         values, done, bad = None, 0, {}
-        batches = self.net_.get_iterator(data, training=False)
+        batches = self.net_.batches(data)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
                 bad |= bad_images_of(batch)
@@ -605,7 +645,7 @@ class BaseMultimodalClassifier(
         Parameters
         ----------
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the columns seen in ``fit``.
+            Rows with the two columns that are read, in any order.
         """
         return self._to_decision(self._log_odds(X))
 
@@ -627,7 +667,10 @@ class BaseMultimodalClassifier(
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
 
-        Zeros for a row without any modality.
+        Zeros for a row without any modality. Of rows that ``fit`` has seen, and so of
+        ``fit_transform``, they are in-sample: where the method trains inside of its
+        encoders they know the labels, and what is fitted on them trusts them too much.
+        :class:`OutOfFoldFeatures` gives cross-fitted columns.
         """
         return self._evaluate(X, _features)[0]
 
@@ -688,8 +731,16 @@ class BaseMultimodalClassifier(
         trained = state.pop("_trained", None)
         state.pop("_robustmm_version", None)
         super().__setstate__(state)
+        self._forget_other_columns()
         if trained is not None:
             self._restore(trained)
+
+    def _forget_other_columns(self) -> None:
+        """Keep the two names of an earlier version's model, which had all of them."""
+        names, read = getattr(self, "feature_names_in_", ()), self._columns
+        if len(names) > len(read) and set(read) <= set(names):
+            self.feature_names_in_ = np.array(read, dtype=object)
+            self.n_features_in_ = len(read)
 
     def _state(self) -> dict:
         """Return what pickles and saved models hold in the place of ``net_``.

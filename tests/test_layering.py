@@ -16,6 +16,7 @@ LEVEL_0 = {
     "missingness",
     "datasets",
     "data.frame",
+    "data.tables",
 }
 # Labels stand apart in two ways: what one is, is scikit-learn's business, not torch's,
 # and a method that keeps labels of its own (of tasks) may import them.
@@ -38,6 +39,7 @@ ALLOWED = {
     "methods": LEVEL_0 | LABELS | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | {"evaluation"},
     "display": BELOW_LEAVES | {"evaluation", "display"},
+    "ensemble": BELOW_LEAVES | {"ensemble"},
     "persistence": BELOW_LEAVES | {"persistence"},
     "testing": BELOW_LEAVES | {"testing"},
     "__main__": {"commands"},

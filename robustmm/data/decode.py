@@ -171,7 +171,9 @@ def regular_file(
     if isinstance(path, str) and _URL.match(path):
         raise BadImage(f"URLs are never opened: {short(path)}; pass a downloaded file")
     if not os.fspath(path):
-        raise BadImage("the path is an empty string")
+        raise BadImage(
+            'the path is an empty string; blank_image="missing" takes it as missing'
+        )
     # join leaves an absolute path as it is, whatever the root.
     full = os.path.abspath(os.path.join(image_root or "", path))
     hint = "" if image_root or os.path.isabs(path) else "; image_root is not set"

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
@@ -159,11 +159,15 @@ def find_bad_images(
 def _in_order(
     function: Callable[[int], Any], values: list[int], num_workers: int
 ) -> Iterable[Any]:
-    if num_workers < 1:
-        yield from map(function, values)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        yield from pool.map(function, values)
+    # The backend is said here, or a context of the caller's could mean processes. Eight
+    # at a time, as handing over one costs more than looking it up in a cache.
+    pool = Parallel(
+        max(1, num_workers),
+        backend="threading",
+        return_as="generator",
+        batch_size=8,
+    )
+    return pool(delayed(function)(value) for value in values)
 
 
 def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:

@@ -33,9 +33,20 @@ SCENARIO_NAMES = {
 }
 
 
+def need_matplotlib() -> None:
+    """Raise ImportError, with the remedy, unless pictures can be drawn."""
+    # Here and not above: matplotlib is optional, and slow to import.
+    try:
+        import matplotlib.pyplot  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'A display needs matplotlib: pip install "robustmm[plot]".'
+        ) from error
+
+
 def cell_axes(shape: tuple[int, int]) -> Axes:
     """Return axes of a new figure in which (lines, columns) of cells are readable."""
-    # Here and not above: matplotlib is optional, and slow to import.
+    need_matplotlib()
     import matplotlib.pyplot as plt
 
     size = 2.5 + 0.22 * shape[1], 1.5 + 0.17 * shape[0]
@@ -44,6 +55,7 @@ def cell_axes(shape: tuple[int, int]) -> Axes:
 
 def plain_axes(width: float, height: float, projection: str | None = None) -> Axes:
     """Return axes of a new figure of a size in inches."""
+    need_matplotlib()
     import matplotlib.pyplot as plt
 
     return plt.subplots(

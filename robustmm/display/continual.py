@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import continual_matrix
-from ._axes import cell_axes, write_numbers
+from ._axes import cell_axes, need_matplotlib, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,6 +91,8 @@ class ContinualMatrixDisplay:
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         matrix = continual_matrix(estimator, tasks, scoring=scoring, names=names)
         return cls.from_frame(matrix, label=label, ax=ax)
 

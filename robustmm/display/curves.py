@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import missing_rate_curve
-from ._axes import DASHES, SCENARIO_NAMES, colours, plain_axes
+from ._axes import DASHES, SCENARIO_NAMES, colours, need_matplotlib, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,6 +105,8 @@ class MissingRateCurveDisplay:
             For :func:`missing_rate_curve`, such as ``rates`` and ``scenario``; one
             metric only.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         curve = missing_rate_curve(estimator, X, y, **options)
         return cls.from_frame(curve, label=label, ax=ax)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import availability_grid
-from ._axes import colours, plain_axes
+from ._axes import colours, need_matplotlib, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,6 +97,8 @@ class AvailabilityRadarDisplay:
             For :func:`availability_grid`, such as ``availability`` and ``cv``; one
             metric only.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         grid = availability_grid(estimator, X, y, **options)
         name = name or type(estimator).__name__
         return cls.from_frame(grid, name=name, label=label, ax=ax)

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import cross_scenario_matrix
-from ._axes import SCENARIO_NAMES, plain_axes, write_numbers
+from ._axes import SCENARIO_NAMES, need_matplotlib, plain_axes, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,6 +98,8 @@ class CrossScenarioDisplay:
         **options
             For :func:`cross_scenario_matrix`, such as ``rate`` and ``cv``.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         matrix = cross_scenario_matrix(estimator, X, y, **options)
         return cls.from_frame(matrix, label=label, ax=ax)
 

@@ -311,8 +311,8 @@ class CMPTClassifier(MultimodalClassifier):
 
     def _load_backbone(self, device: torch.device) -> Backbone:
         return join_encoders(
-            self.image_backbone,
-            self.text_backbone,
+            self._pinned("image_backbone"),
+            self._pinned("text_backbone"),
             device=device,
             max_text_length=self.max_text_length,
         )

@@ -212,14 +212,15 @@ def _write_backbones(
     """Write frozen models into the folder, or keep the ones that are there."""
     backbone = clf.net_.module_.backbone
     for parameter, value in clf.get_params(deep=False).items():
-        if str(value) not in backbone.sources.values():
+        source = str(clf._pinned(parameter))
+        if source not in backbone.sources.values():
             continue
         place = Path(value)
         name = f"{parameter}-{secrets.token_hex(6)}"
         if BACKBONE.fullmatch(place.name) and _same(place.parent, folder):
             name = place.name
         elif include:
-            _write_backbone(backbone, str(value), folder / name)
+            _write_backbone(backbone, source, folder / name)
         else:
             continue
         document["backbones"][parameter] = name

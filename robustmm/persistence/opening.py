@@ -37,7 +37,8 @@ def open_folder(
     _check_fitted(cls, parameters, state)
     parameters, state = _keep(parameters, state)
     parameters |= _of_this_machine(parameters, device)
-    parameters |= included_backbones(folder, document, parameters)
+    included = included_backbones(folder, document, parameters)
+    parameters |= included | _without_revisions(parameters, included)
     dropped = not trust_net_params and bool(parameters.get("net_params"))
     if dropped:
         parameters["net_params"] = None
@@ -112,6 +113,15 @@ def _of_this_machine(parameters: dict, device: str) -> dict:
     if parameters.get("cache") is not None:
         local["cache"] = "memory"
     return {name: value for name, value in local.items() if name in parameters}
+
+
+def _without_revisions(parameters: dict, included: dict) -> dict:
+    """Return the revisions that are left: a folder has none."""
+    revision = parameters.get("revision")
+    if isinstance(revision, dict):
+        left = {k: v for k, v in revision.items() if k not in included}
+        return {"revision": left or None}
+    return {"revision": None} if revision and "backbone" in included else {}
 
 
 def _make(cls: type, parameters: dict, document: dict) -> BaseMultimodalClassifier:

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NoReturn
@@ -17,6 +17,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
 
 from ..backbones.host import HostBatch, is_asynchronous, upload
 from ..data import Collate, bad_images_of
@@ -94,6 +95,19 @@ class Net(NeuralNet):
         params = self.forward_params or {}
         output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
+
+    def batches(self, data: Dataset) -> Sequence | DataLoader:
+        """Return the (batch, targets) of rows in their order, to be predicted."""
+        options = self.get_params_for("iterator_valid")
+        size, collate = (
+            options.get("batch_size", self.batch_size),
+            options["collate_fn"],
+        )
+        # A loader of one batch is all cost, and its workers are more. One of a user's
+        # own class may do anything.
+        if self.iterator_valid is not DataLoader or not 0 < len(data) <= size:
+            return self.get_iterator(data, training=False)
+        return [collate([data[i] for i in range(len(data))])]
 
     def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
         """Return what is read from the module for one batch, with no gradient.

@@ -71,6 +71,16 @@ class ReadsThePrice(ReadsOtherwise):
         return X.assign(text=X["price"].astype(str)) if "price" in X else X
 
 
+@BROKEN.by("check_two_columns_suffice")
+class WantsTheColumnsOfFit(QuickClassifier):
+    def _check_X(self, X, reset):
+        if reset:
+            self.seen_ = list(X) if isinstance(X, pd.DataFrame) else []
+        elif isinstance(X, pd.DataFrame) and list(X) != self.seen_:
+            raise ValueError("no column may be lacking, got ['robustmm_other']")
+        return super()._check_X(X, reset)
+
+
 @BROKEN.by("check_wrong_columns_are_named")
 class TakesAnyColumns(QuickClassifier):
     def _check_X(self, X, reset):

@@ -1,0 +1,1 @@
+"""Estimators made of others: cross-fitted features, thresholds per label."""
