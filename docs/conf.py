@@ -3,9 +3,11 @@
 import inspect
 import os
 import re
-import shutil
+import tempfile
 from pathlib import Path
 
+import nbformat
+from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
 import robustmm
@@ -23,14 +25,10 @@ extensions = [
     "myst_nb",  # for the tour, and for the results, which a script writes in Markdown
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "generated/method_table.rst"]
-# The tour is committed without outputs, and run by each build.
-nb_execution_mode = "force"
-nb_execution_raise_on_error = True
-nb_execution_timeout = 300
-nb_merge_streams = True  # of each bar only the last state
-# Bars are texts here: as widgets they would need scripts from elsewhere, and tqdm warns.
-os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+exclude_patterns = ["_build", "jupyter_execute", "generated/method_table.rst"]
+nb_execution_mode = "off"  # `run_tour` has run it by then
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Image+text classifiers for tables with holes",
@@ -80,10 +78,22 @@ def write_method_table(app) -> None:
     TABLE.write_text("\n".join(lines) + "\n")
 
 
-def copy_tour(app) -> None:
-    """Put the notebook where Sphinx looks for pages."""
+def run_tour(app) -> None:
+    """Run the notebook, which has no outputs, and put it where Sphinx finds pages."""
+    # Bars are texts here: as widgets they would need scripts from elsewhere.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+    notebook = nbformat.read(TOUR, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            coalesce_streams=True,  # of each bar only the last state
+            resources={"metadata": {"path": folder}},
+        )
+        client.execute()
     TABLE.parent.mkdir(exist_ok=True)
-    shutil.copy(TOUR, TABLE.parent)
+    nbformat.write(notebook, TABLE.parent / TOUR.name)
 
 
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
@@ -122,7 +132,7 @@ def check_tour(app, exception) -> None:
 def setup(app) -> None:
     """Connect the functions above to the build."""
     app.connect("builder-inited", write_method_table)
-    app.connect("builder-inited", copy_tour)
+    app.connect("builder-inited", run_tour)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("build-finished", check_links)
     app.connect("build-finished", check_tour)
