@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from ._version import __version__
+from .annotations import TableLike
 from .backbones import (
     Backbone,
     MissingStream,
@@ -260,7 +261,7 @@ class BaseMultimodalClassifier(
         """
 
     @classmethod
-    def _small(cls, **params) -> BaseMultimodalClassifier:
+    def _small(cls, **params) -> Self:
         """Return an instance on embedded backbones that is fitted in a moment.
 
         Checks and tests take it; a method with larger parts than these settings make
@@ -295,8 +296,8 @@ class BaseMultimodalClassifier(
     # Fitting ------------------------------------------------------------------------
 
     def fit(
-        self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> BaseMultimodalClassifier:
+        self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train on rows whose image or text may be missing.
 
         Parameters
@@ -650,7 +651,7 @@ class BaseMultimodalClassifier(
         logits[empty] = np.clip(log_prior, -1e3, 1e3)
         return logits
 
-    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+    def decision_function(self, X: TableLike) -> np.ndarray:
         """Return logits, (n, n_classes), or (n,) for two classes.
 
         Parameters
@@ -660,7 +661,7 @@ class BaseMultimodalClassifier(
         """
         return self._to_decision(self._log_odds(X))
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+    def predict_proba(self, X: TableLike) -> np.ndarray:
         """Return probabilities (n, n_classes), in the order of ``classes_``.
 
         Multiclass rows sum to one; multilabel entries are independent. A row without
@@ -668,14 +669,14 @@ class BaseMultimodalClassifier(
         """
         return self._to_proba(self._log_odds(X))
 
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
+    def predict(self, X: TableLike) -> np.ndarray:
         """Return labels (n,) as they were given to ``fit``, or indicators (n, L).
 
         A label of a multilabel target is set where its probability exceeds 0.5.
         """
         return self._to_labels(self._log_odds(X))
 
-    def transform(self, X: pd.DataFrame) -> np.ndarray:
+    def transform(self, X: TableLike) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
 
         Zeros for a row without any modality. Of rows that ``fit`` has seen, and so of
@@ -708,7 +709,7 @@ class BaseMultimodalClassifier(
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
         return self._width(_features)
 
-    def __copy__(self) -> BaseMultimodalClassifier:
+    def __copy__(self) -> Self:
         """Share the net, which a copy by way of a pickle would not."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))

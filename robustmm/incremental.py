@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 
+from .annotations import TableLike
 from .data.targets import Targets
 from .data.task_labels import TaskLabels
 from .trained import MultimodalClassifier
@@ -55,12 +57,12 @@ class IncrementalClassifier(MultimodalClassifier):
 
     def fit(
         self,
-        X: pd.DataFrame,
+        X: TableLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         tasks: ArrayLike | None = None,
         validation_data: tuple | None = None,
-    ) -> IncrementalClassifier:
+    ) -> Self:
         """Forget everything and learn the rows as one task, or as several.
 
         Parameters
@@ -112,12 +114,12 @@ class IncrementalClassifier(MultimodalClassifier):
 
     def partial_fit(
         self,
-        X: pd.DataFrame,
+        X: TableLike,
         y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         validation_data: tuple | None = None,
-    ) -> IncrementalClassifier:
+    ) -> Self:
         """Learn the next task, or go on with one.
 
         New labels make a new task. If all labels are known, the task that they belong

@@ -11,6 +11,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 LEVEL_0 = {
     "_version",
+    "annotations",
     "checks",
     "parameters",
     "missingness",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,48 @@ from sklearn.utils.parallel import delayed
 from ._draws import holes
 from ._runs import Draw, Table, draw_seeds, run_jobs
 from ._scoring import Scorer
+
+
+@overload
+def compare_methods(
+    estimators: Mapping[str, BaseEstimator],
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float | None = None,
+    scenario: str = "both",
+    train_rate: float | None = None,
+    train_scenario: str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    verbose: int = 0,
+    return_runs: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def compare_methods(
+    estimators: Mapping[str, BaseEstimator],
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float | None = None,
+    scenario: str = "both",
+    train_rate: float | None = None,
+    train_scenario: str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    verbose: int = 0,
+    return_runs: Literal[True],
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
 
 
 def compare_methods(

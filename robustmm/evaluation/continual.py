@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,28 @@ from sklearn.metrics import check_scoring
 
 from ..checks import check_choice
 from ._scoring import score_name
+
+
+@overload
+def continual_matrix(
+    estimator: BaseEstimator,
+    tasks: Iterable[tuple],
+    *,
+    scoring: str | Callable | None = None,
+    names: Sequence | None = None,
+    return_estimator: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def continual_matrix(
+    estimator: BaseEstimator,
+    tasks: Iterable[tuple],
+    *,
+    scoring: str | Callable | None = None,
+    names: Sequence | None = None,
+    return_estimator: Literal[True],
+) -> tuple[pd.DataFrame, BaseEstimator]: ...
 
 
 def continual_matrix(

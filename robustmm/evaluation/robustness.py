@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -147,6 +148,46 @@ def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> li
             draws.append(holes(rate, scenario))
             labels.append({"scenario": scenario, "rate": float(rate)})
     return list(plans.values())
+
+
+@overload
+def cross_scenario_matrix(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float = 0.7,
+    scenarios: Sequence[str] = SCENARIOS,
+    cv=None,
+    scoring: str | Callable | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+    return_folds: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def cross_scenario_matrix(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float = 0.7,
+    scenarios: Sequence[str] = SCENARIOS,
+    cv=None,
+    scoring: str | Callable | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+    return_folds: Literal[True],
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
 
 
 def cross_scenario_matrix(

@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -472,7 +472,7 @@ class DeLoClassifier(IncrementalClassifier):
 
     # Prediction ----------------------------------------------------------------------
 
-    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+    def with_tasks(self, tasks: ArrayLike) -> Self:
         """Return a twin whose predictions take the task of each row from the caller.
 
         For analysis: how good is the model where the right task is found? The twin
