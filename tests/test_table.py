@@ -47,5 +47,5 @@ def test_what_cannot_be_used_is_refused_before_anything_is_set():
 
 
 def test_parameters_out_of_range_are_named():
-    with pytest.raises(ValueError, match="batch_size.*0"):
+    with pytest.raises(ValueError, match=r"batch_size.*0"):
         LengthClassifier(batch_size=0).fit(TABLE, [0, 1, 0])
