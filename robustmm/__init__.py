@@ -8,6 +8,7 @@ from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
+from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection

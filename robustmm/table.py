@@ -135,6 +135,17 @@ class TableClassifier(
     # which takes no others.
     _KEPT = ()
 
+    def _saved_parameters(self) -> dict:
+        """Return the parameters that a saved model holds."""
+        return self.get_params(deep=False)
+
+    @classmethod
+    def _check_saved(cls, state: dict) -> None:
+        """Raise ValueError unless a saved state can be that of a fitted classifier.
+
+        Of what ``_KEPT`` names; for classes without a net, whose tensors are checked.
+        """
+
     @abstractmethod
     def _log_odds(self, X) -> np.ndarray:
         """Return logits (n, C); for a row without any modality, those of the prior."""

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ..checks import check_number
 from ..data import IMAGES, ImageTransform, Rows, find_bad_images, open_cache
-from ..data.frame import column_position, is_null
+from ..data.frame import PATTERNS, column_position, is_null
 from ..data.images import ImageCells
 from ..data.screening import (
     missing_report,
@@ -32,7 +32,7 @@ from ..data.targets import Targets
 from ..methods.linear_probe import LinearProbeClassifier
 from ..table import N_THREADS, TableClassifier
 from ..training.device import resolve_device
-from .baselines import TfidfClassifier, log_odds_of
+from .baselines import TfidfClassifier, check_array, log_odds_of
 from .calibration import at_temperature
 from .candidates import (
     Candidate,
@@ -40,7 +40,7 @@ from .candidates import (
     given_candidates,
     image_config_of,
 )
-from .leaderboard import leaderboard_frame
+from .leaderboard import check_records, leaderboard_frame
 from .outputs import combine, log_outputs
 from .search import search
 from .trials import Bench, Clock, Trial, varied
@@ -158,7 +158,7 @@ class AutoMultimodalClassifier(TableClassifier):
 
     _KEPT = (
         *("members_", "weights_", "temperatures_", "n_trainable_parameters_"),
-        *("_leaderboard", "_image_config"),
+        "_leaderboard",
     )
 
     @classmethod
@@ -287,19 +287,20 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def _read_images(self, rows: Rows, candidates: Sequence[Candidate]) -> Rows:
         """Decode every image once, and return the rows without those that are bad."""
-        self._image_config = image_config_of(candidates, resolve_device(self.device))
-        bad = self._bad_images(rows)
+        config = image_config_of(candidates, resolve_device(self.device))
+        bad = self._bad_images(rows, config)
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         self.missing_report_ = missing_report(rows, bad)
         warn_of_empty_rows(rows, fitting=True)
         return rows
 
-    def _bad_images(self, rows: Rows) -> dict[int, str]:
+    def _bad_images(self, rows: Rows, config: dict | None) -> dict[int, str]:
         """Decode as a member would, so that members find the images in the cache."""
-        if self._image_config is None:
-            return {}
-        transform = ImageTransform.from_config(self._image_config, self.max_pixels)
+        # What cannot be read is said even where nobody looks at images.
+        transform = ImageTransform(size=(32, 32), max_pixels=self.max_pixels)
+        if config is not None:
+            transform = ImageTransform.from_config(config, self.max_pixels)
         cells = ImageCells(rows, transform, open_cache(self.cache, IMAGES))
         return find_bad_images(cells, N_THREADS)
 
@@ -354,7 +355,9 @@ class AutoMultimodalClassifier(TableClassifier):
     def _log_odds(self, X) -> np.ndarray:
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
-        bad = self._bad_images(rows)
+        nets = [m.net_ for _, m in self.members_ if hasattr(m, "net_")]
+        configs = [net.module_.backbone.image_config for net in nets]
+        bad = self._bad_images(rows, next(filter(None, configs), None))
         report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
@@ -375,3 +378,24 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "members_")
+
+    def _saved_parameters(self) -> dict:
+        """Return the parameters, without the objects that only a fit needs."""
+        parameters, fresh = super()._saved_parameters(), type(self)()
+        plain = str | int | float | None
+        for name in ("candidates", "cv", "scoring"):
+            if not isinstance(parameters[name], plain):
+                parameters[name] = getattr(fresh, name)
+        return parameters
+
+    @classmethod
+    def _check_saved(cls, state: dict) -> None:
+        check_array(state, "weights_", (len(state.get("members_", state["weights_"])),))
+        temperatures = state.get("temperatures_")
+        proper = isinstance(temperatures, dict) and all(
+            isinstance(temperatures.get(name), float) and temperatures[name] > 0
+            for name in ("all", *PATTERNS)
+        )
+        if not proper or not (state["weights_"] > 0).all():
+            raise ValueError("weights_ and temperatures_ must be positive numbers.")
+        check_records(state.get("_leaderboard"))

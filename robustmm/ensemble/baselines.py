@@ -50,6 +50,10 @@ class PriorClassifier(TableClassifier):
 
     _KEPT = ("_log_prior",)
 
+    @classmethod
+    def _check_saved(cls, state: dict) -> None:
+        check_array(state, "_log_prior", state["classes_"].shape)
+
 
 class TfidfClassifier(PriorClassifier):
     """Logistic regression on the words of the text; the image is not opened.
@@ -140,6 +144,18 @@ class TfidfClassifier(PriorClassifier):
             coef[places], intercept[places] = fitted.coef_, fitted.intercept_
         return coef, intercept
 
+    @classmethod
+    def _check_saved(cls, state: dict) -> None:
+        super()._check_saved(state)
+        words = state.get("vocabulary_")
+        proper = isinstance(words, list) and all(isinstance(w, str) for w in words)
+        if not proper or not words or len(set(words)) < len(words):
+            raise ValueError("vocabulary_ must be a list of distinct words.")
+        n_classes, n_words = len(state["classes_"]), len(words)
+        check_array(state, "idf_", (n_words,))
+        check_array(state, "coef_", (n_classes, n_words))
+        check_array(state, "intercept_", (n_classes,))
+
     def _regression(self) -> LogisticRegression:
         return LogisticRegression(C=self.C, max_iter=self.max_iter)
 
@@ -177,3 +193,11 @@ def log_odds_of(prior: np.ndarray, multilabel: bool) -> np.ndarray:
         if multilabel:
             logits = logits - np.log1p(-prior)
     return np.clip(logits, -_FAR, _FAR)
+
+
+def check_array(state: dict, name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a saved attribute is finite numbers of a shape."""
+    value = state.get(name)
+    proper = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    if not proper or value.shape != shape or not np.isfinite(value).all():
+        raise ValueError(f"{name} must be finite numbers of shape {shape}.")

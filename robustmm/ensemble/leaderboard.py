@@ -107,3 +107,20 @@ def leaderboard_frame(records: list[dict]) -> pd.DataFrame:
     """Return the table of records, with the candidates' names as index."""
     table = pd.DataFrame(records).set_index("name").reindex(columns=list(_TYPES))
     return table.astype(_TYPES)
+
+
+def check_records(records) -> None:
+    """Raise ValueError unless these are rows of a leaderboard."""
+    kinds = (str, int, float, type(None))
+    proper = isinstance(records, list) and all(
+        isinstance(record, dict)
+        and {"name", "score"} <= set(record) <= {"name", *_TYPES}
+        and all(type(value) in kinds for value in record.values())
+        for record in records
+    )
+    if not proper:
+        raise ValueError("_leaderboard must be the rows of a leaderboard.")
+    try:
+        leaderboard_frame(records)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"_leaderboard must be a table: {error}") from error

@@ -6,6 +6,8 @@ import numpy as np
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from ..evaluation.calibration import as_matrix
+
 # The part of a probability that is spread evenly: a forest says exactly 0, whose
 # logarithm would outvote all others, and a class may be in no row of a member's fit.
 SPREAD = 1e-4
@@ -52,16 +54,8 @@ def _columns(estimator, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 
 def _indicators(estimator, proba, classes: np.ndarray) -> np.ndarray:
-    """Return the probability of each label, (n, L), in whatever form they came."""
-    if not isinstance(proba, list):
-        return np.asarray(proba, dtype=float)
-    # scikit-learn's forests have a matrix per label, of one column where it never
-    # varied.
-    columns = [
-        np.asarray(p)[:, list(known).index(1)] if 1 in known else np.zeros(len(p))
-        for p, known in zip(proba, estimator.classes_, strict=True)
-    ]
-    return np.stack(columns, axis=1)
+    """Return the probability of each label, (n, L); they stand in one order."""
+    return as_matrix(proba, estimator)
 
 
 def combine(outputs: np.ndarray, weights: np.ndarray, multilabel: bool) -> np.ndarray:

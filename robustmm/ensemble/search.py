@@ -75,7 +75,8 @@ def search(
         raise ValueError(f"A candidate must be fitted without an error, got {reasons}.")
     outputs = np.stack([trial.outputs for trial in done])
     counts = select_greedily(outputs, held.key, options.ensemble_size)
-    weights = {t.name: c / counts.sum() for t, c in zip(done, counts, strict=True) if c}
+    shares = (counts / counts.sum()).tolist()
+    weights = {t.name: w for t, w in zip(done, shares, strict=True) if w}
     mixed = combine(outputs, counts, bench.targets.multilabel)
     patterns = bench.patterns[bench.held_out]
     temperatures = dict.fromkeys(("all", *PATTERNS), 1.0)

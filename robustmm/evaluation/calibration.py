@@ -83,6 +83,21 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / weights.sum())
 
 
+def as_matrix(proba, estimator) -> np.ndarray:
+    """Return probabilities as a matrix, (n, C), whatever form a classifier gave them.
+
+    scikit-learn's forests have a matrix for each of several labels, of a single column
+    where the label never varied.
+    """
+    if not isinstance(proba, list):
+        return np.asarray(proba, dtype=float)
+    columns = [
+        np.asarray(p)[:, list(known).index(1)] if 1 in known else np.zeros(len(p))
+        for p, known in zip(proba, estimator.classes_, strict=True)
+    ]
+    return np.stack(columns, axis=1)
+
+
 def _predictions(y, proba: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:
     """Return the confidence of each prediction, and whether it was right."""
     if y.ndim == 2:
