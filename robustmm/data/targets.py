@@ -43,6 +43,10 @@ class Targets:
         """Whether a row may have several labels, or none."""
         return self.encoded.ndim == 2
 
+    def take(self, at: np.ndarray) -> Targets:
+        """Return the labels of the rows at some positions, of the same classes."""
+        return Targets(self.classes, self.encoded[at], self.original[at])
+
     def prior(self, weights: np.ndarray) -> np.ndarray:
         """Weighted frequency of each class, (C,)."""
         if self.multilabel:

@@ -15,6 +15,7 @@ from ..checks import check_choice, check_number
 from ..data.frame import MODALITIES, PATTERNS, column_position
 from ._runs import Table, draw_seeds
 from ._scoring import Scorer
+from .calibration import as_matrix, expected_calibration_error
 
 CODES = {"text": 1, "image": 2}
 
@@ -26,6 +27,7 @@ def score_by_pattern(
     *,
     scoring: str | Callable | Sequence | dict | None = None,
     rows: str = "observed",
+    calibration: bool = False,
     image_column: str | None = None,
     text_column: str | None = None,
 ) -> pd.DataFrame:
@@ -46,6 +48,9 @@ def score_by_pattern(
         which may also be easier or harder. ``"blanked"`` takes the complete rows only
         and scores the same ones three times, as they are and without either cell: what
         the missing cell itself costs.
+    calibration : bool
+        Add the column ``expected_calibration_error``, how far probabilities are from
+        the frequencies that they announce; for classifiers with ``predict_proba``.
     image_column, text_column : str, optional
         Names of the two columns; None takes those that the estimator reads, or
         ``"image"`` and ``"text"`` where it does not say.
@@ -61,8 +66,13 @@ def score_by_pattern(
     Raises
     ------
     ValueError
-        If the scoring cannot be used, a column is absent or, with ``rows="blanked"``,
-        no row is complete.
+        If the scoring cannot be used, a column is absent, ``calibration`` is asked of
+        a classifier without ``predict_proba`` or, with ``rows="blanked"``, no row is
+        complete.
+
+    See Also
+    --------
+    expected_calibration_error : What the column holds.
 
     Examples
     --------
@@ -75,6 +85,11 @@ def score_by_pattern(
     {'complete': 1.0, 'image_missing': 0.0, 'all': 0.67}
     """
     check_choice("rows", rows, ("observed", "blanked"))
+    if calibration and not hasattr(estimator, "predict_proba"):
+        raise ValueError(
+            "calibration needs a classifier with predict_proba, got "
+            f"{type(estimator).__name__}."
+        )
     table = Table.of([estimator], X, y, None, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     patterns = table.rows.patterns
@@ -97,11 +112,20 @@ def score_by_pattern(
         name: {
             "n_rows": len(part),
             **(scorer(estimator, part.X, part.y) if len(part) else {}),
+            **(_calibration(estimator, part) if calibration and len(part) else {}),
         }
         for name, part in parts.items()
     }
     scores = pd.DataFrame.from_dict(records, orient="index")
     return scores.rename_axis("pattern")
+
+
+def _calibration(estimator: BaseEstimator, part: Table) -> dict[str, float]:
+    proba = as_matrix(estimator.predict_proba(part.X), estimator)
+    y = np.asarray(part.y.toarray() if hasattr(part.y, "toarray") else part.y)
+    classes = None if y.ndim == 2 else estimator.classes_
+    error = expected_calibration_error(y, proba, classes=classes)
+    return {"expected_calibration_error": error}
 
 
 def modality_importance(
