@@ -21,7 +21,7 @@ extensions = [
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "numpydoc",
-    "myst_parser",  # the page of results is written by a script, in Markdown
+    "myst_nb",  # for the tour, and for the results, which a script writes in Markdown
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
@@ -30,9 +30,11 @@ extensions = [
     "mathml",
     "measured",
     "reference",
+    "tour",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "generated/tables", "includes"]
+exclude_patterns = ["_build", "jupyter_execute", "generated/tables", "includes"]
+nb_execution_mode = "off"  # the extension `tour` has run it by then
 
 # References -------------------------------------------------------------------------
 
@@ -53,7 +55,7 @@ NOT_SHOWN = r"pretrain_embedded|real_tables|reproduce|movie_posters|__init__"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"\.py$",
+    "filename_pattern": r"(?<!serve)\.py$",  # which would go on answering
     "ignore_pattern": NOT_SHOWN,
     "reset_argv": "gallery.reset_argv",
     "within_subsection_order": "gallery.reading_order",
@@ -73,7 +75,7 @@ sphinx_gallery_conf = {
 html_theme = "pydata_sphinx_theme"
 html_title = "robustmm"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "tables.css"]
 html_math_renderer = "mathml"  # see _extensions: browsers draw it, nothing is loaded
 html_copy_source = False
 html_show_sourcelink = False
