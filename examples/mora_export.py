@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+from transformers.utils.logging import disable_progress_bar
 
 from robustmm import MoRAClassifier, drop_modalities
 from robustmm.datasets import make_scenes
@@ -48,9 +49,10 @@ print(sorted(file.name for file in folder.iterdir()))
 #
 # Complete rows; where a cell is missing, the package computes its constant once.
 
+disable_progress_bar()
 model = CLIPModel.from_pretrained(folder)
 head = load_file(folder / "head.safetensors")
-classes = json.loads((folder / "labels.json").read_text())
+labels = json.loads((folder / "labels.json").read_text())
 images = AutoImageProcessor.from_pretrained(folder)
 words = AutoTokenizer.from_pretrained(folder)
 rows = X[half:]
@@ -65,5 +67,5 @@ with torch.no_grad():
     logits = both @ head["head.weight"].T + head["head.bias"]
 
 apart = np.abs(logits.softmax(dim=1).numpy() - clf.predict_proba(rows)).max()
-print(f"{len(rows)} rows, classes {classes}")
+print(f"{len(rows)} rows, classes {labels['classes']}")
 print(f"largest difference of a probability: {apart:.1e}")

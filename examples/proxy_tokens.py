@@ -21,8 +21,8 @@ from robustmm import CMPTClassifier, EmbeddingDisplay, drop_modalities
 from robustmm.datasets import make_scenes
 
 parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
-parser.add_argument("--rows", type=int, default=300, help="rows in the table")
-parser.add_argument("--epochs", type=int, default=4, help="passes over half of them")
+parser.add_argument("--rows", type=int, default=400, help="rows in the table")
+parser.add_argument("--epochs", type=int, default=10, help="passes over half of them")
 parser.add_argument("--seed", type=int, default=0, help="random_state of everything")
 args = parser.parse_args()
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from sklearn.base import ClassifierMixin
+
 import robustmm
 from robustmm.backbones import loading
 
@@ -28,6 +30,14 @@ def public_classifiers() -> list[type]:
     base = robustmm.BaseMultimodalClassifier
     found = [c for c in classes if issubclass(c, base) and not inspect.isabstract(c)]
     return sorted(found, key=lambda c: c.__name__)
+
+
+def every_classifier() -> list[type]:
+    """Return these, and those that are made of them."""
+    classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
+    found = [c for c in classes if issubclass(c, ClassifierMixin)]
+    found = [c for c in found if not inspect.isabstract(c)]
+    return sorted(found, key=lambda c: (c not in public_classifiers(), c.__name__))
 
 
 def summary_of(thing) -> str:
@@ -91,7 +101,7 @@ def _answers(classifier: type) -> list[str]:
 def capabilities() -> str:
     """What each class can do, from its tags, its signature and its methods."""
     head = ["Class", "Several labels", "Row weights", "Class weights", *ABILITIES]
-    rows = [[_class(c), *_answers(c)] for c in public_classifiers()]
+    rows = [[_class(c), *_answers(c)] for c in every_classifier()]
     return list_table([head, *rows])
 
 

@@ -15,10 +15,14 @@ ORDER = [
     "proxy_tokens",
     "mora_export",
     "continual",
+    "serving",
     "serve",
 ]
 # Options that make an example short enough for every build of the site.
-OPTIONS = {"continual.py": ["--rows", "24", "--epochs", "2"]}
+OPTIONS = {
+    "continual.py": ["--rows", "24", "--epochs", "2"],
+    "quickstart.py": ["--rows", "600", "--epochs", "4"],
+}
 # Examples write their pictures there; the gallery takes them from the open figures.
 OUT = Path(tempfile.gettempdir()) / "robustmm-gallery"
 
