@@ -1,5 +1,6 @@
 """What the gallery needs to run the examples: their order, options and folder."""
 
+import ast
 import tempfile
 from pathlib import Path
 
@@ -30,7 +31,10 @@ OUT = Path(tempfile.gettempdir()) / "robustmm-gallery"
 def reset_argv(configuration, script_vars) -> list[str]:
     """Return the words behind an example's name on its command line."""
     file = Path(script_vars["src_file"])
-    takes_out = '"--out"' in file.read_text()
+    source = file.read_text()
+    # The gallery takes it away, and the parsers of the examples read it.
+    script_vars["example_globals"]["__doc__"] = ast.get_docstring(ast.parse(source))
+    takes_out = '"--out"' in source
     return [*OPTIONS.get(file.name, []), *(["--out", str(OUT)] if takes_out else [])]
 
 

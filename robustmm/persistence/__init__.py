@@ -166,6 +166,18 @@ def load(
         If the folder is damaged, incomplete, of a newer format or of an unknown class,
         if the backbone differs from the one of the training, or if numbers are not
         finite or not of the sizes that they must have.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import robustmm
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(20, n_classes=2, random_state=0)
+    >>> clf = robustmm.LinearProbeClassifier("robustmm/tiny-clip").fit(X, y)
+    >>> folder = tempfile.mkdtemp() + "/model"
+    >>> robustmm.save(clf, folder)
+    >>> robustmm.load(folder, device="cpu").predict(X).shape
+    (20,)
     """
     # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
