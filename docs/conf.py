@@ -27,6 +27,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "computed",
     "diagrams",
+    "folded",
     "mathml",
     "measured",
     "reference",
@@ -34,6 +35,7 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "jupyter_execute", "generated/tables", "includes"]
+exclude_patterns += ["auto_examples/*.ipynb"]  # to be downloaded; the pages are .rst
 nb_execution_mode = "off"  # the extension `tour` has run it by then
 
 # References -------------------------------------------------------------------------

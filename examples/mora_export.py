@@ -12,6 +12,11 @@ import json
 import tempfile
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -66,6 +71,16 @@ with torch.no_grad():
     )
     logits = both @ head["head.weight"].T + head["head.bias"]
 
-apart = np.abs(logits.softmax(dim=1).numpy() - clf.predict_proba(rows)).max()
+there, here = logits.softmax(dim=1).numpy(), clf.predict_proba(rows)
+apart = np.abs(there - here).max()
 print(f"{len(rows)} rows, classes {labels['classes']}")
 print(f"largest difference of a probability: {apart:.1e}")
+
+# %%
+# A point per row and class
+# -------------------------
+
+figure, ax = plt.subplots(figsize=(3.6, 3.4), layout="constrained")
+ax.plot([0, 1], [0, 1], color="0.8")
+ax.plot(here.ravel(), there.ravel(), ".")
+ax.set(xlabel="probability, robustmm", ylabel="probability, transformers")
