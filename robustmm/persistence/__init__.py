@@ -11,6 +11,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
+from ..data.screening import warn_of_left_out
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
 from ..storage.fitted import check_fitted, check_names, check_tensors, may_keep
 from ..storage.folder import (
@@ -35,6 +37,7 @@ from ..storage.folder import (
     remove_unnamed,
     while_saved,
 )
+from ..storage.left_out import can_pack, without_unstorable
 from ..storage.values import pack
 from ..training.device import resolve_device
 from .opening import open_folder
@@ -72,8 +75,9 @@ def save(
     NotFittedError
         If the classifier is not fitted.
     TypeError
-        For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it.
+        For a parameter that JSON cannot hold; the message names it. Of ``net_params``
+        and ``scoring``, what it cannot hold, such as a callback, is left out, with one
+        warning.
     ValueError
         If the folder holds anything else, the backbone's files have changed, or the
         model is none that :func:`load` would open: numbers that are not finite, more
@@ -96,6 +100,10 @@ def save(
             f"clf must be a BaseMultimodalClassifier, got {type(clf).__name__}."
         )
     check_is_fitted(clf)
+    parameters, left = without_unstorable(clf.get_params(deep=False), can_pack)
+    warn_of_left_out(left, "saved model")
+    # A twin: the classifier itself keeps its callbacks.
+    clf = copy(clf).set_params(**parameters)
     document, arrays = _describe(clf)
     dump_document(document)  # raises, before anything is written
     folder = Path(path)
