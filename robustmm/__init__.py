@@ -9,6 +9,8 @@ from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import RowsDisplay as RowsDisplay
+from .display import show_rows as show_rows
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
 from .evaluation import compare_methods as compare_methods

@@ -9,4 +9,6 @@ from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
+from .rows import RowsDisplay as RowsDisplay
+from .rows import show_rows as show_rows
 from .scenarios import CrossScenarioDisplay as CrossScenarioDisplay
