@@ -24,7 +24,7 @@ MAX_SIZE = 512
 _MOST_COLUMNS = 20
 _MOST_LETTERS = 200
 _MISSING = "<i>missing</i>"
-_CELL = "text-align:left;vertical-align:top"
+_CELL = "text-align:left;vertical-align:top;max-width:24em;overflow-wrap:anywhere"
 
 
 class RowsDisplay:
