@@ -8,7 +8,7 @@ torch.set_num_threads(1)
 
 # Collection imports every module for its doctests. Whoever imports the first two has
 # the pretended device from then on; those of stress are programs of their own.
-collect_ignore = ["pretended.py", "pretended_fits.py", "stress"]
+collect_ignore = ["pretended.py", "pretended_fits.py", "stress", "journeys/shop.py"]
 
 
 @pytest.fixture(autouse=True)
