@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
-from ..storage.fitted import check_fitted, check_names, check_tensors, may_keep
+from ..storage.fitted import check_names, may_keep
 from ..storage.folder import (
     BACKBONE,
     DOCUMENT,
@@ -36,8 +36,10 @@ from ..storage.folder import (
     while_saved,
 )
 from ..storage.values import pack
+from ..table import TableClassifier
 from ..training.device import resolve_device
-from .opening import open_folder
+from .foreign import FOREIGN, dump_foreign
+from .opening import check_state, has_members, open_folder
 
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
 _NOT_SAVED = (
@@ -47,7 +49,7 @@ _NOT_SAVED = (
 
 
 def save(
-    clf: BaseMultimodalClassifier, path: str | Path, include_backbone: bool = False
+    clf: TableClassifier, path: str | Path, include_backbone: bool = False
 ) -> None:
     """Save a fitted classifier as a folder that :func:`load` opens without pickle.
 
@@ -59,8 +61,10 @@ def save(
 
     Parameters
     ----------
-    clf : BaseMultimodalClassifier
-        A fitted classifier.
+    clf : BaseMultimodalClassifier or AutoMultimodalClassifier
+        A fitted classifier. Of an automatic one the members are saved, those that are
+        scikit-learn's with skops, and not its ``candidates``, ``cv`` and ``scoring``
+        where they are objects.
     path : path-like
         A folder: a new one, an empty one, or a saved model to replace.
     include_backbone : bool
@@ -73,7 +77,7 @@ def save(
         If the classifier is not fitted.
     TypeError
         For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it.
+        the message names it. For a member that skops cannot open safely.
     ValueError
         If the folder holds anything else, the backbone's files have changed, or the
         model is none that :func:`load` would open: numbers that are not finite, more
@@ -91,9 +95,10 @@ def save(
     >>> bool((load(folder).predict(X) == clf.predict(X)).all())
     True
     """
-    if not isinstance(clf, BaseMultimodalClassifier):
+    if not isinstance(clf, TableClassifier):
         raise TypeError(
-            f"clf must be a BaseMultimodalClassifier, got {type(clf).__name__}."
+            "clf must be a BaseMultimodalClassifier or an AutoMultimodalClassifier, "
+            f"got {type(clf).__name__}."
         )
     check_is_fitted(clf)
     document, arrays = _describe(clf)
@@ -120,10 +125,10 @@ def save(
 def load(
     path: str | Path,
     device: str = "auto",
-    classes: Iterable[type[BaseMultimodalClassifier]] = (),
+    classes: Iterable[type[TableClassifier]] = (),
     *,
     trust_net_params: bool = False,
-) -> BaseMultimodalClassifier:
+) -> TableClassifier:
     """Open a classifier that :func:`save` has written; nothing in it is executed.
 
     The folder's files are read as JSON and safetensors after their names, sizes and
@@ -147,7 +152,7 @@ def load(
 
     Returns
     -------
-    BaseMultimodalClassifier
+    classifier
         With ``cache`` and ``checkpoint_dir``, if they were folders, back at their
         defaults; an included backbone's parameter is its folder.
 
@@ -177,9 +182,22 @@ def load(
     return clf
 
 
-def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray]]:
+def _describe(clf: TableClassifier) -> tuple[dict, dict[str, np.ndarray]]:
     """Return what goes into the JSON, and the arrays that it refers to."""
-    parameters, arrays = clf.get_params(deep=False), {}
+    arrays = {}
+    document = {
+        "format": "robustmm",
+        "format_version": FORMAT_VERSION,
+        "written_by": __version__,
+        **_model(clf, arrays, ""),
+        "files": {},
+    }
+    return document, arrays
+
+
+def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
+    """Describe a classifier; what its arrays are called begins with ``place``."""
+    parameters = clf._saved_parameters()
     # A method may leave parameters of the base class at values of its own.
     given = vars(type(clf)(**parameters))
     state = {
@@ -191,41 +209,68 @@ def _describe(clf: BaseMultimodalClassifier) -> tuple[dict, dict[str, np.ndarray
         # A pickle of an earlier release may have left attributes that are none today.
         state = {k: v for k, v in state.items() if may_keep(type(clf), k)}
     check_names(type(clf), state)
-    document = {
-        "format": "robustmm",
-        "format_version": FORMAT_VERSION,
-        "written_by": __version__,
+    members = state.pop("members_", None) if has_members(type(clf)) else None
+    check_state(type(clf), parameters, state)
+    described = {
         "class": type(clf).__name__,
-        "parameters": {k: pack(v, arrays, k) for k, v in parameters.items()},
+        "parameters": {k: pack(v, arrays, place + k) for k, v in parameters.items()},
         "backbones": {},
-        "state": {k: pack(v, arrays, k) for k, v in state.items()},
-        "files": {},
+        "state": {k: pack(v, arrays, place + k) for k, v in state.items()},
     }
-    check_fitted(parameters, state)
-    check_tensors(state["_trained"]["tensors"])
-    return document, arrays
+    if members is not None:
+        described["members"] = [
+            {"name": name, **_member(member, arrays, f"{place}members_.{i}.")}
+            for i, (name, member) in enumerate(members)
+        ]
+    return described
+
+
+def _member(member, arrays: dict, place: str) -> dict:
+    if isinstance(member, TableClassifier):
+        return _model(member, arrays, place)
+    content = np.frombuffer(dump_foreign(member), dtype=np.uint8)
+    return {FOREIGN: pack(content, arrays, place + FOREIGN)}
 
 
 def _write_backbones(
-    clf: BaseMultimodalClassifier, folder: Path, include: bool, document: dict
+    clf: TableClassifier, folder: Path, include: bool, document: dict
 ) -> None:
     """Write frozen models into the folder, or keep the ones that are there."""
-    backbone = clf.net_.module_.backbone
-    for parameter, value in clf.get_params(deep=False).items():
-        source = str(clf._pinned(parameter))
-        if source not in backbone.sources.values():
-            continue
-        place = Path(value)
-        name = f"{parameter}-{secrets.token_hex(6)}"
-        if BACKBONE.fullmatch(place.name) and _same(place.parent, folder):
-            name = place.name
-        elif include:
-            _write_backbone(backbone, source, folder / name)
-        else:
-            continue
-        document["backbones"][parameter] = name
-        inside = [f"{name}/{file}" for file in sorted(os.listdir(folder / name))]
-        document["files"] |= facts(folder, inside)
+    written: dict[str, str] = {}
+    for part, model in _parts(clf, document):
+        backbone = part.net_.module_.backbone
+        for parameter, value in part.get_params(deep=False).items():
+            source = str(part._pinned(parameter))
+            if source not in backbone.sources.values():
+                continue
+            name = written.get(source) or _place_of(value, folder, parameter)
+            inside = _same(Path(value).parent, folder)
+            inside = inside and BACKBONE.fullmatch(Path(value).name)
+            if not inside and include and source not in written:
+                _write_backbone(backbone, source, folder / name)
+            elif not inside and not include:
+                continue
+            written[source] = name
+            model["backbones"][parameter] = name
+            files = [f"{name}/{file}" for file in sorted(os.listdir(folder / name))]
+            document["files"] |= facts(folder, files)
+
+
+def _place_of(value, folder: Path, parameter: str) -> str:
+    """Return the name of a frozen model's folder: that which it has, or a new one."""
+    place = Path(value)
+    if BACKBONE.fullmatch(place.name) and _same(place.parent, folder):
+        return place.name
+    return f"{parameter}-{secrets.token_hex(6)}"
+
+
+def _parts(clf, model: dict) -> Iterator[tuple[BaseMultimodalClassifier, dict]]:
+    """Yield classifiers around a net, and what describes them."""
+    if isinstance(clf, BaseMultimodalClassifier):
+        yield clf, model
+    members = getattr(clf, "members_", ())
+    for (_, member), inside in zip(members, model.get("members", ()), strict=True):
+        yield from _parts(member, inside)
 
 
 def _write_backbone(backbone, source: str, folder: Path) -> None:

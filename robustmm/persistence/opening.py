@@ -19,7 +19,9 @@ from ..storage.fitted import check_fitted, check_names, check_tensors
 from ..storage.folder import check_files, included_backbones, named, read_document
 from ..storage.tensors import check_shapes, without_memory
 from ..storage.values import unpack
+from ..table import TableClassifier
 from ..training.device import RandomStream, resolve_device
+from .foreign import FOREIGN, load_foreign
 
 # Longer texts have no use, and a table of positions for each token.
 _MAX_TEXT_LENGTH = 2**15
@@ -27,50 +29,131 @@ _MAX_TEXT_LENGTH = 2**15
 
 def open_folder(
     folder: Path, device: str, classes: list[type], trust_net_params: bool
-) -> tuple[BaseMultimodalClassifier, bool]:
+) -> tuple[TableClassifier, bool]:
     """Return the classifier, and whether it had ``net_params`` that it lost."""
     document = read_document(folder)
-    cls = _find_class(document["class"], classes)
-    check_names(cls, document["state"])
+    _check_model(document, classes)
     check_files(folder, document)
-    parameters, state = _unpack(folder, document)
-    _check_fitted(cls, parameters, state)
-    parameters, state = _keep(parameters, state)
-    parameters |= _of_this_machine(parameters, device)
-    included = included_backbones(folder, document, parameters)
-    parameters |= included | _without_revisions(parameters, included)
-    dropped = not trust_net_params and bool(parameters.get("net_params"))
-    if dropped:
-        parameters["net_params"] = None
-    clf = _make(cls, parameters, document)
-    try:
-        with without_token():
-            clf._check_parameters()
-            _check_root(parameters.get("image_root"))
-            _check_sizes(clf, state)
-            clf.__setstate__(vars(clf) | state)
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # whatever a forged value leads to
-        raise ValueError(
-            f"The model in {named(folder)} is not a fitted {cls.__name__}: {error!r}"
-        ) from error
-    return clf, dropped
+    opening = _Opening(folder, document, device, classes, trust_net_params)
+    return opening.open(document), opening.dropped
+
+
+def has_members(cls: type) -> bool:
+    """Tell whether classifiers of a class hold others."""
+    return "members_" in cls._KEPT
+
+
+def _check_model(model: dict, classes: list[type]) -> None:
+    """Raise unless this describes a classifier, before any file is read."""
+    parts = [model.get(k) for k in ("parameters", "state")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError("A member of a saved model must have parameters and a state.")
+    cls = _find_class(model.get("class"), classes)
+    check_names(cls, model["state"])
+    members = model.get("members")
+    if isinstance(members, list) != has_members(cls):
+        raise ValueError(f"A saved {cls.__name__} has members, or lacks them.")
+    for member in members or ():
+        if not isinstance(member, dict) or not isinstance(member.get("name"), str):
+            raise ValueError("A member of a saved model must have a name.")
+        if FOREIGN not in member:
+            _check_model(member, classes)
+
+
+class _Opening:
+    """One folder while it is opened."""
+
+    def __init__(self, folder, document, device, classes, trust_net_params):
+        self.folder, self.document, self.device = folder, document, device
+        self.classes, self.trust_net_params = classes, trust_net_params
+        self.arrays = self._map_arrays()
+        self.dropped = False
+
+    def open(self, model: dict) -> TableClassifier:
+        """Return the classifier that a part of the document describes."""
+        cls = _find_class(model["class"], self.classes)
+        parameters, state = self._unpack(model)
+        _check_fitted(cls, parameters, state)
+        parameters, state = _keep(parameters, state)
+        parameters |= _of_this_machine(parameters, self.device)
+        listed = {**self.document, "backbones": model.get("backbones")}
+        included = included_backbones(self.folder, listed, parameters)
+        parameters |= included | _without_revisions(parameters, included)
+        if not self.trust_net_params and parameters.get("net_params"):
+            parameters["net_params"], self.dropped = None, True
+        clf = _make(cls, parameters, self.document)
+        if has_members(cls):
+            state["members_"] = [self._member(m) for m in model["members"]]
+        try:
+            with without_token():
+                clf._check_parameters()
+                _check_root(parameters.get("image_root"))
+                if isinstance(clf, BaseMultimodalClassifier):
+                    _check_sizes(clf, state)
+                else:
+                    cls._check_saved(state)
+                clf.__setstate__(vars(clf) | state)
+        except (ValueError, OSError):
+            raise
+        except Exception as error:  # whatever a forged value leads to
+            raise ValueError(
+                f"The model in {named(self.folder)} is not a fitted {cls.__name__}: "
+                f"{error!r}"
+            ) from error
+        return clf
+
+    def _member(self, model: dict) -> tuple:
+        if FOREIGN not in model:
+            return model["name"], self.open(model)
+        content = unpack(model[FOREIGN], self.arrays)
+        return model["name"], load_foreign(content)
+
+    def _map_arrays(self) -> dict:
+        """Return views of the file of arrays, which is not yet read."""
+        try:
+            mapped = map_tensors(self.folder / self.document["weights"])
+            return {name: tensor.numpy() for name, tensor in mapped.items()}
+        except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+            raise self._damage(error) from error
+
+    def _unpack(self, model: dict) -> tuple[dict, dict]:
+        """Return parameters and state, whose arrays are such views."""
+        try:
+            return tuple(
+                {
+                    name: unpack(value, self.arrays)
+                    for name, value in model[part].items()
+                }
+                for part in ("parameters", "state")
+            )
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise self._damage(error) from error
+
+    def _damage(self, error: Exception) -> ValueError:
+        return ValueError(f"The model in {named(self.folder)} is damaged: {error}")
+
+
+def check_state(cls: type, parameters: dict, state: dict) -> None:
+    """Raise ValueError unless what is saved can be a fitted classifier of a class."""
+    has_net = issubclass(cls, BaseMultimodalClassifier)
+    check_fitted(parameters, state, has_net)
+    if has_net:
+        check_tensors(state["_trained"]["tensors"])
+    else:
+        cls._check_saved(state)
 
 
 def _check_fitted(cls: type, parameters: dict, state: dict) -> None:
     try:
-        check_fitted(parameters, state)
+        check_fitted(parameters, state, issubclass(cls, BaseMultimodalClassifier))
     except ValueError as error:
         raise ValueError(f"This is not a fitted {cls.__name__}: {error}") from error
 
 
 def _find_class(
-    name: str, classes: Iterable[type[BaseMultimodalClassifier]]
-) -> type[BaseMultimodalClassifier]:
-    known = {
-        cls.__name__: cls for cls in [*_public(BaseMultimodalClassifier), *classes]
-    }
+    name: str, classes: Iterable[type[TableClassifier]]
+) -> type[TableClassifier]:
+    known = {cls.__name__: cls for cls in [*_public(TableClassifier), *classes]}
     if name not in known:
         raise ValueError(
             f"The class of a saved model must be one of {sorted(known)}, got "
@@ -86,24 +169,12 @@ def _public(cls: type) -> Iterable[type]:
         yield from _public(child)
 
 
-def _unpack(folder: Path, document: dict) -> tuple[dict, dict]:
-    """Return parameters and state, whose arrays are views of a file, not yet read."""
-    try:
-        mapped = map_tensors(folder / document["weights"])
-        arrays = {name: tensor.numpy() for name, tensor in mapped.items()}
-        return tuple(
-            {name: unpack(value, arrays) for name, value in document[part].items()}
-            for part in ("parameters", "state")
-        )
-    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"The model in {named(folder)} is damaged: {error}") from error
-
-
 def _keep(parameters: dict, state: dict) -> tuple[dict, dict]:
     """Copy what a classifier keeps; the trained tensors are copied into its module."""
-    tensors = state["_trained"].pop("tensors", None)
+    tensors = state.get("_trained", {}).pop("tensors", None)
     parameters, state = copy.deepcopy((parameters, state))
-    state["_trained"]["tensors"] = tensors
+    if "_trained" in state:
+        state["_trained"]["tensors"] = tensors
     return parameters, state
 
 
@@ -124,7 +195,7 @@ def _without_revisions(parameters: dict, included: dict) -> dict:
     return {"revision": None} if revision and "backbone" in included else {}
 
 
-def _make(cls: type, parameters: dict, document: dict) -> BaseMultimodalClassifier:
+def _make(cls: type, parameters: dict, document: dict) -> TableClassifier:
     try:
         return cls(**parameters)
     except TypeError as error:
