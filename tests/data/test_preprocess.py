@@ -28,11 +28,13 @@ def noisy(height, width, seed=0):
 def processor_class(name):
     """Transformers' processor that uses Pillow."""
     logging.disable(logging.WARNING)  # it may remark that torchvision is absent
+    package, end = f"transformers.models.{name.lower()}", name.lower()
     try:
-        where = (
-            f"transformers.models.{name.lower()}.image_processing_pil_{name.lower()}"
-        )
-        return getattr(importlib.import_module(where), f"{name}ImageProcessorPil")
+        module = importlib.import_module(f"{package}.image_processing_pil_{end}")
+        return getattr(module, f"{name}ImageProcessorPil")
+    except ModuleNotFoundError:  # the name that it had in 5.0
+        module = importlib.import_module(f"{package}.image_processing_{end}")
+        return getattr(module, f"{name}ImageProcessor")
     finally:
         logging.disable(logging.NOTSET)
 
