@@ -141,8 +141,8 @@ def parameters(classifier: type) -> str:
     heads = [f"``PAPER[{name!r}]``" if name else "``PAPER``" for name in recipes]
     rows = [["Parameter", "Default", *(heads if paper else [])]]
     for name in told:
-        values = [recipe.get(name) for recipe in recipes.values()]
-        shown = [f"``{v!r}``" if v is not None else "" for v in values]
+        given = [[r[name]] if name in r else [] for r in recipes.values()]
+        shown = [", ".join(f"``{value!r}``" for value in values) for values in given]
         default = f"``{taken[name].default!r}``"
         rows.append([f"``{name}``", default, *(shown if paper else [])])
     return list_table(rows)
