@@ -10,6 +10,7 @@ from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .ensemble.out_of_fold import OutOfFoldFeatures as OutOfFoldFeatures
+from .ensemble.thresholds import TunedThresholdsClassifier as TunedThresholdsClassifier
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
 from .evaluation import compare_methods as compare_methods
