@@ -1,9 +1,13 @@
 """Sphinx configuration; the table of methods is computed here, from docstrings."""
 
 import inspect
+import os
 import re
+import tempfile
 from pathlib import Path
 
+import nbformat
+from nbclient import NotebookClient
 from sphinx.errors import ExtensionError
 
 import robustmm
@@ -18,10 +22,13 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "numpydoc",
-    "myst_parser",  # the page of results is written by a script, in Markdown
+    "myst_nb",  # for the tour, and for the results, which a script writes in Markdown
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "generated/method_table.rst"]
+exclude_patterns = ["_build", "jupyter_execute", "generated/method_table.rst"]
+nb_execution_mode = "off"  # `run_tour` has run it by then
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Image+text classifiers for tables with holes",
@@ -37,6 +44,7 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(numpy|pandas|PIL|sklearn|skorch|torch)\..*")]
 
 TABLE = Path(__file__).parent / "generated" / "method_table.rst"
+TOUR = Path(__file__).parents[1] / "examples" / "tour.ipynb"
 
 
 def public_classifiers() -> list[type]:
@@ -70,6 +78,24 @@ def write_method_table(app) -> None:
     TABLE.write_text("\n".join(lines) + "\n")
 
 
+def run_tour(app) -> None:
+    """Run the notebook, which has no outputs, and put it where Sphinx finds pages."""
+    # Bars are texts here: as widgets they would need scripts from elsewhere.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+    notebook = nbformat.read(TOUR, as_version=4)
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=300,
+            kernel_name="python3",
+            coalesce_streams=True,  # of each bar only the last state
+            resources={"metadata": {"path": folder}},
+        )
+        client.execute()
+    TABLE.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, TABLE.parent / TOUR.name)
+
+
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
     """Leave out what scikit-learn generates; its text refers to its own pages."""
     names = r"set_\w+_request|get_metadata_routing|set_output"
@@ -90,8 +116,23 @@ def check_links(app, exception) -> None:
         raise ExtensionError(f"Pages must be built: {missing_pages(app.outdir)}.")
 
 
+def check_tour(app, exception) -> None:
+    """Fail the build if the tour's bars or tables would not look as they should."""
+    if exception is not None or app.builder.name != "html":
+        return
+    page = Path(app.outdir, "generated", "tour.html").read_text()
+    wanted = ["100%|██████████|", 'class="dataframe"', "data:image/png"]
+    unwanted = ["IProgress", "jupyter.widget", "Traceback", "\r"]
+    wrong = [text for text in wanted if text not in page]
+    wrong += [text for text in unwanted if text in page]
+    if wrong:
+        raise ExtensionError(f"The tour's page lacks, or has, {wrong}.")
+
+
 def setup(app) -> None:
     """Connect the functions above to the build."""
     app.connect("builder-inited", write_method_table)
+    app.connect("builder-inited", run_tour)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("build-finished", check_links)
+    app.connect("build-finished", check_tour)

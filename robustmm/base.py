@@ -5,37 +5,29 @@ from __future__ import annotations
 import inspect
 import logging
 import operator
-import os
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Integral
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import expit, softmax
 from sklearn.base import (
-    BaseEstimator,
-    ClassifierMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import Tags, check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_is_fitted,
-    validate_data,
 )
 from torch import nn
 from torch.utils.data import Subset
-from tqdm.auto import tqdm
 
 from ._version import __version__
+from .annotations import TableLike
 from .backbones import (
     Backbone,
     MissingStream,
@@ -44,25 +36,16 @@ from .backbones import (
     pin,
     revisions_by_name,
 )
-from .checks import check_choice, check_folder, check_number
 from .data import (
-    IMAGES,
-    MAX_PIXELS,
     STATES,
     ByteCache,
-    Collate,
     FolderCache,
-    ImageTransform,
     MultimodalDataset,
     Rows,
     bad_images_of,
-    find_bad_images,
     open_cache,
-    prepare_tokenizer,
-    read_rows,
 )
 from .data.screening import (
-    missing_report,
     refuse_not_finite,
     report_bad_images,
     report_damage,
@@ -70,24 +53,20 @@ from .data.screening import (
     warn_of_empty_rows,
     without_images,
 )
-from .data.targets import Targets, check_sum, encode_targets, mean_one
-from .parameters import Parameters
+from .data.targets import Targets, mean_one
 from .storage.tensors import dump_tensors, load_tensors
+from .table import TableClassifier
 from .training.device import (
-    PRECISIONS,
     RandomStream,
     autocast_type,
     resolve_device,
 )
 from .training.net import Net, history_frame, make_net, restore_history
-from .training.tasks import FitTasks
 
 logger = logging.getLogger("robustmm")
 
 # Rows per forward pass of a prediction, whatever the training used.
 PREDICT_BATCH = 64
-# Threads that decode all images once before the training.
-N_THREADS = min(4, os.cpu_count() or 1)
 # What a method can stand on, and names to pass: one that is worth it, one to try.
 _EXAMPLES = {
     ("joint",): (
@@ -104,14 +83,7 @@ _EXAMPLES = {
 
 
 class BaseMultimodalClassifier(
-    # Mixins stand left of BaseEstimator: scikit-learn checks the order.
-    Parameters,
-    FitTasks,
-    ClassNamePrefixFeaturesOutMixin,
-    ClassifierMixin,
-    TransformerMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, TableClassifier
 ):
     """Base class of image+text classifiers for rows with missing modalities.
 
@@ -122,46 +94,10 @@ class BaseMultimodalClassifier(
 
     Parameters
     ----------
-    image_column : str
-        Name of the column of images. A null cell is a missing modality. Columns that
-        are not named are ignored.
-    text_column : str
-        Name of the column of texts. A null cell or a blank text is a missing modality.
-    image_root : path-like, optional
-        Folder that relative image paths start from; the working directory if None.
     revision : str, dict or None
         Branch, tag or commit that ``backbone`` is taken from on the hub, or those of
         several backbones by parameter, as ``{"text_backbone": "86b5e09"}``. None means
         the main branch. A saved model keeps it.
-    max_text_length : int, optional
-        Longest text in tokens; None means what the checkpoint was trained with.
-    on_bad_image : {"raise", "missing"}
-        What to do with an image that cannot be read: raise one error that lists the
-        rows, or treat the cells as missing, with one warning.
-    blank_image : {"bad", "missing"}
-        What an image cell is that is a blank text, as ``""`` in a CSV: one that cannot
-        be read, or a missing modality.
-    max_pixels : int
-        An image of more pixels is one that cannot be read, known from its header before
-        it is decoded. Some formats have a limit of Pillow's, which is the default.
-    batch_size : int
-        Rows per optimiser step.
-    class_weight : "balanced", dict or None
-        Weights of the classes, in the original labels: finite, not negative, not all
-        zero. A class that is left out has weight 1.
-    device : str
-        ``"auto"`` (CUDA if there is one, else Apple's MPS, else the CPU), ``"cpu"``,
-        ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
-    precision : {"auto", "float32", "bfloat16"}
-        ``"auto"`` is bfloat16 autocast on CUDA devices that have it, else float32.
-    cache : {"memory", None} or path-like
-        Whether decoded images are kept, so that epochs, folds and grid candidates share
-        them: in the process, up to one GiB for all estimators together, or in an
-        existing folder, as files of up to 64 GiB, for later processes as well.
-    random_state : int, RandomState instance or None
-        Seeds initialisation, order of rows, dropout and the held-out part.
-    verbose : int
-        0 is silent, 1 shows progress bars.
 
     Attributes
     ----------
@@ -184,34 +120,10 @@ class BaseMultimodalClassifier(
         a table has.
     """
 
-    _doc_link_module = "robustmm"
-    _doc_link_template = (
-        "https://robustmm.readthedocs.io/en/latest/"
-        "generated/robustmm.{estimator_name}.html"
-    )
-
     # The streams that the method stands on; None where any backbone will do.
     STREAMS: ClassVar[tuple[str, ...] | None] = None
 
-    image_column: str = "image"
-    text_column: str = "text"
-    image_root: str | Path | None = None
     revision: str | dict | None = None
-    max_text_length: int | None = None
-    on_bad_image: str = "raise"
-    blank_image: str = "bad"
-    max_pixels: int = MAX_PIXELS
-    batch_size: int = 32
-    class_weight: str | dict | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    cache: str | Path | None = "memory"
-    random_state: int | np.random.RandomState | None = None
-    verbose: int = 0
-
-    # Attributes of the fitted classifier that a method adds to those listed above, for
-    # `load`, which takes no others.
-    _KEPT = ()
 
     # What a method writes -----------------------------------------------------------
 
@@ -260,7 +172,7 @@ class BaseMultimodalClassifier(
         """
 
     @classmethod
-    def _small(cls, **params) -> BaseMultimodalClassifier:
+    def _small(cls, **params) -> Self:
         """Return an instance on embedded backbones that is fitted in a moment.
 
         Checks and tests take it; a method with larger parts than these settings make
@@ -280,23 +192,15 @@ class BaseMultimodalClassifier(
         return cls(**small).set_params(**params)
 
     def _check_parameters(self) -> None:
-        """Raise for a parameter that is out of its range; methods extend this."""
-        check_number("batch_size", self.batch_size, Integral, 1)
-        check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
-        check_choice("blank_image", self.blank_image, ("bad", "missing"))
-        check_number("max_pixels", self.max_pixels, Integral, 1)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_folder("cache", self.cache, ("memory", None))
+        super()._check_parameters()
         for parameter in self._revisions():
             self._pinned(parameter)
-        if self.max_text_length is not None:
-            check_number("max_text_length", self.max_text_length, Integral, 2)
 
     # Fitting ------------------------------------------------------------------------
 
     def fit(
-        self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> BaseMultimodalClassifier:
+        self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train on rows whose image or text may be missing.
 
         Parameters
@@ -342,7 +246,8 @@ class BaseMultimodalClassifier(
         self._take_labels(targets, weights)
         module, data, kept = self._prepare(rows, targets, weights, draws)
         train, held_out = self._split(kept, targets, seed)
-        net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
+        watched = self._watched(module, data, held_out)
+        net = self._train(module, Subset(data, train), watched, draws)
         self._keep(net)
         report = report_damage(data.rows, net.damaged_, self.missing_report_)
         self.missing_report_ = report
@@ -404,66 +309,11 @@ class BaseMultimodalClassifier(
         """Return the rows to train on and the rows to hold out."""
         return rows, rows[:0]
 
-    def _encode(self, y, classes=None, multilabel: bool = False) -> Targets:
-        """Check and encode labels; see ``encode_targets``."""
-        return encode_targets(y, classes, multilabel)
-
-    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
-        """Set ``classes_`` and ``class_prior_`` from the rows to train on."""
-        self.classes_, self._multilabel = targets.classes, targets.multilabel
-        self.class_prior_ = targets.prior(weights)
-
-    @property
-    def _columns(self) -> list[str]:
-        """The columns that are read: one, if it is both."""
-        return list(dict.fromkeys([self.image_column, self.text_column]))
-
-    def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
-        """Read the table; the one place where input of any kind comes in."""
-        images = self.image_column, self.text_column, self.image_root
-        rows = read_rows(X, *images, self.blank_image)
-        self._check_features(X, reset)
-        if len(rows) == 0:
-            raise ValueError(
-                f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0, 2))}) "
-                f"while a minimum of 1 is required by {type(self).__name__}."
-            )
-        return rows
-
-    def _check_features(self, X, reset: bool) -> None:
-        """Set or compare ``feature_names_in_``: no column but the two is a feature."""
-        is_array = isinstance(X, np.ndarray)
-        known = list(getattr(self, "feature_names_in_", ()))
-        # Compared here, as a frame for scikit-learn to look at costs more than a row.
-        if not reset and not is_array and known == self._columns:
-            return
-        # For names, and scikit-learn's messages; its check of the values would make
-        # numbers of the cells.
-        named = X if is_array else pd.DataFrame(columns=self._columns)
-        validate_data(self, named, reset=reset, skip_check_array=True)
-
-    def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
-        check_consistent_length(rows.texts, targets.encoded)
-        # Stands for X, of which scikit-learn only asks how long it is.
-        shape = np.empty((len(rows), 1))
-        weights = _check_sample_weight(
-            weights, shape, dtype=np.float64, ensure_non_negative=True
-        )
-        if not weights.any():
-            raise ValueError("sample_weight must not be zero for every row.")
-        check_sum("sample_weight", weights)
-        return weights
-
-    def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
-        """Decode every image once, so that all bad ones are known before training."""
-        # Recorded even where they will raise, so that one error names all of them.
-        probe = self._dataset(backbone, rows, on_bad_image="record")
-        bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
-        report_bad_images(rows, bad, self.on_bad_image)
-        rows = without_images(rows, bad)
-        self.missing_report_ = missing_report(rows, bad)
-        warn_of_empty_rows(rows, fitting=True)
-        return rows
+    def _watched(
+        self, module: nn.Module, data: MultimodalDataset, held_out: np.ndarray
+    ) -> Subset:
+        """Return the rows that are scored while training: those held out."""
+        return Subset(data, held_out)
 
     def _make_net(
         self, module: nn.Module, device: torch.device, callbacks=(), **options
@@ -479,13 +329,13 @@ class BaseMultimodalClassifier(
             "autocast": autocast_type(self.precision, device),
             "owner": type(self).__name__,
         }
-        params |= options | self._net_options()
+        params |= options | self._net_options(module)
         # The user's are added. In the place of ours they would switch off the schedule,
         # early stopping and the progress bar without a word.
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
-    def _net_options(self) -> dict:
+    def _net_options(self, module: nn.Module) -> dict:
         """Return what the skorch net needs for a training."""
         return {}
 
@@ -501,25 +351,6 @@ class BaseMultimodalClassifier(
 
     # Data ---------------------------------------------------------------------------
 
-    def _dataset(
-        self,
-        backbone: Backbone,
-        rows: Rows,
-        targets: np.ndarray | None = None,
-        weights: np.ndarray | None = None,
-        on_bad_image: str = "raise",
-    ) -> MultimodalDataset:
-        collate = self._collate(backbone)
-        return MultimodalDataset(
-            rows,
-            collate.transform,
-            collate.tokenizer,
-            targets=targets,
-            weights=weights,
-            cache=open_cache(self.cache, IMAGES),
-            on_bad_image=on_bad_image,
-        )
-
     def _state_cache(self) -> ByteCache | FolderCache | None:
         """Return where a method may keep the states of frozen layers, if anywhere."""
         return open_cache(self.cache, STATES)
@@ -528,42 +359,6 @@ class BaseMultimodalClassifier(
         """Return the batch of one row without any modality: white image, empty text."""
         data = self._dataset(backbone, Rows([None], [None], [0]))
         return self._collate(backbone)([data[0]])[0]
-
-    def _collate(self, backbone: Backbone) -> Collate:
-        config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
-        if config is not None:
-            transform = ImageTransform.from_config(config, self.max_pixels)
-        if tokenizer is not None:
-            tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
-        return Collate(transform, tokenizer)
-
-    @contextmanager
-    def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
-        name = f"{type(self).__name__}.{what}"
-        with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
-            yield bar
-
-    @contextmanager
-    def _unchanged_on_failure(self) -> Iterator[None]:
-        """Leave the estimator as it was when the block raises, Ctrl-C included.
-
-        Checkpoints are kept until the outermost block has ended well.
-        """
-        # A shallow copy will do: fitted attributes are replaced, never changed in
-        # place.
-        before = dict(vars(self))
-        # A block inside another, as of partial_fit in a fit with tasks, adds to its
-        # list.
-        self._checkpoints = before.get("_checkpoints", [])
-        try:
-            yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
-        if "_checkpoints" not in before:
-            for file in vars(self).pop("_checkpoints"):
-                file.unlink(missing_ok=True)
 
     # Prediction ---------------------------------------------------------------------
 
@@ -639,32 +434,7 @@ class BaseMultimodalClassifier(
         logits[empty] = np.clip(log_prior, -1e3, 1e3)
         return logits
 
-    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
-        """Return logits, (n, n_classes), or (n,) for two classes.
-
-        Parameters
-        ----------
-        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the two columns that are read, in any order.
-        """
-        return self._to_decision(self._log_odds(X))
-
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
-        """Return probabilities (n, n_classes), in the order of ``classes_``.
-
-        Multiclass rows sum to one; multilabel entries are independent. A row without
-        any modality gets ``class_prior_``.
-        """
-        return self._to_proba(self._log_odds(X))
-
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
-        """Return labels (n,) as they were given to ``fit``, or indicators (n, L).
-
-        A label of a multilabel target is set where its probability exceeds 0.5.
-        """
-        return self._to_labels(self._log_odds(X))
-
-    def transform(self, X: pd.DataFrame) -> np.ndarray:
+    def transform(self, X: TableLike) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
 
         Zeros for a row without any modality. Of rows that ``fit`` has seen, and so of
@@ -673,19 +443,6 @@ class BaseMultimodalClassifier(
         :class:`OutOfFoldFeatures` gives cross-fitted columns.
         """
         return self._evaluate(X, _features)[0]
-
-    def _to_decision(self, logits: np.ndarray) -> np.ndarray:
-        if not self._multilabel and logits.shape[1] == 2:
-            return logits[:, 1] - logits[:, 0]
-        return logits
-
-    def _to_proba(self, logits: np.ndarray) -> np.ndarray:
-        return expit(logits) if self._multilabel else softmax(logits, axis=1)
-
-    def _to_labels(self, logits: np.ndarray) -> np.ndarray:
-        if self._multilabel:
-            return (logits > 0).astype(np.int64)
-        return self.classes_[logits.argmax(axis=1)]
 
     # scikit-learn -------------------------------------------------------------------
 
@@ -697,22 +454,11 @@ class BaseMultimodalClassifier(
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
         return self._width(_features)
 
-    def __copy__(self) -> BaseMultimodalClassifier:
+    def __copy__(self) -> Self:
         """Share the net, which a copy by way of a pickle would not."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
         return twin
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        # No tag says tables of images and texts, and none can be added.
-        tags.input_tags.string = True
-        tags.input_tags.allow_nan = True
-        tags.classifier_tags.multi_label = True
-        # Backward passes of gather and of attention add in any order there.
-        cuda = self.device == "auto" and torch.cuda.is_available()
-        tags.non_deterministic = cuda or str(self.device).startswith("cuda")
-        return tags
 
     def __getstate__(self) -> dict:
         """Return parameters, labels and the trained tensors, but no frozen weight."""

@@ -5,7 +5,7 @@ per table, shared by every epoch and every method that is compared.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
@@ -14,12 +14,14 @@ from .data.frame import column_position, read_rows
 
 SCENARIOS = ("text", "image", "both")
 
+Seed: TypeAlias = int | np.random.Generator | np.random.RandomState | None
+
 
 def missing_table(
     n: int,
     rate: float,
     scenario: str,
-    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    random_state: Seed = None,
     groups: Sequence | None = None,
 ) -> np.ndarray:
     """Draw which rows lose which modality.
@@ -78,11 +80,38 @@ def missing_table(
     return table
 
 
+@overload
 def drop_modalities(
     X: pd.DataFrame,
     rate: float,
     scenario: str,
-    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    random_state: Seed = None,
+    groups: Sequence | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    return_table: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def drop_modalities(
+    X: pd.DataFrame,
+    rate: float,
+    scenario: str,
+    random_state: Seed = None,
+    groups: Sequence | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    *,
+    return_table: Literal[True],
+) -> tuple[pd.DataFrame, np.ndarray]: ...
+
+
+def drop_modalities(
+    X: pd.DataFrame,
+    rate: float,
+    scenario: str,
+    random_state: Seed = None,
     groups: Sequence | None = None,
     image_column: str = "image",
     text_column: str = "text",

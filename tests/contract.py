@@ -6,6 +6,7 @@ import torch
 
 import robustmm
 from robustmm import BaseMultimodalClassifier, MultimodalClassifier
+from robustmm.table import TableClassifier
 from robustmm.testing.subject import table
 
 
@@ -98,6 +99,18 @@ def public_classifiers():
         and not inspect.isabstract(member)
     ]
     return [*found, ToyClassifier]
+
+
+def public_tables():
+    """Those, and classifiers of several members, which have no net of their own."""
+    several = [
+        member
+        for _, member in inspect.getmembers(robustmm, inspect.isclass)
+        if issubclass(member, TableClassifier)
+        and not issubclass(member, BaseMultimodalClassifier)
+        and not inspect.isabstract(member)
+    ]
+    return [*public_classifiers(), *several]
 
 
 def small(cls, **params):

@@ -4,13 +4,13 @@ import pickle
 
 import numpy as np
 import pytest
-from contract import frame_with_holes, public_classifiers, small
+from contract import frame_with_holes, public_classifiers, public_tables, small
 
 from robustmm import MoRAClassifier
 from robustmm.testing import parametrize_with_checks
 
 
-@parametrize_with_checks([small(cls) for cls in public_classifiers()])
+@parametrize_with_checks([small(cls) for cls in public_tables()])
 def test_promise(estimator, check):
     check(estimator)
 

@@ -7,7 +7,7 @@ import torch
 from contract import frame_with_holes, public_classifiers, small
 from toys import QuickClassifier
 
-import robustmm.base
+import robustmm.table
 from robustmm import LinearProbeClassifier
 
 X, Y = frame_with_holes(16)
@@ -35,7 +35,7 @@ def table(tmp_path):
 @pytest.fixture
 def damage(monkeypatch):
     """Have two files replaced as soon as all have been decoded once."""
-    screen = robustmm.base.find_bad_images
+    screen = robustmm.table.find_bad_images
 
     def screen_and_damage(images, *args):
         found = screen(images, *args)
@@ -45,7 +45,7 @@ def damage(monkeypatch):
                     file.write(b"no picture any more")
         return found
 
-    monkeypatch.setattr(robustmm.base, "find_bad_images", screen_and_damage)
+    monkeypatch.setattr(robustmm.table, "find_bad_images", screen_and_damage)
 
 
 RULE = "2 image cells were damaged while training, taken as missing: row 'with a text'"

@@ -156,19 +156,20 @@ def read_rows(
 
 def _image(cell: Any, blank_is_null: bool) -> Any:
     """The image cell itself, what a dict of it holds, or None."""
-    if isinstance(cell, Mapping):
-        cell = _held(cell)
+    cell = held_image(cell)
     if blank_is_null and isinstance(cell, str) and not cell.strip():
         return None
     return None if is_null(cell) else cell
 
 
-def _held(cell: Mapping) -> Any:
-    """What ``{"bytes": ..., "path": ...}`` holds; any other mapping stays itself.
+def held_image(cell: Any) -> Any:
+    """Return what ``{"bytes": ..., "path": ...}`` holds; any other cell stays itself.
 
     That is how Hugging Face's data sets keep a picture that is not decoded.
     """
-    if not cell or not cell.keys() <= {"bytes", "path"}:
+    if not isinstance(cell, Mapping) or not cell:
+        return cell
+    if not cell.keys() <= {"bytes", "path"}:
         return cell
     data, path = cell.get("bytes"), cell.get("path")
     # No text in the place of bytes: it would be read as a path.

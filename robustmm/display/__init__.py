@@ -8,5 +8,6 @@ from .continual import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
+from .leaderboard import LeaderboardDisplay as LeaderboardDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .scenarios import CrossScenarioDisplay as CrossScenarioDisplay

@@ -8,7 +8,14 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import missing_rate_curve
-from ._axes import DASHES, SCENARIO_NAMES, colours, need_matplotlib, plain_axes
+from ._axes import (
+    DASHES,
+    SCENARIO_NAMES,
+    colours,
+    label_of,
+    need_matplotlib,
+    plain_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +90,7 @@ class MissingRateCurveDisplay:
         X: pd.DataFrame,
         y,
         *,
-        label: str = "score",
+        label: str | None = None,
         ax: Axes | None = None,
         **options,
     ) -> MissingRateCurveDisplay:
@@ -97,8 +104,8 @@ class MissingRateCurveDisplay:
             Rows.
         y : array-like of shape (n,) or (n, L)
             Labels.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         **options
@@ -129,7 +136,7 @@ class MissingRateCurveDisplay:
         metric : str
             Column to draw.
         label : str, optional
-            What the numbers are; the name of the column if None.
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
@@ -153,8 +160,9 @@ class MissingRateCurveDisplay:
             part.unstack(names).reindex(columns=order).sort_index()
             for part in (groups.mean(), groups.std())
         )
+        label = label_of(curve, label, metric)
         title = ", ".join(SCENARIO_NAMES.get(part, str(part)) for part in fixed)
-        return cls(means, deviations, label=label or metric, title=title).plot(ax=ax)
+        return cls(means, deviations, label=label, title=title).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> MissingRateCurveDisplay:
         """Draw the curves.

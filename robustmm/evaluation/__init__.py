@@ -1,6 +1,7 @@
 """Numbers about classifiers, as DataFrames; of any estimator that takes the frame."""
 
 from .availability import availability_grid as availability_grid
+from .calibration import expected_calibration_error as expected_calibration_error
 from .comparison import compare_methods as compare_methods
 from .continual import average_performance as average_performance
 from .continual import continual_matrix as continual_matrix

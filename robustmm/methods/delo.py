@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -413,6 +413,16 @@ class DeLoClassifier(IncrementalClassifier):
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
 
+    def _head_of(self, module: DeLoModule) -> tuple[nn.Module, Callable]:
+        read = partial(DeLoModule.features, told=self._task)
+        return module.tasks[self._task].head, read
+
+    def _start_head(self, net, train) -> None:
+        earlier = self.net_.module_.tasks if self.__sklearn_is_fitted__() else ()
+        # A task that goes on has learned a head from more than the rows of this call.
+        if self._task >= len(earlier):
+            super()._start_head(net, train)
+
     # Learning ------------------------------------------------------------------------
 
     def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
@@ -462,7 +472,7 @@ class DeLoClassifier(IncrementalClassifier):
 
     # Prediction ----------------------------------------------------------------------
 
-    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+    def with_tasks(self, tasks: ArrayLike) -> Self:
         """Return a twin whose predictions take the task of each row from the caller.
 
         For analysis: how good is the model where the right task is found? The twin

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
-from ..storage.fitted import check_fitted, check_names, check_tensors, may_keep
+from ..storage.fitted import check_names, may_keep
 from ..storage.folder import (
     BACKBONE,
     COMPOSITION_VERSION,
@@ -38,8 +38,10 @@ from ..storage.folder import (
     while_saved,
 )
 from ..storage.values import pack
+from ..table import TableClassifier
 from ..training.device import resolve_device
-from .opening import open_folder
+from .foreign import FOREIGN, dump_foreign
+from .opening import check_state, has_members, open_folder
 from .tree import dump_tree, take_apart
 
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
@@ -64,8 +66,10 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
 
     Parameters
     ----------
-    clf : BaseMultimodalClassifier, or estimator of scikit-learn
-        Fitted.
+    clf : BaseMultimodalClassifier, AutoMultimodalClassifier or scikit-learn's
+        A fitted classifier, or an estimator of scikit-learn's around some. Of an
+        automatic one the members are saved, those that are scikit-learn's with skops,
+        and not its ``candidates``, ``cv`` and ``scoring`` where they are objects.
     path : path-like
         A folder: a new one, an empty one, or a saved model to replace.
     include_backbone : bool
@@ -78,10 +82,11 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
         If the classifier is not fitted.
     TypeError
         For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it. For a function that cannot be imported by its name, such
-        as a lambda in a ``FunctionTransformer``.
+        the message names it. For a member that skops cannot open safely, and for a
+        function that cannot be imported by its name, such as a lambda in a
+        ``FunctionTransformer``.
     ImportError
-        If it is more than a classifier, and skops is not installed.
+        If something in it is scikit-learn's, and skops is not installed.
     ValueError
         If the folder holds anything else, the backbone's files have changed, or the
         model is none that :func:`load` would open: numbers that are not finite, more
@@ -102,7 +107,8 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
     if not isinstance(clf, BaseEstimator):
         raise TypeError(
             "clf, or what is inside of a pipeline or search, must be a "
-            f"BaseMultimodalClassifier, got {type(clf).__name__}."
+            "BaseMultimodalClassifier or an AutoMultimodalClassifier, got "
+            f"{type(clf).__name__}."
         )
     check_is_fitted(clf)
     document, arrays, parts, tree = _describe(clf)
@@ -112,19 +118,17 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         try:
-            _write_backbones(parts, folder, include_backbone, document["files"])
+            _write_backbones(parts, folder, include_backbone, document)
             # A new name each time: the old document goes on meaning the old file until
             # it is replaced, whenever the process is killed.
             token = secrets.token_hex(6)
-            contents = {
-                "weights": (f"weights-{token}.safetensors", save_arrays(arrays))
-            }
+            document["weights"] = f"weights-{token}.safetensors"
+            write_bytes(folder / document["weights"], save_arrays(arrays))
             if tree is not None:
-                contents["tree"] = f"tree-{token}.skops", tree
-            for kind, (name, content) in contents.items():
-                write_bytes(folder / name, content)
-                document[kind] = name
-                document["files"] |= facts(folder, [name])
+                document["tree"] = f"tree-{token}.skops"
+                write_bytes(folder / document["tree"], tree)
+            names = [document[k] for k in ("weights", "tree") if k in document]
+            document["files"] |= facts(folder, names)
             # The document must not reach the disk before what it names.
             sync_folder(folder)
             replace_bytes(folder / DOCUMENT, dump_document(document))
@@ -135,7 +139,7 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
 def load(
     path: str | Path,
     device: str = "auto",
-    classes: Iterable[type[BaseMultimodalClassifier]] = (),
+    classes: Iterable[type[TableClassifier]] = (),
     *,
     trust_net_params: bool = False,
     trusted: Iterable[str | type] = (),
@@ -168,7 +172,7 @@ def load(
 
     Returns
     -------
-    BaseMultimodalClassifier, or estimator of scikit-learn
+    classifier, or estimator of scikit-learn's
         With ``cache`` and ``checkpoint_dir``, if they were folders, back at their
         defaults; an included backbone's parameter is its folder.
 
@@ -184,7 +188,7 @@ def load(
         or not of the sizes that they must have, or if what stands around classifiers is
         neither known nor trusted.
     ImportError
-        If it is more than a classifier, and skops is not installed.
+        If something in it is scikit-learn's, and skops is not installed.
     """
     # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
@@ -204,15 +208,15 @@ def load(
 
 
 def _describe(clf: BaseEstimator) -> tuple[dict, dict, list, bytes | None]:
-    """Return the JSON, arrays that it refers to, its classifiers, what is around them.
+    """Return the JSON, arrays that it refers to, classifiers in it, and the tree.
 
-    A classifier comes with the part of the JSON that describes it.
+    Each classifier comes with the part of the JSON that describes it. The tree is what
+    stands around them, if anything does.
     """
     arrays: dict[str, np.ndarray] = {}
     head = {"format": "robustmm", "written_by": __version__, "files": {}}
-    if isinstance(clf, BaseMultimodalClassifier):
-        document = {"format_version": FORMAT_VERSION, **_model(clf, arrays, "")}
-        document |= head
+    if isinstance(clf, TableClassifier):
+        document = {"format_version": FORMAT_VERSION, **_model(clf, arrays, ""), **head}
         return document, arrays, [(clf, document)], None
     tree, found = take_apart(clf)
     members = {key: _model(part, arrays, f"{key}.") for key, part in found.items()}
@@ -226,27 +230,17 @@ def _describe(clf: BaseEstimator) -> tuple[dict, dict, list, bytes | None]:
     return document, arrays, parts, dump_tree(tree)
 
 
-def _model(clf: BaseMultimodalClassifier, arrays: dict, place: str) -> dict:
+def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
     """Describe a classifier; what its arrays are called begins with ``place``."""
-    parameters = clf.get_params(deep=False)
-    model = {
+    parameters = clf._saved_parameters()
+    described = {
         "class": type(clf).__name__,
         "parameters": {k: pack(v, arrays, place + k) for k, v in parameters.items()},
         "backbones": {},
     }
     # Searches and column transformers keep what they cloned, which is not fitted.
-    if _is_fitted(clf):
-        state = _state_of(clf, parameters)
-        model["state"] = {k: pack(v, arrays, place + k) for k, v in state.items()}
-    return model
-
-
-def _is_fitted(clf: BaseMultimodalClassifier) -> bool:
-    return hasattr(clf, "net_")
-
-
-def _state_of(clf: BaseMultimodalClassifier, parameters: dict) -> dict:
-    """Return what a fit has left, all of which :func:`load` will take."""
+    if not hasattr(clf, "classes_"):
+        return described
     # A method may leave parameters of the base class at values of its own.
     given = vars(type(clf)(**parameters))
     state = {
@@ -258,45 +252,76 @@ def _state_of(clf: BaseMultimodalClassifier, parameters: dict) -> dict:
         # A pickle of an earlier release may have left attributes that are none today.
         state = {k: v for k, v in state.items() if may_keep(type(clf), k)}
     check_names(type(clf), state)
-    check_fitted(parameters, state)
-    check_tensors(state["_trained"]["tensors"])
-    return state
+    members = state.pop("members_", None) if has_members(type(clf)) else None
+    check_state(type(clf), parameters, state)
+    described["state"] = {k: pack(v, arrays, place + k) for k, v in state.items()}
+    if members is not None:
+        described["members"] = [
+            {"name": name, **_member(member, arrays, f"{place}members_.{i}.")}
+            for i, (name, member) in enumerate(members)
+        ]
+    return described
 
 
-def _write_backbones(parts: list, folder: Path, include: bool, files: dict) -> None:
+def _member(member, arrays: dict, place: str) -> dict:
+    if isinstance(member, TableClassifier):
+        return _model(member, arrays, place)
+    content = np.frombuffer(dump_foreign(member), dtype=np.uint8)
+    return {FOREIGN: pack(content, arrays, place + FOREIGN)}
+
+
+def _write_backbones(parts: list, folder: Path, include: bool, document: dict) -> None:
     """Write frozen models into the folder, each once, or keep those that are there."""
-    places: dict[tuple, str] = {}
-    for clf, model in parts:
-        if _is_fitted(clf):
-            _write_backbones_of(clf, model, folder, include, places)
+    written: dict[str, str] = {}
+    inside = [part for clf, model in parts for part in _parts(clf, model)]
+    _write_trained(inside, folder, include, document, written)
     # What was cloned and not fitted names the same ones.
-    known = {source: name for (source, _), name in places.items()}
-    for clf, model in parts:
-        for parameter in () if _is_fitted(clf) else clf.get_params(deep=False):
-            name = parameter.endswith("backbone") and str(clf._pinned(parameter))
-            if name in known:
-                model["backbones"][parameter] = known[name]
-    for name in set(places.values()):
-        inside = [f"{name}/{file}" for file in sorted(os.listdir(folder / name))]
-        files |= facts(folder, inside)
+    for clf, model in inside:
+        for parameter in () if hasattr(clf, "net_") else clf.get_params(deep=False):
+            source = parameter.endswith("backbone") and str(clf._pinned(parameter))
+            if source in written:
+                model["backbones"][parameter] = written[source]
 
 
-def _write_backbones_of(
-    clf: BaseMultimodalClassifier, model: dict, folder: Path, include: bool, places
+def _write_trained(
+    parts: list, folder: Path, include: bool, document: dict, written: dict[str, str]
 ) -> None:
-    backbone = clf.net_.module_.backbone
-    for parameter, value in clf.get_params(deep=False).items():
-        source = str(clf._pinned(parameter))
-        if source not in backbone.sources.values():
+    for part, model in parts:
+        if not hasattr(part, "net_"):
             continue
-        key, place = (source, backbone.fingerprint), Path(value)
-        if BACKBONE.fullmatch(place.name) and _same(place.parent, folder):
-            places[key] = place.name
-        elif include and key not in places:
-            places[key] = f"{parameter}-{secrets.token_hex(6)}"
-            _write_backbone(backbone, source, folder / places[key])
-        if key in places:
-            model["backbones"][parameter] = places[key]
+        backbone = part.net_.module_.backbone
+        for parameter, value in part.get_params(deep=False).items():
+            source = str(part._pinned(parameter))
+            if source not in backbone.sources.values():
+                continue
+            name = written.get(source) or _place_of(value, folder, parameter)
+            inside = _same(Path(value).parent, folder)
+            inside = inside and BACKBONE.fullmatch(Path(value).name)
+            if not inside and include and source not in written:
+                _write_backbone(backbone, source, folder / name)
+            elif not inside and not include:
+                continue
+            written[source] = name
+            model["backbones"][parameter] = name
+            files = [f"{name}/{file}" for file in sorted(os.listdir(folder / name))]
+            document["files"] |= facts(folder, files)
+
+
+def _place_of(value, folder: Path, parameter: str) -> str:
+    """Return the name of a frozen model's folder: that which it has, or a new one."""
+    place = Path(value)
+    if BACKBONE.fullmatch(place.name) and _same(place.parent, folder):
+        return place.name
+    return f"{parameter}-{secrets.token_hex(6)}"
+
+
+def _parts(clf, model: dict) -> Iterator[tuple[BaseMultimodalClassifier, dict]]:
+    """Yield classifiers around a net, and what describes them."""
+    if isinstance(clf, BaseMultimodalClassifier):
+        yield clf, model
+    members = getattr(clf, "members_", ())
+    for (_, member), inside in zip(members, model.get("members", ()), strict=True):
+        yield from _parts(member, inside)
 
 
 def _write_backbone(backbone, source: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from sklearn import metrics, model_selection
 from sklearn.base import BaseEstimator
 
-from ..base import BaseMultimodalClassifier
+from ..table import TableClassifier
 
 # As JSON, which takes twenty times its text in memory; skops writes some hundred bytes
 # for every name of a category or word of a vocabulary.
@@ -40,7 +40,7 @@ def take_apart(estimator: BaseEstimator) -> tuple[BaseEstimator, dict]:
     What belongs to a machine or a session stays behind: ``memory`` of pipelines,
     callbacks and metadata requests.
     """
-    inside = [v for v in walk(estimator) if isinstance(v, BaseMultimodalClassifier)]
+    inside = [v for v in walk(estimator) if isinstance(v, TableClassifier)]
     found = {str(i): classifier for i, classifier in enumerate(inside)}
     tree = exchange(estimator, {id(c): Member(key) for key, c in found.items()})
     _leave_behind(tree)
@@ -85,7 +85,7 @@ def walk(value) -> Iterator:
 
 
 def _inside(value) -> list:
-    if isinstance(value, BaseMultimodalClassifier | type | ModuleType | FunctionType):
+    if isinstance(value, TableClassifier | type | ModuleType | FunctionType):
         return []
     found = list(vars(value).values()) if hasattr(value, "__dict__") else []
     if isinstance(value, dict):

@@ -45,7 +45,7 @@ def check_names(cls: type, state: dict) -> None:
             raise ValueError(f"No fitted {cls.__name__} sets {name!r:.80}.")
 
 
-def check_fitted(parameters: dict, state: dict) -> None:
+def check_fitted(parameters: dict, state: dict, has_net: bool = True) -> None:
     """Raise ValueError unless a state can be that of a fitted classifier.
 
     Parameters
@@ -53,11 +53,13 @@ def check_fitted(parameters: dict, state: dict) -> None:
     parameters, state : dict
         Both as they are saved; arrays may be views of a file, and are not read before
         their sizes are known to be small, or to be those of trained tensors.
+    has_net : bool
+        Whether its class is one around a net, whose tensors are in the state.
     """
     trained = state.get("_trained")
-    if not isinstance(trained, dict):
+    if not isinstance(trained, dict if has_net else type(None)):
         raise ValueError("A saved model must hold what was trained, got none.")
-    rest = {name: value for name, value in trained.items() if name != "tensors"}
+    rest = {name: value for name, value in (trained or {}).items() if name != "tensors"}
     beside = [parameters, {**state, "_trained": rest}]
     size = sum(array.nbytes for array in _arrays(beside))
     if size > _MAX_BYTES:
@@ -68,6 +70,8 @@ def check_fitted(parameters: dict, state: dict) -> None:
     _check_labels(state)
     _check_columns(state)
     _check_counts(state)
+    if not has_net:
+        return
     _check_history(trained.get("history"))
     if not isinstance(trained.get("fingerprint"), str):
         raise ValueError("A saved model must name its backbone by a fingerprint.")

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from ..base import BaseMultimodalClassifier
+from ..table import TableClassifier
 from . import cells, composition, parameters, predictions, targets, training
 from .subject import Subject
 
@@ -26,7 +26,7 @@ class Check:
     def __repr__(self) -> str:
         return self.__name__
 
-    def __call__(self, estimator: BaseMultimodalClassifier) -> None:
+    def __call__(self, estimator: TableClassifier) -> None:
         # pytest hands over the estimator itself, with fitted models to share; another
         # one, as a clone, is tested for itself.
         known = estimator is self.subject.estimator
@@ -46,15 +46,15 @@ GROUPS = (parameters, cells, targets, predictions, training, composition)
 CHECKS = [check for module in GROUPS for check in _checks_of(module)]
 
 
-def checks_for(estimator: BaseMultimodalClassifier) -> list[Check]:
+def checks_for(estimator: TableClassifier) -> list[Check]:
     """Return the checks that apply to an estimator.
 
     Those that need a parameter which its constructor does not take are left out.
     """
-    if not isinstance(estimator, BaseMultimodalClassifier):
+    if not isinstance(estimator, TableClassifier):
         raise TypeError(
             "estimator must be an instance of a subclass of BaseMultimodalClassifier, "
-            f"got {estimator!r}."
+            f"or an AutoMultimodalClassifier, got {estimator!r}."
         )
     subject = Subject(estimator)
     applicable = [
@@ -66,7 +66,7 @@ def checks_for(estimator: BaseMultimodalClassifier) -> list[Check]:
 
 
 def check_estimator(
-    estimator: BaseMultimodalClassifier, *, on_fail: str | None = "raise"
+    estimator: TableClassifier, *, on_fail: str | None = "raise"
 ) -> list[dict]:
     """Check that a classifier of tables with holes keeps all promises of this package.
 
@@ -76,7 +76,7 @@ def check_estimator(
 
     Parameters
     ----------
-    estimator : BaseMultimodalClassifier
+    estimator : classifier
         An instance; it is cloned, not fitted.
     on_fail : {"raise", None}
         Raise the error of the first check that fails, or go on and report it.
@@ -124,12 +124,12 @@ def check_estimator(
     return results
 
 
-def parametrize_with_checks(estimators: Iterable[BaseMultimodalClassifier]) -> Callable:
+def parametrize_with_checks(estimators: Iterable[TableClassifier]) -> Callable:
     """Return a pytest decorator that runs each check as a test of its own.
 
     Parameters
     ----------
-    estimators : iterable of BaseMultimodalClassifier
+    estimators : iterable of classifier
         Instances with small settings, as for :func:`check_estimator`.
 
     Returns

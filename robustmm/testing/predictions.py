@@ -8,15 +8,27 @@ import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score
 
-from .subject import Subject, must_raise, needs, require, require_equal
+from .subject import (
+    Subject,
+    applies_if,
+    has_net,
+    must_raise,
+    needs,
+    require,
+    require_equal,
+)
 
-METHODS = ("predict", "predict_proba", "decision_function", "transform")
+ANSWERS = ("predict", "predict_proba", "decision_function")
+
+
+def _methods(subject: Subject) -> tuple[str, ...]:
+    return (*ANSWERS, "transform") if has_net(subject) else ANSWERS
 
 
 def check_unfitted_says_so(subject: Subject) -> None:
     """Nothing is predicted before ``fit``."""
     X, _ = subject.table(6)
-    for method in METHODS:
+    for method in _methods(subject):
         rule = f"{method} must raise NotFittedError before fit"
         with must_raise(NotFittedError, "not fitted", rule):
             getattr(subject.fresh(), method)(X)
@@ -61,13 +73,14 @@ def check_predicting_is_repeatable(subject: Subject) -> None:
     """Predicting twice gives the same, and adds nothing to the estimator."""
     X, _ = subject.table()
     before = set(vars(subject.fitted))
-    for method in METHODS:
+    for method in _methods(subject):
         predict = getattr(subject.fitted, method)
         require_equal(predict(X), predict(X), f"{method} must give the same twice")
     added = set(vars(subject.fitted)) - before
     require(not added, f"Predicting must set no attribute, it set {sorted(added)}.")
 
 
+@applies_if(has_net)
 def check_features_have_names(subject: Subject) -> None:
     """``transform`` returns a row per row, which ``set_output`` makes a DataFrame."""
     X, _ = subject.table()
@@ -95,6 +108,7 @@ def check_heads_compute_in_float32(subject: Subject) -> None:
     require((rounded != scores).any(), f"{rule}, got {scores[:3].tolist()}.")
 
 
+@applies_if(has_net)
 def check_outputs_must_be_finite(subject: Subject) -> None:
     """Outputs that are NaN are an error that names the rows, not predictions."""
     X, _ = subject.table()
@@ -105,6 +119,6 @@ def check_outputs_must_be_finite(subject: Subject) -> None:
     for parameter in trained:
         parameter.data.fill_(np.nan)
     # Not transform: features may come before all that is trained.
-    for method in METHODS[:3] if trained else ():
+    for method in ANSWERS if trained else ():
         with must_raise(ValueError, "row0", f"{method} must refuse outputs of NaN"):
             getattr(spoilt, method)(X)

@@ -18,6 +18,7 @@ from sklearn.base import clone
 
 from ..base import BaseMultimodalClassifier
 from ..datasets import make_scenes
+from ..table import TableClassifier
 
 N_ROWS = 18  # six of each missing pattern
 
@@ -57,7 +58,7 @@ class Observed:
         Pairs: the global generators before and after.
     """
 
-    estimator: BaseMultimodalClassifier
+    estimator: TableClassifier
     returned: object
     X: pd.DataFrame
     y: np.ndarray
@@ -73,11 +74,11 @@ class Subject:
 
     Parameters
     ----------
-    estimator : BaseMultimodalClassifier
+    estimator : TableClassifier
         An instance with small settings. It is cloned, never fitted.
     """
 
-    def __init__(self, estimator: BaseMultimodalClassifier):
+    def __init__(self, estimator: TableClassifier):
         self.estimator = estimator
 
     def has(self, *names: str) -> bool:
@@ -88,7 +89,7 @@ class Subject:
         """Keep of these parameters those that the constructor takes."""
         return {name: value for name, value in params.items() if self.has(name)}
 
-    def fresh(self, **params) -> BaseMultimodalClassifier:
+    def fresh(self, **params) -> TableClassifier:
         """Return an unfitted copy with other parameters, and always with a seed."""
         # Fits are compared with each other: without a seed none equals another.
         unseeded = self.has("random_state") and self.estimator.random_state is None
@@ -101,7 +102,7 @@ class Subject:
         return table(n, n_classes, columns)
 
     @cached_property
-    def fitted(self) -> BaseMultimodalClassifier:
+    def fitted(self) -> TableClassifier:
         """A copy fitted on ``table()``; checks leave it as it is."""
         return self.fresh().fit(*self.table())
 
@@ -146,6 +147,11 @@ def applies_if(condition: Callable[[Subject], bool]) -> Callable:
         return check
 
     return mark
+
+
+def has_net(subject: Subject) -> bool:
+    """Whether the subject is one network and its training, not several classifiers."""
+    return isinstance(subject.estimator, BaseMultimodalClassifier)
 
 
 def needs(*parameters: str) -> Callable:

@@ -6,9 +6,18 @@ import io
 
 import numpy as np
 import torch
+from sklearn.utils import get_tags
 from skorch.callbacks import Callback
 
-from .subject import Subject, must_raise, needs, require, require_equal
+from .subject import (
+    Subject,
+    applies_if,
+    has_net,
+    must_raise,
+    needs,
+    require,
+    require_equal,
+)
 
 
 class Interrupt(Callback):
@@ -28,28 +37,34 @@ class Divergence(Callback):
             parameter.data.fill_(np.nan)
 
 
-def check_fitted_attributes(subject: Subject) -> None:
-    """The documented fitted attributes are there and agree."""
-    fitted, (X, y) = subject.fitted, subject.table()
+@applies_if(has_net)
+def check_history_counts_epochs(subject: Subject) -> None:
+    """The record of a training has a finite loss for each epoch."""
+    fitted = subject.fitted
     epochs = len(fitted.history_)
     rule = "history_ must have a row per epoch and n_iter_ must count them"
     require(fitted.n_iter_ == epochs > 0, f"{rule}, got {fitted.n_iter_} and {epochs}.")
     losses = fitted.history_["train_loss"]
     require(np.isfinite(losses).all(), f"The train_loss must be finite, got {losses}.")
+    trained, total = fitted.n_trainable_parameters_, fitted.n_parameters_
+    rule = "n_trainable_parameters_ must not exceed n_parameters_"
+    require(0 <= trained <= total, f"{rule}, got {trained} and {total}.")
+
+
+def check_fitted_attributes(subject: Subject) -> None:
+    """The documented fitted attributes are there and agree."""
+    fitted, (X, y) = subject.fitted, subject.table()
     rule = "feature_names_in_ must be the columns of the table"
     require_equal(fitted.feature_names_in_, list(X), rule)
     require(fitted.n_features_in_ == 2, "n_features_in_ must count the columns.")
     rule = "classes_ must be the sorted labels"
     require_equal(fitted.classes_, np.unique(y), rule)
-    trained, total = fitted.n_trainable_parameters_, fitted.n_parameters_
-    rule = "n_trainable_parameters_ must not exceed n_parameters_"
-    require(0 <= trained <= total, f"{rule}, got {trained} and {total}.")
     expected = dict.fromkeys(("complete", "text_missing", "image_missing"), len(X) // 3)
     found = {name: fitted.missing_report_[name] for name in expected}
     require(found == expected, f"missing_report_ must be {expected}, got {found}.")
 
 
-@needs("max_epochs")
+@applies_if(lambda subject: has_net(subject) and subject.has("max_epochs"))
 def check_every_trained_parameter_moves(subject: Subject) -> None:
     """No parameter that asks for a gradient is left out of the training."""
     estimator, before = subject.fresh(max_epochs=2, **subject.given(lr=1e-2)), {}
@@ -69,6 +84,7 @@ def check_every_trained_parameter_moves(subject: Subject) -> None:
     require(not still, f"Every trained parameter must move, these did not: {still}.")
 
 
+@applies_if(has_net)
 def check_frozen_weights_do_not_move(subject: Subject) -> None:
     """The backbone is as it was loaded, and shared with other estimators."""
     estimator = subject.fresh()
@@ -94,7 +110,7 @@ def check_fit_is_repeatable(subject: Subject) -> None:
     that both find full caches are compared.
     """
     first = subject.observed.estimator
-    if next(first.net_.module_.parameters()).is_cuda:
+    if get_tags(first).non_deterministic:
         return
     X, y = subject.table()
     weights = np.ones(len(X))

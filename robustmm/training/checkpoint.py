@@ -22,7 +22,8 @@ from ..storage.archive import dump_archive, load_archive
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from .device import generator_states, set_generator_states
-from .net import BestWeights, Net
+from .net import Net
+from .watch import BestWeights
 
 logger = logging.getLogger("robustmm")
 

@@ -15,6 +15,13 @@ BROKEN = Broken()
 
 
 @BROKEN.by("check_fitted_attributes")
+class LosesItsClasses(QuickClassifier):
+    def _keep(self, net):
+        super()._keep(net)
+        self.classes_ = self.classes_[::-1]
+
+
+@BROKEN.by("check_history_counts_epochs")
 class CountsEpochsWrongly(QuickClassifier):
     def _keep(self, net):
         super()._keep(net)
@@ -117,12 +124,6 @@ def test_a_check_finds_what_is_broken(name):
     assert_found(name, BROKEN[name])
 
 
-class LosesItsClasses(QuickClassifier):
-    def _keep(self, net):
-        super()._keep(net)
-        self.classes_ = self.classes_[::-1]
-
-
 class CountsTooMany(QuickClassifier):
     def _keep(self, net):
         super()._keep(net)
@@ -167,7 +168,7 @@ class ShowsNoProgress(QuickClassifier):
     ("cls", "check", "rule"),
     [
         (LosesItsClasses, "fitted_attributes", "classes_ must be the sorted labels"),
-        (CountsTooMany, "fitted_attributes", "must not exceed n_parameters_"),
+        (CountsTooMany, "history_counts_epochs", "must not exceed n_parameters_"),
         (CopiesFrozenWeights, "frozen_weights_do_not_move", "not copies"),
         (DrawsFromTorch, "global_generators_are_left_alone", "that of torch"),
         (DrawsFromNumPy, "global_generators_are_left_alone", "that of numpy"),

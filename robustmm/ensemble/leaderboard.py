@@ -1,0 +1,126 @@
+"""The table of what was tried: scores, costs, weights and reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .scores import HeldOut
+from .trials import Trial
+
+ENSEMBLE = "ensemble"
+# In the order of the table.
+_TYPES = {
+    "score": "float64",
+    "complete": "float64",
+    "text_missing": "float64",
+    "image_missing": "float64",
+    "calibration_error": "float64",
+    "weight": "float64",
+    "fit_seconds": "float64",
+    "predict_ms": "float64",
+    "n_trained": "Int64",
+    "epochs": "Int64",
+    "status": "object",
+    "reason": "object",
+}
+
+
+def leaderboard_records(
+    trials: Sequence[Trial],
+    held: HeldOut,
+    patterns: np.ndarray,
+    weights: dict[str, float],
+    ensemble: np.ndarray,
+) -> list[dict]:
+    """Return a row per trial and one of the ensemble, the best first.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    held : HeldOut
+        The n held-out rows.
+    patterns : ndarray of shape (n,)
+        What each of them misses.
+    weights : dict from name to float
+        Of the members.
+    ensemble : ndarray of shape (n, C)
+        What the ensemble says of them.
+    """
+    n_rows = len(patterns)
+    records = [_record(t, held, patterns, weights, n_rows) for t in trials]
+    chosen = [t for t in trials if weights.get(t.name)]
+    total = {
+        "name": ENSEMBLE,
+        **_scores(ensemble, held, patterns),
+        "weight": 1.0,
+        "fit_seconds": sum(t.seconds for t in chosen),
+        "predict_ms": _milliseconds(chosen, n_rows),
+        "n_trained": sum(t.n_trained or 0 for t in chosen),
+        "epochs": None,
+        "status": ENSEMBLE,
+        "reason": "",
+    }
+    # The ensemble stands before a member that is as good, and what has no score last.
+    return sorted([total, *records], key=_place)
+
+
+def _place(record: dict) -> float:
+    score = record["score"]
+    return np.inf if score is None or np.isnan(score) else -score
+
+
+def _record(trial: Trial, held, patterns, weights: dict, n_rows: int) -> dict:
+    fitted = trial.outputs is not None
+    scores = _scores(trial.outputs, held, patterns) if fitted else {}
+    weight = weights.get(trial.name, 0.0)
+    took_part = trial.seconds > 0
+    return {
+        "name": trial.name,
+        "score": trial.score,
+        **scores,
+        "weight": weight,
+        "fit_seconds": trial.seconds if took_part else None,
+        "predict_ms": _milliseconds([trial], n_rows) if took_part else None,
+        "n_trained": trial.n_trained,
+        "epochs": trial.epochs,
+        "status": "chosen" if weight else trial.status,
+        "reason": trial.reason,
+    }
+
+
+def _scores(logits: np.ndarray, held: HeldOut, patterns: np.ndarray) -> dict:
+    return {
+        "score": held.score(logits),
+        **held.by_pattern(logits, patterns),
+        "calibration_error": held.calibration_error(logits),
+    }
+
+
+def _milliseconds(trials: Sequence[Trial], n_rows: int) -> float:
+    return 1e3 * sum(t.predict_seconds for t in trials) / n_rows
+
+
+def leaderboard_frame(records: list[dict]) -> pd.DataFrame:
+    """Return the table of records, with the candidates' names as index."""
+    table = pd.DataFrame(records).set_index("name").reindex(columns=list(_TYPES))
+    return table.astype(_TYPES)
+
+
+def check_records(records) -> None:
+    """Raise ValueError unless these are rows of a leaderboard."""
+    kinds = (str, int, float, type(None))
+    proper = isinstance(records, list) and all(
+        isinstance(record, dict)
+        and {"name", "score"} <= set(record) <= {"name", *_TYPES}
+        and all(type(value) in kinds for value in record.values())
+        for record in records
+    )
+    if not proper:
+        raise ValueError("_leaderboard must be the rows of a leaderboard.")
+    try:
+        leaderboard_frame(records)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"_leaderboard must be a table: {error}") from error
