@@ -221,6 +221,8 @@ default="predict_proba"
                 f"y must be the labels, which {type(self).__name__} requires to be "
                 "passed, got None."
             )
+        if pd.isna(np.asarray(y, dtype=object)).any():
+            raise ValueError("y must not have missing labels, got None or NaN in it.")
         if not hasattr(self.estimator, self.method):
             raise TypeError(
                 f"estimator must have {self.method}, got "

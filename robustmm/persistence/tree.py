@@ -275,6 +275,7 @@ def _check_estimator(tree) -> BaseEstimator:
 def _known() -> set[str]:
     """Return names beside those of skops: of scikit-learn's parts that only compute."""
     ours = ("ensemble.out_of_fold.OutOfFoldFeatures",)
+    ours += ("ensemble.selection.EnsembleSelection",)
     ours += ("ensemble.thresholds.TunedThresholdsClassifier", "persistence.tree.Member")
     calibrated = ("_CalibratedClassifier", "_SigmoidCalibration", "_TemperatureScaling")
     scorers = ("_Scorer", "_PassthroughScorer", "_MultimetricScorer", "_CurveScorer")

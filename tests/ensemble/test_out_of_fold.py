@@ -217,6 +217,8 @@ def test_what_is_refused(options, error, rule):
 def test_labels_are_needed():
     with pytest.raises(ValueError, match=r"requires to be passed, got None"):
         OutOfFoldFeatures(Memory()).fit_transform(NUMBERS, None)
+    with pytest.raises(ValueError, match="must not have missing labels"):
+        OutOfFoldFeatures(Memory()).fit_transform(NUMBERS, [np.nan, *THREE[1:]])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         OutOfFoldFeatures(Memory()).fit(NUMBERS, THREE[:5])
 

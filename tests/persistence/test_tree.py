@@ -14,6 +14,7 @@ from contract import ToyClassifier, small
 from saved import X, edit, open_toy
 from scipy.sparse import csr_matrix
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
@@ -25,6 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import robustmm
 from robustmm import (
+    EnsembleSelection,
     LinearProbeClassifier,
     OutOfFoldFeatures,
     TunedThresholdsClassifier,
@@ -80,6 +82,9 @@ COMPOSED = {
     "frozen": lambda: CalibratedClassifierCV(
         FrozenEstimator(small(ToyClassifier).fit(X, TWO)), method="isotonic"
     ).fit(X, TWO),
+    "selection": lambda: EnsembleSelection(
+        [("a", clone(PROBE).fit(X, TWO)), ("b", small(ToyClassifier).fit(X, TWO))]
+    ).fit(X, TWO),
     "stack": lambda: StackingClassifier(
         [("a", PROBE), ("b", small(ToyClassifier))], LogisticRegression(), cv=2
     ).fit(X, TWO),
@@ -113,7 +118,7 @@ def test_what_stands_around_classifiers_comes_back(name, tmp_path):
         np.testing.assert_array_equal(again.predict(WIDE), model.predict(WIDE))
     if name == "search":
         assert again.cv_results_["rank_test_accuracy"].tolist()
-    # Whatever was cloned and not fitted is there too, and fits.
+    # What was cloned and not fitted is there too, and fits.
     target = LABELS if name == "thresholds" else TWO
     again.fit(WIDE, target)
     assert {file.suffix for file in tmp_path.iterdir()} == {
