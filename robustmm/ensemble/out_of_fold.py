@@ -263,6 +263,12 @@ default="predict_proba"
             return one_column_per_label(output, classes)
         output = np.asarray(output)
         absent = set(self.classes_) - set(classes)
+        # A saved model that was changed: no fold has classes that all rows have not.
+        if unknown := set(classes) - set(self.classes_):
+            raise ValueError(
+                "The classifier must know the classes of the fit only, got "
+                f"{str(unknown.pop())!r:.80} as well."
+            )
         if self.method == "decision_function":
             if absent:
                 raise ValueError(

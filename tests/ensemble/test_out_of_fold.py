@@ -223,6 +223,13 @@ def test_labels_are_needed():
         OutOfFoldFeatures(Memory()).fit(NUMBERS, THREE[:5])
 
 
+def test_a_classifier_of_other_classes_is_named():
+    features = OutOfFoldFeatures(Memory(), cv=2).fit(NUMBERS, THREE)
+    features.estimator_.classes_ = np.array(["x", "y", "other"])
+    with pytest.raises(ValueError, match="classes of the fit only, got 'other'"):
+        features.transform(NUMBERS)
+
+
 def test_a_failed_fit_changes_nothing():
     features = OutOfFoldFeatures(Memory(), cv=2).fit(NUMBERS, THREE)
     before = dict(vars(features))
