@@ -34,6 +34,7 @@ from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
+from sklearn.base import ClassifierMixin
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 import robustmm
@@ -75,7 +76,7 @@ Text = Annotated[str | None, Form(max_length=MOST_CHARACTERS)]
 class Service:
     """A fitted classifier, asked about one row at a time, by any number of threads."""
 
-    clf: robustmm.BaseMultimodalClassifier
+    clf: ClassifierMixin
 
     def __post_init__(self):
         blank = self._frame(None, None)
@@ -157,7 +158,7 @@ class BodyLimit:
 
 
 def create_app(
-    clf: robustmm.BaseMultimodalClassifier,
+    clf: ClassifierMixin,
     *,
     max_bytes: int = 8 * 2**20,
     max_pixels: int = 40_000_000,
@@ -167,8 +168,9 @@ def create_app(
 
     Parameters
     ----------
-    clf : BaseMultimodalClassifier
-        Its ``cache``, ``verbose``, ``on_bad_image`` and ``max_pixels`` are set.
+    clf : classifier of robustmm
+        Its ``cache``, ``verbose``, ``on_bad_image`` and ``max_pixels`` are set, and
+        those of its members, if it is an ensemble.
     max_bytes : int
         Longest body of a request.
     max_pixels : int
@@ -176,7 +178,11 @@ def create_app(
     n_threads : int
         Requests that are answered at a time; others wait.
     """
-    clf.set_params(cache=None, verbose=0, on_bad_image="raise", max_pixels=max_pixels)
+    options = {"cache": None, "verbose": 0, "on_bad_image": "raise"}
+    options["max_pixels"] = max_pixels
+    for part in [clf, *(member for _, member in getattr(clf, "members_", []))]:
+        taken = part.get_params(deep=False)
+        part.set_params(**{k: v for k, v in options.items() if k in taken})
     service = Service(clf)
 
     @asynccontextmanager
@@ -365,7 +371,7 @@ def _note(missing: Sequence[str]) -> str:
 # ---------------------
 
 
-def demo_model() -> robustmm.BaseMultimodalClassifier:
+def demo_model() -> robustmm.LinearProbeClassifier:
     """Fit a small model on drawn scenes, some of which lack a cell."""
     X, y = make_scenes(800, random_state=0)
     X = robustmm.drop_modalities(X, 0.5, "both", random_state=0)
@@ -394,6 +400,10 @@ def main() -> None:
     # The page and the JSON say it of the row that it concerns.
     warnings.filterwarnings("ignore", ".*rows have neither image nor text")
     clf = demo_model() if args.demo else robustmm.load(args.model, args.device)
+    if not hasattr(clf, "image_column"):
+        parser.error(
+            f"MODEL must read images and texts alone, got {type(clf).__name__}"
+        )
     app = create_app(
         clf,
         max_bytes=int(args.max_megabytes * 2**20),

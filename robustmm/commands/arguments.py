@@ -50,7 +50,12 @@ def _add_fit(commands) -> None:
     choice.add_argument(
         "--method", default=DEFAULT_METHOD, help="its class (default: %(default)s)"
     )
-    choice.add_argument("--backbone", metavar="NAME", help="hub id or folder")
+    choice.add_argument(
+        "--backbone",
+        action="append",
+        metavar="NAME",
+        help="hub id or folder; may be repeated where several are tried",
+    )
     choice.add_argument("--image-backbone", metavar="NAME")
     choice.add_argument("--text-backbone", metavar="NAME")
     choice.add_argument(

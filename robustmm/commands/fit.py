@@ -10,7 +10,14 @@ import robustmm
 
 from ..storage.folder import check_replaceable
 from .labels import read_labels
-from .models import check_new_model, columns_of, in_command, in_words, patterns_of
+from .models import (
+    check_new_model,
+    columns_of,
+    for_model,
+    image_root,
+    in_words,
+    patterns_of,
+)
 from .settings import make_classifier
 from .tables import read_table
 
@@ -24,10 +31,11 @@ def fit(arguments: argparse.Namespace) -> None:
     columns = columns_of(classifier)
     texts = [*columns, *([arguments.label] if arguments.labels_separator else [])]
     table = read_table(arguments.table, [*columns, arguments.label], texts)
-    X = table[columns]
+    X = for_model(classifier, table, image_root(arguments))
     y = read_labels(table[arguments.label], arguments.labels_separator)
-    with in_command(classifier, arguments):
-        classifier.fit(X, y)
+    classifier.fit(X, y)
+    # Bars are this command's, and not the model's.
+    classifier.set_params(verbose=0)
     robustmm.save(classifier, arguments.out, arguments.include_backbone)
     counts = in_words(patterns_of(classifier, X))
     sys.stdout.write(

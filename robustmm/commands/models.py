@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +16,22 @@ import pandas as pd
 import robustmm
 
 from ..data.frame import PATTERNS, read_rows
+from ..data.inline import is_inline
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def open_model(arguments: argparse.Namespace):
-    """Open the model of a command, for the images of the command's table."""
+    """Open the model of a command."""
     model = robustmm.load(arguments.model, device=arguments.device)
-    options = {
-        "image_root": image_root(arguments),
-        # No row comes twice: what is kept of it would only take memory.
-        "cache": None,
-        # Commands have bars of their own, over the whole table.
-        "verbose": 0,
-    }
-    if is_plain(model):
-        if arguments.on_bad_image is not None:
-            options["on_bad_image"] = arguments.on_bad_image
-        model.set_params(**options)
+    # Commands have bars of their own, over the whole table; and no row comes twice, so
+    # that what is kept of it would only take memory.
+    options = {"verbose": 0, "cache": None}
+    if arguments.on_bad_image is not None:
+        options["on_bad_image"] = arguments.on_bad_image
+    for part in [model, *(member for _, member in getattr(model, "members_", []))]:
+        taken = part.get_params(deep=False)
+        part.set_params(**{k: v for k, v in options.items() if k in taken})
     return model
 
 
@@ -51,9 +52,23 @@ def columns_of(model) -> list[str]:
     return [str(name) for name in getattr(model, "feature_names_in_", [])]
 
 
-def for_model(model, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns of a table that a model reads."""
-    return table[columns_of(model)] if is_plain(model) else table
+def for_model(model, table: pd.DataFrame, root: str) -> pd.DataFrame:
+    """Return the columns that a model reads, with image paths that start at a root.
+
+    Whole paths, as an ensemble or a pipeline has folders in many places, and a model
+    that is moved elsewhere must not look for images where it was fitted.
+    """
+    X = table[columns_of(model)] if is_plain(model) else table
+    parameters = model.get_params(deep=True).items()
+    named = {v for k, v in parameters if k.rpartition("__")[2] == "image_column"}
+    columns = [name for name in named if name in X.columns]
+    return X.assign(**{c: [_rooted(cell, root) for cell in X[c]] for c in columns})
+
+
+def _rooted(cell, root: str):
+    # A blank cell and a URL are left to the model, which knows what to say of them.
+    is_path = isinstance(cell, str) and cell.strip() and not _URL.match(cell)
+    return os.path.join(root, cell) if is_path and not is_inline(cell) else cell
 
 
 def patterns_of(model, X: pd.DataFrame) -> dict[str, int]:
@@ -74,19 +89,6 @@ def in_words(counts: dict[str, int]) -> str:
     """
     parts = [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if n]
     return ", ".join(parts)
-
-
-@contextmanager
-def in_command(classifier, arguments: argparse.Namespace) -> Iterator[None]:
-    """Have a classifier read the table's images, with bars, while it is fitted."""
-    options = {"verbose": int(not arguments.quiet)}
-    options["image_root"] = image_root(arguments)
-    if arguments.on_bad_image is not None:
-        options["on_bad_image"] = arguments.on_bad_image
-    classifier.set_params(**options)
-    yield
-    # Of this command and this machine: neither belongs to the model that is saved.
-    classifier.set_params(verbose=0, image_root=arguments.image_root)
 
 
 @contextmanager

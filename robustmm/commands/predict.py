@@ -15,6 +15,7 @@ from .labels import join_labels
 from .models import (
     columns_of,
     for_model,
+    image_root,
     in_words,
     is_plain,
     open_model,
@@ -64,7 +65,7 @@ def _bar(arguments: argparse.Namespace) -> tqdm:
 def _answers(model, piece: pd.DataFrame, arguments) -> pd.DataFrame:
     """The columns that are kept, the label and, if asked for, all probabilities."""
     with silent_about_empty_rows():
-        X = for_model(model, piece)
+        X = for_model(model, piece, image_root(arguments))
         labels = model.predict(X)
         columns = {LABEL: labels}
         if labels.ndim == 2:

@@ -20,6 +20,7 @@ from .labels import read_labels
 from .models import (
     columns_of,
     for_model,
+    image_root,
     is_plain,
     open_model,
     several_labels,
@@ -61,7 +62,8 @@ def _rows(model, arguments) -> tuple[pd.DataFrame, pd.Series | pd.DataFrame]:
     if not arguments.labels_separator and not all(isinstance(c, str) for c in classes):
         texts.remove(arguments.label)
     table = read_table(arguments.table, [*columns, arguments.label], texts)
-    X, separator = for_model(model, table), arguments.labels_separator
+    X = for_model(model, table, image_root(arguments))
+    separator = arguments.labels_separator
     if separator is None and several_labels(model, X):
         separator = "|"
     return X, read_labels(table[arguments.label], separator, classes)
@@ -98,6 +100,8 @@ def _write(folder: Path, tables, model, X, y, score: str, arguments) -> None:
     )
     if isinstance(y, pd.Series) and len(model.classes_) <= MOST_CLASSES:
         _draw(folder / "confusion.png", _draw_confusion, model.predict(X), y)
+    if hasattr(model, "leaderboard_"):
+        model.leaderboard_.to_csv(folder / "leaderboard.csv")
     if hasattr(model, "expert_usage"):
         usage = robustmm.ExpertUsageDisplay.from_estimator(model, X)
         usage.figure_.savefig(folder / "experts.png", dpi=150)

@@ -10,7 +10,7 @@ import inspect
 import robustmm
 
 # What `fit` fits where no --method is given.
-DEFAULT_METHOD = "CMPTClassifier"
+DEFAULT_METHOD = "AutoMultimodalClassifier"
 # Options whose names are those of parameters, where a class has them.
 SHARED = ("image_column", "text_column", "image_backbone", "text_backbone", "device")
 
@@ -75,20 +75,33 @@ def make_classifier(arguments: argparse.Namespace):
     asked = _asked(arguments, taken)
     if unknown := [name for name in asked if name not in taken]:
         raise UsageError(_unknown(cls, unknown[0], list(taken)))
-    return cls(**asked)
+    options = {"verbose": int(not arguments.quiet)}
+    options["on_bad_image"] = arguments.on_bad_image or "raise"
+    return cls(**{k: v for k, v in options.items() if k in taken} | asked)
 
 
 def _asked(arguments: argparse.Namespace, taken) -> dict:
     """Parameters by name, as options and as --set, which prevails."""
     given = {name: getattr(arguments, name) for name in SHARED}
     given |= {"random_state": arguments.seed, "time_limit": arguments.time_limit}
-    backbones = ["backbone"]
-    if "backbone" not in taken and "image_backbone" in taken:
-        backbones = ["image_backbone", "text_backbone"]
-    for name in backbones:
-        given[name] = given.get(name) or arguments.backbone
+    given |= _backbones(arguments, taken, given)
     asked = {name: value for name, value in given.items() if value is not None}
     return asked | dict(arguments.set)
+
+
+def _backbones(arguments: argparse.Namespace, taken, given: dict) -> dict:
+    """What --backbone means for a class: one encoder, the two of it, or a list."""
+    names = arguments.backbone
+    if not names:
+        return {}
+    if "backbones" in taken:
+        return {"backbones": names}
+    if len(names) > 1:
+        raise UsageError(f"--backbone must be given once for this class, got {names}.")
+    if "backbone" not in taken and "image_backbone" in taken:
+        pair = ("image_backbone", "text_backbone")
+        return {name: given.get(name) or names[0] for name in pair}
+    return {"backbone": names[0]}
 
 
 def _unknown(cls: type, name: str, taken: list[str]) -> str:

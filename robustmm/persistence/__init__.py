@@ -11,6 +11,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
+from ..data.screening import warn_of_left_out
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
 from ..storage.fitted import check_names, may_keep
 from ..storage.folder import (
@@ -37,6 +39,7 @@ from ..storage.folder import (
     remove_unnamed,
     while_saved,
 )
+from ..storage.left_out import can_pack, without_unstorable
 from ..storage.values import pack
 from ..table import TableClassifier
 from ..training.device import resolve_device
@@ -81,10 +84,10 @@ def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -
     NotFittedError
         If the classifier is not fitted.
     TypeError
-        For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it. For a member that skops cannot open safely, and for a
-        function that cannot be imported by its name, such as a lambda in a
-        ``FunctionTransformer``.
+        For a parameter that JSON cannot hold; the message names it. Of ``net_params``
+        and ``scoring``, what it cannot hold, such as a callback, is left out, with one
+        warning. For a member that skops cannot open safely, and for a function that
+        cannot be imported by its name, such as a lambda in a ``FunctionTransformer``.
     ImportError
         If something in it is scikit-learn's, and skops is not installed.
     ValueError
@@ -232,7 +235,11 @@ def _describe(clf: BaseEstimator) -> tuple[dict, dict, list, bytes | None]:
 
 def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
     """Describe a classifier; what its arrays are called begins with ``place``."""
-    parameters = clf._saved_parameters()
+    parameters, left = without_unstorable(clf._saved_parameters(), can_pack)
+    if left:
+        warn_of_left_out(left, "saved model")
+        # A twin: the classifier itself keeps its callbacks.
+        clf = copy(clf).set_params(**parameters)
     described = {
         "class": type(clf).__name__,
         "parameters": {k: pack(v, arrays, place + k) for k, v in parameters.items()},

@@ -1,5 +1,7 @@
 """``robustmm fit``: what is saved, and what is not replaced."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,26 @@ def test_a_model_is_that_of_a_fit_by_hand(suffix, shop, table, tmp_path, capsys)
         expected = clf.fit(X, table["kind"]).predict_proba(X[:3])
     proba = opened.set_params(image_root=shop).predict_proba(X[:3])
     np.testing.assert_allclose(proba, expected, atol=1e-6)
+
+
+def test_without_a_method_the_best_of_several_is_fitted(shop, tmp_path, capsys):
+    model, moved = tmp_path / "m", tmp_path / "elsewhere"
+    words = ["--label", "kind", "--out", str(model), "--seed", "0", "--quiet"]
+    words += ["--backbone", "robustmm/tiny-clip", "--device", "cpu"]
+    words += ["--set", "max_epochs=1", "--time-limit", "3"]
+    assert main(["fit", str(shop / "table.csv"), *words]) == 0
+    assert "AutoMultimodalClassifier fitted on 24 rows" in capsys.readouterr().out
+    # The same images of another folder: nothing may be read where the fit was.
+    shutil.copytree(shop, moved)
+    predict = ["predict", str(model), "--quiet", "--proba"]
+    assert main([*predict, str(shop / "table.csv")]) == 0
+    expected = capsys.readouterr().out
+    shutil.rmtree(moved / "images")
+    assert main([*predict, str(moved / "table.csv")]) == 1
+    assert str(moved / "images") in capsys.readouterr().err
+    shutil.copytree(shop / "images", moved / "images")
+    assert main([*predict, str(moved / "table.csv")]) == 0
+    assert capsys.readouterr().out == expected
 
 
 def test_several_labels_are_indicators_with_names(model_of_tags):

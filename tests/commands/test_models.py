@@ -4,14 +4,15 @@ import argparse
 
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-from robustmm import LinearProbeClassifier
+from robustmm.commands import models
 from robustmm.commands.models import (
     check_new_model,
     columns_of,
     for_model,
-    in_command,
+    image_root,
     is_plain,
     open_model,
     patterns_of,
@@ -25,19 +26,38 @@ def command(shop, **words):
     return argparse.Namespace(table=str(shop / "table.csv"), quiet=True, **words)
 
 
-def test_a_model_reads_images_beside_the_table_and_keeps_none(model, shop):
+def test_a_model_is_silent_and_keeps_no_images(model, shop):
     opened = open_model(command(shop, model=model))
-    assert (opened.image_root, opened.cache) == (str(shop), None)
-    other = command(shop, model=model, image_root="/a", on_bad_image="missing")
-    opened = open_model(other)
-    assert (opened.image_root, opened.on_bad_image) == ("/a", "missing")
+    assert (opened.verbose, opened.cache, opened.on_bad_image) == (0, None, "raise")
+    opened = open_model(command(shop, model=model, on_bad_image="missing"))
+    assert opened.on_bad_image == "missing"
 
 
-def test_what_a_fit_needed_of_its_machine_is_not_in_the_model(shop):
-    clf = LinearProbeClassifier("robustmm/tiny-clip")
-    with in_command(clf, command(shop)):
-        assert clf.image_root == str(shop)
-    assert (clf.image_root, clf.verbose) == (None, 0)
+def test_paths_start_beside_the_table_or_where_asked(shop):
+    assert image_root(command(shop)) == str(shop)
+    assert image_root(command(shop, image_root="/a")) == "/a"
+
+
+def test_only_paths_get_a_root(opened):
+    cells = ["a.png", "/b.png", None, b"x", "data:image/png;base64,", "http://c", " "]
+    X = pd.DataFrame({"image": cells, "text": None}, dtype=object)
+    expected = ["/r/a.png", *cells[1:]]
+    assert for_model(opened, X, "/r")["image"].tolist() == expected
+    assert X["image"].tolist() == cells
+
+
+def test_paths_get_a_root_wherever_in_a_model_they_are_read(opened):
+    X = pd.DataFrame({"image": ["a.png"], "text": ["a"], "price": [1]})
+    found = for_model(make_pipeline(opened), X, "/r")
+    assert found.to_dict("list") == {"image": ["/r/a.png"], "text": ["a"], "price": [1]}
+
+
+def test_members_of_an_ensemble_keep_no_images_either(opened, monkeypatch, shop):
+    member, words = clone(opened), object()
+    opened.members_ = [("probe", member)]
+    monkeypatch.setattr(models.robustmm, "load", lambda path, device: opened)
+    open_model(command(shop, model=words))
+    assert (member.cache, member.verbose) == (None, 0)
 
 
 def test_a_pipeline_reads_all_columns(opened):
@@ -45,17 +65,18 @@ def test_a_pipeline_reads_all_columns(opened):
     X = pd.DataFrame({"text": ["a"], "image": [None], "price": [1]})
     assert is_plain(opened)
     assert not is_plain(pipeline)
-    assert for_model(opened, X).columns.tolist() == ["image", "text"]
-    assert for_model(pipeline, X) is X
+    assert for_model(opened, X, "").columns.tolist() == ["image", "text"]
+    assert for_model(pipeline, X, "").columns.tolist() == X.columns.tolist()
     assert columns_of(opened) == ["image", "text"]
     assert patterns_of(pipeline, X) == {}
     assert patterns_of(opened, X)["image_missing"] == 1
 
 
 def test_whether_rows_have_several_labels(opened, model_of_tags, shop, table):
-    opened_too = open_model(command(shop, model=model_of_tags))
-    assert not several_labels(opened, table[["image", "text"]])
-    assert several_labels(opened_too, table[["image", "text"]])
+    of_tags = open_model(command(shop, model=model_of_tags))
+    X = for_model(opened, table, str(shop))
+    assert not several_labels(opened, X)
+    assert several_labels(of_tags, X)
 
 
 def test_empty_rows_are_not_warned_of_and_all_else_is(opened):

@@ -54,6 +54,13 @@ def test_a_backbone_is_both_encoders_where_a_class_has_two():
     assert (clf.image_backbone, clf.text_backbone) == ("a", "b")
 
 
+def test_several_backbones_are_for_classes_that_try_them():
+    words = ["--backbone", "a", "--backbone", "b"]
+    assert asked(*words, "--method", "automultimodal").backbones == ["a", "b"]
+    with pytest.raises(UsageError, match="must be given once for this class"):
+        asked(*words, "--method", "mail")
+
+
 def test_a_misspelt_parameter_is_guessed():
     with pytest.raises(UsageError, match=r"'rnak'. Did you mean 'rank'\?"):
         asked("--method", "mail", "--set", "rnak=3")

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from sklearn.pipeline import make_pipeline
 
 import robustmm
 from robustmm.datasets import make_scenes
@@ -310,6 +311,27 @@ def test_the_demo_needs_no_model(serve, monkeypatch):
     served = run_main(serve, monkeypatch, "--demo")
     with TestClient(served["app"]) as client:
         assert len(client.post("/predict", json={}).json()["probabilities"]) == 6
+
+
+def test_members_of_an_ensemble_are_bounded_too(serve, scenes):
+    clf = robustmm.AutoMultimodalClassifier._small().fit(*scenes)
+    with TestClient(serve.create_app(clf, max_pixels=100)) as client:
+        answer = client.post("/predict", json={"text": scenes[0]["text"][0]})
+        image = ("a.png", png(scenes[0]["image"][0]))
+        refused = client.post("/upload", files={"image": image})
+    assert answer.json()["prediction"] == expected(clf, None, scenes[0]["text"][0])[0]
+    assert refused.status_code == 422
+    assert "must have 1 to 100 pixels, got 64 x 64" in refused.json()["error"]
+    probes = [m for _, m in clf.members_ if hasattr(m, "max_pixels")]
+    assert [m for m in probes if m.max_pixels != 100 or m.cache is not None] == []
+
+
+def test_a_pipeline_is_refused(serve, clf, monkeypatch, capsys):
+    monkeypatch.setattr(serve.robustmm, "load", lambda *args: make_pipeline(clf))
+    with pytest.raises(SystemExit) as stop:
+        run_main(serve, monkeypatch, "model")
+    assert stop.value.code == 2
+    assert "must read images and texts alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [[], ["model", "--demo"]])
