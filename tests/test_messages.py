@@ -46,6 +46,7 @@ def test_the_name_of_the_column_of_labels():
         [tuple(row) for row in GENRES],
         pd.Series([np.array(row, dtype=object) for row in GENRES]),
         [["drama", "comedy"]] * 12,
+        pd.DataFrame({"genres": GENRES}),
     ],
 )
 def test_lists_of_labels(labels):
@@ -53,6 +54,16 @@ def test_lists_of_labels(labels):
     assert "write y = MultiLabelBinarizer().fit_transform(y), from sklearn" in said
     y = MultiLabelBinarizer().fit_transform(GENRES)
     assert QuickClassifier().fit(X, y).predict(X).shape == (12, 2)
+
+
+def test_several_columns_of_texts():
+    for y in (
+        pd.DataFrame({"a": ["x", "y"] * 6, "b": "z"}),
+        np.array([["x", "y"]] * 12),
+    ):
+        said = message(y)
+        assert "must be an indicator matrix of zeros and ones, got the values" in said
+        assert "MultiLabelBinarizer().fit_transform(y) makes one" in said
 
 
 def test_indicators_in_the_cells_of_a_column():
