@@ -69,8 +69,8 @@ def test_several_columns_of_texts():
 def test_indicators_in_the_cells_of_a_column():
     rows = [[0, 1], [1, 0], [1, 1]] * 4
     assert "write y = np.stack(y)." in message(pd.Series(rows))
-    assert "write y = np.stack(y)." in message([np.array(row) for row in rows])
-    for y in (rows, tuple(map(tuple, rows)), np.stack(pd.Series(rows))):
+    arrays = [np.array(row) for row in rows]
+    for y in (rows, arrays, tuple(map(tuple, rows)), np.stack(pd.Series(rows))):
         assert QuickClassifier().fit(X, y).predict(X).shape == (12, 2)
 
 

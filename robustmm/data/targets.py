@@ -197,7 +197,7 @@ def refuse_lists(y) -> None:
     if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
         y = y.iloc[:, 0]
     if isinstance(y, list | tuple):
-        labels, held = y, list | tuple
+        labels, held = y, list | tuple | np.ndarray
     elif getattr(y, "ndim", 0) == 1 and y.dtype == object:
         labels, held = y.tolist(), ()
     else:
