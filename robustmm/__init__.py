@@ -10,6 +10,8 @@ from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import RowsDisplay as RowsDisplay
+from .display import show_rows as show_rows
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection
 from .ensemble import OutOfFoldFeatures as OutOfFoldFeatures

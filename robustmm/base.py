@@ -51,9 +51,11 @@ from .data.screening import (
     report_damage,
     rows_to_train,
     warn_of_empty_rows,
+    warn_of_left_out,
     without_images,
 )
 from .data.targets import Targets, mean_one
+from .storage.left_out import can_pickle, without_unstorable
 from .storage.tensors import dump_tensors, load_tensors
 from .table import TableClassifier
 from .training.device import (
@@ -470,6 +472,9 @@ class BaseMultimodalClassifier(
             # open in a later version.
             del state["history_"]
             state["_trained"] = self._state()
+            # One that is not fitted is to be trained: it must not lose a callback.
+            state, left = without_unstorable(state, can_pickle)
+            warn_of_left_out(left, "pickle")
         return state
 
     def __setstate__(self, state: dict) -> None:

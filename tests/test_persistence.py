@@ -132,7 +132,7 @@ def test_indicators_and_rows_with_bad_images(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("net_params", {"callbacks": [print]}),
+        ("class_weight", {"beach": print}),
         ("random_state", np.random.RandomState(0)),
     ],
 )
@@ -141,6 +141,23 @@ def test_a_parameter_that_json_cannot_hold_is_named(toy, name, value, tmp_path):
     with pytest.raises(TypeError, match=f"{name}.* got (builtins|numpy)"):
         robustmm.save(copy, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_what_only_a_training_needs_is_left_out_with_a_warning(toy, tmp_path):
+    clf = pickle.loads(pickle.dumps(toy))
+    given = {"callbacks": [print, ("own", len)], "optimizer__betas": (0.9, 0.95)}
+    given["optimizer"] = torch.optim.SGD
+    clf.set_params(net_params=given)
+    message = "saved model .* cannot hold print, own len, optimizer=SGD: left out"
+    with pytest.warns(UserWarning, match=message) as seen:
+        robustmm.save(clf, tmp_path)
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert clf.net_params is given
+    assert len(given["callbacks"]) == 2
+    again = open_toy(tmp_path, trust_net_params=True)
+    expected = {"callbacks": [], "optimizer__betas": (0.9, 0.95)}
+    assert again.net_params == expected
 
 
 def test_parameters_keep_their_type(toy, tmp_path):

@@ -57,10 +57,12 @@ def normal_prompts(*shape: int) -> nn.Parameter:
 def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list[int]:
     """Return the layers that a parameter means: the first n, or those it lists.
 
+    Of a backbone with fewer than n layers, all of them.
+
     Raises
     ------
     ValueError, TypeError
-        If they are not different layers of a backbone of ``n_layers``.
+        If they are no number, and no different layers of a backbone of ``n_layers``.
 
     Examples
     --------
@@ -71,12 +73,9 @@ def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list
     """
     # True is an Integral as well, and would mean the first layer.
     if isinstance(layers, Integral) and not isinstance(layers, bool):
-        if not 0 <= layers <= n_layers:
-            raise ValueError(
-                f"{name} must be in [0, {n_layers}], the number of layers of the "
-                f"backbone, got {layers!r}."
-            )
-        return list(range(layers))
+        if layers < 0:
+            raise ValueError(f"{name} must not be negative, got {layers!r}.")
+        return list(range(min(layers, n_layers)))
     if isinstance(layers, str | bytes) or not isinstance(layers, Iterable):
         raise TypeError(
             f"{name} must be an integer or a sequence of layers, got {layers!r}."

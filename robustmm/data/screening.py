@@ -25,6 +25,15 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=1 + len(list(inside)))
 
 
+def warn_of_left_out(names: list[str], what: str) -> None:
+    """Warn once of parts of parameters that cannot be stored, if there are any."""
+    if names:
+        warn(
+            f"A {what} of a fitted classifier cannot hold {', '.join(names)}: left out "
+            "of its parameters, which only a further training needs."
+        )
+
+
 def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     """Raise one error for all bad images, or warn of them.
 

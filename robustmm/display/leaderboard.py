@@ -177,9 +177,8 @@ class LeaderboardDisplay:
 
     def _draw(self, ax: Axes, column: str, styles: dict[str, dict]) -> None:
         table = self.leaderboard
-        cost = table["predict_ms"]
         # A logarithm needs a cost; what is cheaper than a microsecond is free.
-        cost = cost.clip(lower=1e-3)
+        cost = table["predict_ms"].clip(lower=1e-3)
         if ENSEMBLE in table.index:
             ax.axhline(table.loc[ENSEMBLE, column], color="black", lw=0.7, ls=":")
         for level, (name, style) in enumerate(styles.items()):
@@ -187,6 +186,7 @@ class LeaderboardDisplay:
             place = cost[name], table.loc[name, column]
             ax.scatter(*place, **style, label=label, zorder=3 + level, clip_on=False)
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
         ax.set_title(PANELS[column], fontsize=10)
         ax.set_xlabel("ms per row", fontsize=9)
         ax.grid(alpha=0.25, which="major")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
@@ -14,11 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from ..checks import check_number
 from ..data import IMAGES, ImageTransform, Rows, find_bad_images, open_cache
-from ..data.frame import PATTERNS, column_position, is_null
+from ..data.frame import PATTERNS, column_position
 from ..data.images import ImageCells
 from ..data.screening import (
     missing_report,
@@ -36,14 +34,16 @@ from .baselines import TfidfClassifier, check_array, log_odds_of
 from .calibration import at_temperature
 from .candidates import (
     Candidate,
+    check_given,
     default_candidates,
     given_candidates,
     image_config_of,
 )
 from .leaderboard import check_records, leaderboard_frame
 from .outputs import combine, log_outputs
+from .rungs import shown
 from .search import search
-from .trials import Bench, Clock, Trial, varied
+from .trials import Bench, Clock, varied
 
 # What the candidates have in common with this class.
 _SHARED = (
@@ -179,38 +179,7 @@ class AutoMultimodalClassifier(TableClassifier):
         check_number("validation_fraction", fraction, Real, 0, 1, open="both")
         check_number("ensemble_size", self.ensemble_size, Integral, 1)
         check_number("max_epochs", self.max_epochs, Integral, 1)
-        self._given()
-
-    def _encoders(self) -> list:
-        alone = isinstance(self.backbones, str | Path)
-        return [self.backbones] if alone else list(self.backbones)
-
-    def _given(self) -> list[tuple]:
-        """Return the user's pairs; raise for what is none."""
-        if isinstance(self.candidates, str):
-            listed = [self.candidates]
-        else:
-            listed = list(self.candidates)
-        pairs = [item for item in listed if not isinstance(item, str)]
-        words = [item for item in listed if isinstance(item, str)]
-        proper = listed and all(
-            isinstance(p, tuple | list)
-            and len(p) == 2
-            and isinstance(p[0], str)
-            and hasattr(p[1], "fit")
-            for p in pairs
-        )
-        if not proper or any(word != "default" for word in words):
-            raise ValueError(
-                'candidates must be "default" or a list of (name, classifier), got '
-                f"{self.candidates!r:.200}."
-            )
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names) or "ensemble" in names:
-            raise ValueError(
-                f'Names of candidates must differ, and from "ensemble", got {names}.'
-            )
-        return pairs
+        check_given(self.candidates)
 
     # Fitting ------------------------------------------------------------------------
 
@@ -253,10 +222,11 @@ class AutoMultimodalClassifier(TableClassifier):
         in_loss = targets.weights(self.class_weight, weights)
         # Encoders first: one that cannot be found costs no decoded image.
         candidates = self._candidates()
-        rows = self._read_images(rows, candidates)
+        bad = self._read_images(rows, candidates)
+        rows = without_images(rows, bad)
         kept = rows_to_train(rows, weights)
         bench = Bench(
-            self._table(X, rows).iloc[kept],
+            self._table(X, bad).iloc[kept],
             targets.take(kept),
             rows.patterns[kept],
             varied(weights[kept]),
@@ -264,7 +234,7 @@ class AutoMultimodalClassifier(TableClassifier):
             seed,
         )
         bench.split(self.validation_fraction, self.cv)
-        with self._told(clock) as tell:
+        with shown(clock, bool(self.verbose), type(self).__name__) as tell:
             found = search(bench, candidates, self, clock, tell)
         self.members_, self.weights_ = found.members, found.weights
         self.temperatures_, self._leaderboard = found.temperatures, found.records
@@ -276,24 +246,22 @@ class AutoMultimodalClassifier(TableClassifier):
     def _candidates(self) -> list[Candidate]:
         device = resolve_device(self.device)
         shared = {name: getattr(self, name) for name in _SHARED}
-        listed = self.candidates
-        words = {listed} if isinstance(listed, str) else set(map(str, listed))
-        found = given_candidates(self._given(), shared)
-        if "default" in words:
-            found += default_candidates(
-                self._encoders(), shared, self.max_epochs, device
-            )
+        pairs, with_default = check_given(self.candidates)
+        found = given_candidates(pairs, shared)
+        if with_default:
+            alone = isinstance(self.backbones, str | Path)
+            backbones = [self.backbones] if alone else list(self.backbones)
+            found += default_candidates(backbones, shared, self.max_epochs, device)
         return found
 
-    def _read_images(self, rows: Rows, candidates: Sequence[Candidate]) -> Rows:
-        """Decode every image once, and return the rows without those that are bad."""
+    def _read_images(self, rows: Rows, candidates: Sequence[Candidate]) -> dict:
+        """Decode every image once, and return reasons for those that are bad."""
         config = image_config_of(candidates, resolve_device(self.device))
         bad = self._bad_images(rows, config)
-        report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         self.missing_report_ = missing_report(rows, bad)
         warn_of_empty_rows(rows, fitting=True)
-        return rows
+        return bad
 
     def _bad_images(self, rows: Rows, config: dict | None) -> dict[int, str]:
         """Decode as a member would, so that members find the images in the cache."""
@@ -302,47 +270,24 @@ class AutoMultimodalClassifier(TableClassifier):
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         cells = ImageCells(rows, transform, open_cache(self.cache, IMAGES))
-        return find_bad_images(cells, N_THREADS)
+        bad = find_bad_images(cells, N_THREADS)
+        report_bad_images(rows, bad, self.on_bad_image)
+        return bad
 
-    def _table(self, X, rows: Rows) -> pd.DataFrame:
+    def _table(self, X, bad: dict[int, str]) -> pd.DataFrame:
         """Return the table with names, and without the images that are bad."""
-        columns = [self.image_column, self.text_column]
         if not isinstance(X, pd.DataFrame):
+            columns = [self.image_column, self.text_column]
             X = pd.DataFrame(X, columns=columns, dtype=object)
+        if not bad:
+            return X
         place = column_position(X, self.image_column)
-        lost = [
-            i
-            for i, (cell, image) in enumerate(
-                zip(X.iloc[:, place], rows.images, strict=True)
-            )
-            if image is None and not is_null(cell)
-        ]
-        if lost:
-            cells = X.iloc[:, place].astype(object).tolist()
-            for i in lost:
-                cells[i] = None
-            X = X.copy()
-            X.isetitem(place, pd.Series(cells, index=X.index, dtype=object))
+        cells = X.iloc[:, place].tolist()
+        for i in bad:
+            cells[i] = None
+        X = X.copy()
+        X.isetitem(place, pd.Series(cells, index=X.index, dtype=object))
         return X
-
-    @contextmanager
-    def _told(self, clock: Clock) -> Iterator[Callable]:
-        """Yield what shows a step, the best so far and the time left in one bar."""
-        with tqdm(total=1, disable=not self.verbose, leave=True) as bar:
-
-            def tell(step: str, best: Trial | None, left: int) -> None:
-                bar.total = bar.n + left
-                bar.set_description(step, refresh=False)
-                shown = {}
-                if best is not None:
-                    shown["best"] = f"{best.score:.3f} {best.name}"
-                if clock.limit is not None:
-                    shown["left"] = f"{max(0.0, clock.left):.0f} s"
-                bar.set_postfix(shown, refresh=False)
-                bar.update(1)
-
-            yield tell
-            bar.set_description(type(self).__name__)
 
     # Prediction ---------------------------------------------------------------------
 
@@ -358,7 +303,6 @@ class AutoMultimodalClassifier(TableClassifier):
         nets = [m.net_ for _, m in self.members_ if hasattr(m, "net_")]
         configs = [net.module_.backbone.image_config for net in nets]
         bad = self._bad_images(rows, next(filter(None, configs), None))
-        report_bad_images(rows, bad, self.on_bad_image)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
         logits = np.tile(
@@ -366,7 +310,7 @@ class AutoMultimodalClassifier(TableClassifier):
         )
         filled = np.flatnonzero(~empty)
         if len(filled):
-            mixed = self._mixed(self._table(X, rows).iloc[filled])
+            mixed = self._mixed(self._table(X, bad).iloc[filled])
             patterns = rows.patterns[filled]
             logits[filled] = at_temperature(mixed, patterns, self.temperatures_)
         return logits

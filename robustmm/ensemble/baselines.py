@@ -116,6 +116,8 @@ class TfidfClassifier(PriorClassifier):
         self.vocabulary_ = words.get_feature_names_out().tolist()
         self.idf_ = words.idf_.astype(np.float32)
         in_loss = targets.weights(self.class_weight, weights)[there]
+        # Their ratios alone count, or C would mean another strength.
+        in_loss = in_loss / in_loss.mean()
         solved = self._solve(features, targets.encoded[there], in_loss)
         self.coef_, self.intercept_ = (part.astype(np.float32) for part in solved)
         self.n_trainable_parameters_ = self.coef_.size + self.intercept_.size

@@ -7,9 +7,11 @@ last step that they are planned for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from .candidates import Candidate
 from .scores import HeldOut
@@ -21,6 +23,30 @@ FIRST_RUNG = 0.25
 KEEP = 0.5
 # The part of the time after which no more candidates are begun on the first rung.
 TRYING = 0.35
+
+
+@contextmanager
+def shown(clock: Clock, verbose: bool, title: str) -> Iterator[Callable]:
+    """Yield what shows a step, the best so far and the time left, all in one bar."""
+    begun: list[str] = []
+    with tqdm(total=1, disable=not verbose) as bar:
+
+        def tell(step: str, best: Trial | None, left: int) -> None:
+            if begun:
+                bar.update(1)  # the step before is over
+            begun.append(step)
+            bar.total = bar.n + left
+            bar.set_description(step, refresh=False)
+            about = {}
+            if best is not None:
+                about["best"] = f"{best.score:.3f} {best.name}"
+            if clock.limit is not None:
+                about["left"] = f"{max(0.0, clock.left):.0f} s"
+            bar.set_postfix(about)
+
+        yield tell
+        bar.set_description(title)
+        bar.update(1)
 
 
 class Race:
@@ -79,8 +105,9 @@ class Race:
         for i, trial in enumerate(self.trials):
             epochs = self._first_epochs(trial)
             expected = self._expected(trial, epochs)
-            # The cheapest is tried whatever the limit says: one there must be.
-            if i and (reason := self._too_late(trial, expected)):
+            # One there must be, whatever the limit says.
+            reason = self._too_late(trial, expected) if self.best else ""
+            if reason:
                 trial.end("skipped", reason)
                 continue
             self._fit(trial, epochs, len(self.trials) - i)
@@ -143,7 +170,7 @@ class Race:
                 trial.end("failed", reason)
             return
         trial.status, trial.reason = "fitted", ""
-        trial.score = self.score(trial.outputs)[0]
+        trial.score = self.held.score(trial.outputs)
 
     def _drop(self) -> None:
         """Keep the best rate of each family, and families that are not far behind.

@@ -46,8 +46,9 @@ def held_out_parts(
         )
     if cv is None:
         # Every k-th of the sorted rows: each stratum of any size gives its share.
-        steps = (np.arange(len(order)) + rng.uniform()) * fraction
-        held = np.flatnonzero(np.diff(np.floor(steps), prepend=0.0) > 0)
+        # With room for rounding: 50 times 0.2 may be less than 10.
+        steps = rng.uniform() + np.arange(len(order) + 1) * fraction + 1e-9
+        held = np.flatnonzero(np.diff(np.floor(steps)) > 0)
         held = held if len(held) else rng.randint(len(order), size=1)
         tests = [order[held]]
     else:

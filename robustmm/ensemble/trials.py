@@ -238,8 +238,9 @@ def _limit(estimator: BaseEstimator, seconds: float) -> dict:
         return {}
     seconds = max(seconds, 0.01)
     if "time_limit" in params:
-        estimator.set_params(time_limit=seconds)
-        return {"time_limit": params["time_limit"]}
+        own = params["time_limit"]
+        estimator.set_params(time_limit=seconds if own is None else min(own, seconds))
+        return {"time_limit": own}
     if "net_params" in params:
         given = params["net_params"] or {}
         callbacks = [*given.get("callbacks", []), Deadline(seconds)]

@@ -56,12 +56,18 @@ def columns_of(
     given = {"image_column": image_column, "text_column": text_column}
     for name in ("image_column", "text_column", "blank_image"):
         if given.get(name) is None:
-            given[name] = _common(estimators, name)
+            given[name] = common_value(estimators, name, Columns._field_defaults[name])
     return Columns(**given)
 
 
-def _common(estimators: list, name: str) -> str:
-    """The one value that a parameter has; its default where there is none."""
+def common_value(estimators: Iterable, name: str, default=None):
+    """Return the one value of a parameter, of estimators or of those inside.
+
+    Raises
+    ------
+    ValueError
+        If it has several.
+    """
     values = [value for one in estimators for value in _values(one, name)]
     values = list(dict.fromkeys(values))
     if len(values) > 1:
@@ -69,7 +75,7 @@ def _common(estimators: list, name: str) -> str:
             f"{name} must be the same in all estimators, or be passed here, got "
             f"{values}."
         )
-    return values[0] if values else Columns._field_defaults[name]
+    return values[0] if values else default
 
 
 def _values(estimator, name: str) -> list:

@@ -16,6 +16,7 @@ from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -270,6 +271,34 @@ class CMPTClassifier(MultimodalClassifier):
     """
 
     STREAMS = MODALITIES
+    # Section 4.2. Of the dropout it says "in each iteration", and no probability.
+    PAPER: ClassVar[dict] = {
+        name: {
+            "image_backbone": "openai/clip-vit-base-patch16",
+            "text_backbone": "bert-base-uncased",
+            "rank": 1,
+            "alpha": 1,
+            "dropout": 0.1,
+            "adapter": "lora",
+            "lambda_align": 0.2,
+            "align_reduction": "sum",
+            "use_proxy": True,
+            "detach_target": False,
+            "modality_dropout": "auto",
+            "modality_dropout_per": "batch",
+            "max_text_length": length,
+            "max_epochs": 10,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "lr_schedule": "held_polynomial",
+            "warmup": 0.5,
+            "head_init": "random",
+            "head_lr": None,
+            "early_stopping": False,
+        }
+        for name, length in (("food101", 40), ("mmimdb", 256))
+    }
 
     image_backbone: str | Path = field(
         default="openai/clip-vit-base-patch16", kw_only=False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -164,6 +165,21 @@ class FineTuneClassifier(MultimodalClassifier):
     >>> clf.fit(X, y).predict_proba(X).shape
     (60, 2)
     """
+
+    # How ViLT's authors train all of it.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "tune": "full",
+        "lr": 1e-4,
+        "backbone_lr": 1e-4,
+        "weight_decay": 0.01,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": False,
+    }
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     text_backbone: str | Path | None = None

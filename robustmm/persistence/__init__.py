@@ -11,6 +11,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
+from ..data.screening import warn_of_left_out
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
 from ..storage.fitted import check_names, may_keep
 from ..storage.folder import (
@@ -35,6 +37,7 @@ from ..storage.folder import (
     remove_unnamed,
     while_saved,
 )
+from ..storage.left_out import can_pack, without_unstorable
 from ..storage.values import pack
 from ..table import TableClassifier
 from ..training.device import resolve_device
@@ -76,8 +79,9 @@ def save(
     NotFittedError
         If the classifier is not fitted.
     TypeError
-        For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it. For a member that skops cannot open safely.
+        For a parameter that JSON cannot hold; the message names it. Of ``net_params``
+        and ``scoring``, what it cannot hold, such as a callback, is left out, with one
+        warning. For a member that skops cannot open safely.
     ValueError
         If the folder holds anything else, the backbone's files have changed, or the
         model is none that :func:`load` would open: numbers that are not finite, more
@@ -197,7 +201,11 @@ def _describe(clf: TableClassifier) -> tuple[dict, dict[str, np.ndarray]]:
 
 def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
     """Describe a classifier; what its arrays are called begins with ``place``."""
-    parameters = clf._saved_parameters()
+    parameters, left = without_unstorable(clf._saved_parameters(), can_pack)
+    if left:
+        warn_of_left_out(left, "saved model")
+        # A twin: the classifier itself keeps its callbacks.
+        clf = copy(clf).set_params(**parameters)
     # A method may leave parameters of the base class at values of its own.
     given = vars(type(clf)(**parameters))
     state = {

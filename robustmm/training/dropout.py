@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..adapters import draw_hidden
 from ..data import Collate
@@ -36,6 +36,10 @@ class ModalityDropout:
         """Return the batch for one step of the module; draws from torch's generator."""
         # On the host, where it is planned which encoder runs on which rows.
         hidden = draw_hidden(batch["present"].cpu(), self.probability, self.per)
+        return self.hide(batch, hidden, module)
+
+    def hide(self, batch: dict, hidden: Tensor, module: nn.Module) -> dict:
+        """Return the batch for a module from which cells (B, 2) bool are hidden."""
         if getattr(module, "reads_hidden", False):
             return {**batch, "hidden": hidden}
         return self.collate.hide(batch, hidden)
