@@ -74,16 +74,17 @@ class AutoMultimodalClassifier(TableClassifier):
         Seconds that ``fit`` may take. At least one candidate is always fitted. One that
         is not of this package cannot be stopped.
     scoring : str, callable or None
-        What candidates are compared by, as in scikit-learn; None is accuracy, and for
-        indicators mean average precision. Ties are broken by log-loss.
+        What candidates are compared by, and what the ensemble raises, as in
+        scikit-learn; ties are broken by log-loss. None compares by accuracy, and by
+        mean average precision for indicators, and the ensemble lowers the log-loss.
     validation_fraction : float
         The part of the rows that is held out.
     cv : int or splitter, optional
         Hold out each part of the rows in turn instead: as many fits of every candidate,
         and a choice on all rows.
     ensemble_size : int
-        Steps of the greedy selection, so the most members there can be; 1 takes the
-        best candidate alone.
+        Steps of the greedy selection, so the most members there can be; 1 takes a
+        single candidate.
     max_epochs : int
         Passes over the rows of the default candidates that are trained in epochs.
     calibrate : bool
