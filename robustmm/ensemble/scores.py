@@ -36,7 +36,7 @@ class HeldOut:
         self.X, self.targets, self.y = X, targets, targets.original
         self.weights = weights
         multilabel = targets.multilabel
-        self.by_loss = scoring is None
+        self.by_loss = scoring is None and not multilabel
         if scoring is None:
             scoring = mean_average_precision if multilabel else "accuracy"
         blank = np.zeros((len(targets.encoded), len(targets.classes)))
@@ -83,10 +83,11 @@ class HeldOut:
         return (-np.inf if np.isnan(score) else round(score, 10), -self.loss(logits))
 
     def gain(self, logits: np.ndarray) -> tuple[float, ...]:
-        """Return what an ensemble of members is chosen by: the log-loss, if none else.
+        """Return what an ensemble is chosen by, which for accuracy is the log-loss.
 
         A metric that counts is noisy on a few hundred rows: chosen by log-loss,
-        ensembles were more accurate on other rows as well.
+        ensembles were more accurate on other rows. One that ranks is not, and the loss
+        of several labels is mostly that of frequent ones.
         """
         return (-self.loss(logits),) if self.by_loss else self.key(logits)
 

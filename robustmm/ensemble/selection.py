@@ -75,8 +75,9 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
     ensemble_size : int
         Steps of the selection, so the most members there can be.
     scoring : str, callable or None
-        What is raised, as in scikit-learn, ties broken by log-loss. None lowers the
-        log-loss, and ``score_`` is accuracy, or mean average precision for indicators.
+        What is raised, as in scikit-learn, ties broken by log-loss. None is mean
+        average precision for indicators; otherwise the log-loss is lowered, and
+        ``score_`` is accuracy.
 
     Attributes
     ----------
