@@ -120,6 +120,14 @@ class BaseMultimodalClassifier(
     n_features_in_, feature_names_in_
         The columns that are read, ``image_column`` and ``text_column``, whatever others
         a table has.
+
+    Examples
+    --------
+    >>> from robustmm import LinearProbeClassifier
+    >>> issubclass(LinearProbeClassifier, BaseMultimodalClassifier)
+    True
+    >>> LinearProbeClassifier(image_column="photo").image_column
+    'photo'
     """
 
     # The streams that the method stands on; None where any backbone will do.

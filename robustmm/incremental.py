@@ -51,6 +51,17 @@ class IncrementalClassifier(MultimodalClassifier):
         The skorch net of the last task; the others are listed at
         :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
         of trainable parameters are those of the last call.
+
+    Examples
+    --------
+    >>> from robustmm import DeLoClassifier
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(24, n_classes=4, random_state=0)
+    >>> first = y.isin(sorted(y.unique())[:2])
+    >>> clf = DeLoClassifier("robustmm/tiny-vilt", max_epochs=1, random_state=0)
+    >>> clf = clf.partial_fit(X[first], y[first]).partial_fit(X[~first], y[~first])
+    >>> len(clf.task_classes_)
+    2
     """
 
     _KEPT = ("task_classes_", "_task", "_seen_weights")

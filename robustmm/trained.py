@@ -126,6 +126,17 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     net_ : Net
         The fitted skorch net; the others are listed at
         :class:`BaseMultimodalClassifier`.
+
+    Examples
+    --------
+    A method is one file: a module, and a class that builds it. The page on adding a
+    method has a whole one.
+
+    >>> from robustmm import CMPTClassifier
+    >>> issubclass(CMPTClassifier, MultimodalClassifier)
+    True
+    >>> CMPTClassifier(max_epochs=3, lr=1e-3).max_epochs
+    3
     """
 
     max_epochs: int = 10

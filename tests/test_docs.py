@@ -5,6 +5,7 @@ import importlib.util
 import pickle
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,14 @@ from robustmm.datasets import make_scenes
 from robustmm.testing import check_estimator
 
 PROJECT = Path(__file__).parents[1]
-PAGES = sorted(p for p in PROJECT.glob("docs/**/*.rst") if ">>> " in p.read_text())
+MADE = {"_build", "generated", "auto_examples", "jupyter_execute"}
+PAGES = sorted(
+    p
+    for p in PROJECT.glob("docs/**/*.rst")
+    if not MADE & set(p.parts) and ">>> " in p.read_text()
+)
+METHODS = sorted(p for p in PROJECT.glob("docs/methods/*.rst") if p.stem != "index")
+CODE = re.compile(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)")
 COMMANDS = (
     'pip install -c constraints.txt -e ".[plot]" && python examples/quickstart.py',
     'pip install -c constraints.txt -e ".[test]" && pytest',
@@ -44,6 +52,30 @@ def test_the_examples_on_a_page_give_what_is_printed(page):
     failures, attempted = doctest.testfile(str(page), module_relative=False)
     assert attempted > 0
     assert failures == 0
+
+
+@pytest.mark.parametrize("page", METHODS, ids=lambda p: p.stem)
+def test_the_first_lines_on_the_page_of_a_method_run(page):
+    code = textwrap.dedent(CODE.search(page.read_text())[1])
+    assert len([line for line in code.splitlines() if line]) <= 5
+    X, y = make_scenes(24, n_classes=4, random_state=0)
+    X = drop_modalities(X, rate=0.5, scenario="both", random_state=0)
+    halves = [y.isin(labels) for labels in np.split(np.unique(y), 2)]
+    if "Probe" not in code and "max_epochs" not in code:
+        code = re.sub(r"(Classifier\(.*)\)", r"\1, max_epochs=1)", code)
+    parts = {"X_train": X[:16], "y_train": y[:16], "X_test": X[16:]}
+    names = parts | {"stages": [(X[half], y[half]) for half in halves]}
+    exec(code, names)
+    assert len(names["clf"].predict(X[16:])) == 8
+
+
+def test_the_first_page_has_eight_lines_that_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    text = (PROJECT / "docs" / "index.rst").read_text()
+    code = textwrap.dedent(CODE.search(text)[1])
+    assert len([line for line in code.splitlines() if line]) <= 8
+    exec(code.replace("400", "60").replace("300", "40"), {})
+    assert 0 <= float(capsys.readouterr().out) <= 1
 
 
 def test_the_readme_example_runs():

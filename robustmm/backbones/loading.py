@@ -331,7 +331,14 @@ def quiet() -> Iterator[None]:
 def join_encoders(
     image, text, *, device="cpu", max_text_length: int | None = None
 ) -> Backbone:
-    """Load the image encoder of one checkpoint and the text encoder of another."""
+    """Load the image encoder of one checkpoint and the text encoder of another.
+
+    Examples
+    --------
+    >>> backbone = join_encoders("robustmm/tiny-clip", "robustmm/tiny-bert")
+    >>> backbone.sources
+    {'image': 'robustmm/tiny-clip', 'text': 'robustmm/tiny-bert'}
+    """
     return Backbone.join(
         image=load_backbone(image, streams=("image",), device=device),
         text=load_backbone(
@@ -341,7 +348,15 @@ def join_encoders(
 
 
 def load_encoders(name_or_path, text=None, **options) -> Backbone:
-    """Load a checkpoint, with the text encoder of another in the place of its own."""
+    """Load a checkpoint, with the text encoder of another in the place of its own.
+
+    Examples
+    --------
+    >>> list(load_encoders("robustmm/tiny-vilt").streams)
+    ['joint']
+    >>> load_encoders("robustmm/tiny-clip", "robustmm/tiny-bert").sources["text"]
+    'robustmm/tiny-bert'
+    """
     if text is None:
         return load_backbone(name_or_path, **options)
     return join_encoders(name_or_path, text, **options)

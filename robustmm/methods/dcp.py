@@ -57,7 +57,7 @@ def bottleneck(
 class CorrelatedPrompts(nn.Module):
     r"""Prompts of each layer, generated from both modalities' prompts before it.
 
-    From :math:`x_0 = [a_v, a_t]`, side by side, for the layers :math:`i = 0, 1, \dots`
+    From :math:`x_0 = [a_v, a_t]`, side by side, for the layers :math:`i = 0, 1, \ldots`
 
     .. math::
 

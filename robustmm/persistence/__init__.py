@@ -192,6 +192,18 @@ def load(
         neither known nor trusted.
     ImportError
         If something in it is scikit-learn's, and skops is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import robustmm
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(20, n_classes=2, random_state=0)
+    >>> clf = robustmm.LinearProbeClassifier("robustmm/tiny-clip").fit(X, y)
+    >>> folder = tempfile.mkdtemp() + "/model"
+    >>> robustmm.save(clf, folder)
+    >>> robustmm.load(folder, device="cpu").predict(X).shape
+    (20,)
     """
     # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
