@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .data.frame import column_position, read_rows
+from .data.tables import as_frame
 
 SCENARIOS = ("text", "image", "both")
 
@@ -160,8 +161,7 @@ def drop_modalities(
     >>> drop_modalities(df, 1.0, "text").isna().sum().to_dict()
     {'image': 0, 'text': 2}
     """
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    X = as_frame(X)
     table = missing_table(len(X), rate, scenario, random_state, groups)
     result, table = _apply(X, table, image_column, text_column)
     return (result, table) if return_table else result
@@ -205,8 +205,7 @@ def apply_missing_table(
     >>> apply_missing_table(df, [0, 2])["image"].isna().tolist()
     [False, True]
     """
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    X = as_frame(X)
     codes = np.asarray(table)
     if codes.shape != (len(X),):
         raise ValueError(

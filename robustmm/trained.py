@@ -27,7 +27,11 @@ from .data.targets import Targets, encode_known, split_rows
 from .training.checkpoint import fit_or_resume
 from .training.clock import Clock
 from .training.device import RandomStream
-from .training.dropout import ModalityDropout, automatic_probability
+from .training.dropout import (
+    ModalityDropout,
+    automatic_probability,
+    check_probability,
+)
 from .training.head import check_head, head_inputs, start_from_probe
 from .training.net import Net
 from .training.schedule import (
@@ -186,8 +190,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         check_choice("head_init", self.head_init, ("random", "probe"))
         if self.head_lr is not None:
             check_number("head_lr", self.head_lr, Real, 0, open="low")
-        if self.modality_dropout != "auto":
-            check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
+        check_probability("modality_dropout", self.modality_dropout)
         check_choice("modality_dropout_per", self.modality_dropout_per, PER)
         check_folder("checkpoint_dir", self.checkpoint_dir, (None,))
         if self.checkpoint_dir is not None and self.random_state is None:

@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from toys import QuickClassifier
 
-from robustmm import CMPTClassifier
+from robustmm import CMPTClassifier, drop_modalities
 
 X, Y = frame_with_holes(12)
 
@@ -169,3 +169,11 @@ def test_what_is_no_image_is_listed_by_row(fitted):
     rows = [{"image": {"url": "a.png"}, "text": "a"}, {"image": None, "text": "b"}]
     with pytest.raises(ValueError, match=r"image cell must .*row 0: dict"):
         fitted.predict(rows)
+
+
+def test_cells_of_other_tables_can_be_dropped():
+    for convert in TABLES.values():
+        names = ["image", "text", "price"]
+        left = drop_modalities(convert(as_bytes()[names]), 1.0, "text", random_state=0)
+        assert list(left) == names
+        assert left["text"].isna().sum() == 8

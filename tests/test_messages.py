@@ -46,6 +46,7 @@ def test_the_name_of_the_column_of_labels():
         [tuple(row) for row in GENRES],
         pd.Series([np.array(row, dtype=object) for row in GENRES]),
         [["drama", "comedy"]] * 12,
+        pd.DataFrame({"genres": GENRES}),
     ],
 )
 def test_lists_of_labels(labels):
@@ -55,11 +56,21 @@ def test_lists_of_labels(labels):
     assert QuickClassifier().fit(X, y).predict(X).shape == (12, 2)
 
 
+def test_several_columns_of_texts():
+    for y in (
+        pd.DataFrame({"a": ["x", "y"] * 6, "b": "z"}),
+        np.array([["x", "y"]] * 12),
+    ):
+        said = message(y)
+        assert "must be an indicator matrix of zeros and ones, got the values" in said
+        assert "MultiLabelBinarizer().fit_transform(y) makes one" in said
+
+
 def test_indicators_in_the_cells_of_a_column():
     rows = [[0, 1], [1, 0], [1, 1]] * 4
     assert "write y = np.stack(y)." in message(pd.Series(rows))
-    assert "write y = np.stack(y)." in message([np.array(row) for row in rows])
-    for y in (rows, tuple(map(tuple, rows)), np.stack(pd.Series(rows))):
+    arrays = [np.array(row) for row in rows]
+    for y in (rows, arrays, tuple(map(tuple, rows)), np.stack(pd.Series(rows))):
         assert QuickClassifier().fit(X, y).predict(X).shape == (12, 2)
 
 

@@ -27,6 +27,8 @@ OF_TRAINING = {
     "head_lr",
     "modality_dropout",
     "modality_dropout_per",
+    "scoring",
+    "time_limit",
     "early_stopping",
     "validation_fraction",
     "n_iter_no_change",

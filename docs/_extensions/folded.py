@@ -1,4 +1,4 @@
-"""Fold the tables of the page of results, which a script writes and nobody reads whole."""
+"""Fold the tables of the page of results, which nobody reads as a whole."""
 
 from docutils import nodes
 

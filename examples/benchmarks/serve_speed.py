@@ -3,12 +3,14 @@
 ``python examples/benchmarks/serve_speed.py`` fits a linear probe on drawn scenes, with
 the encoders of ``--backbone``, serves it and sends pictures with captions, over a
 connection for each thread. Milliseconds are those of whole requests, as the client sees
-them; the memory is the resident set of the server afterwards (Linux only).
+them, and those that the server computes; the memory is its resident set afterwards.
+Linux only.
 """
 
 import argparse
 import base64
 import json
+import os
 import re
 import socket
 import subprocess
@@ -75,20 +77,27 @@ def ask(port: int, rows: list[bytes]) -> list[float]:
     return times
 
 
-def measure(port: int, rows: list[bytes], n_threads: int) -> str:
+def cpu_seconds(server: subprocess.Popen) -> float:
+    """What the server has computed so far, however busy the machine is."""
+    stat = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(server, port: int, rows: list[bytes], n_threads: int) -> str:
     """Send all requests from some threads, and say how long they took."""
     shares = [
         [rows[i % len(rows)] for i in range(t, args.requests, n_threads)]
         for t in range(n_threads)
     ]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu_seconds(server)
     with ThreadPoolExecutor(n_threads) as pool:
         times = np.concatenate(list(pool.map(lambda share: ask(port, share), shares)))
     rate = args.requests / (time.perf_counter() - start)
     p50, p95 = np.percentile(times, [50, 95])
+    cpu = 1e3 * (cpu_seconds(server) - before) / args.requests
     return (
         f"{n_threads} threads: p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
-        f"{rate:.0f} requests a second"
+        f"{rate:.0f} requests a second, {cpu:.1f} ms of a core each"
     )
 
 
@@ -121,7 +130,7 @@ with tempfile.TemporaryDirectory() as folder:
             ask(port, rows[:10])
             print(f"torch threads {torch_threads}: ready after {seconds:.1f} s")
             for n_threads in args.threads:
-                print(" ", measure(port, rows, n_threads))
+                print(" ", measure(server, port, rows, n_threads))
             print(" ", memory(server))
         finally:
             server.terminate()

@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ def read_columns(
     """
     if isinstance(X, np.ndarray):
         return _by_position(X)
+    if isinstance(X, list | tuple) and not X:
+        return [], [], []
     names, cells, labels = _by_name(X, (image_column, text_column))
     wanted = {"image_column": image_column, "text_column": text_column}
     images, texts = (
@@ -178,9 +180,12 @@ def _advice(X: Any, wanted: tuple[str, str]) -> str:
         return "; pass X.collect()"
     if hasattr(X, "to_pandas"):
         return "; pass X.to_pandas()"
-    if isinstance(X, Sequence) and not isinstance(X, str | bytes):
+    if not isinstance(X, list | tuple):
+        return ""
+    if all(isinstance(row, list | tuple) for row in X):
         return f"; pass pd.DataFrame(X, columns={list(wanted)})"
-    return ""
+    odd = next(row for row in X if not isinstance(row, Mapping))
+    return f" of {type(odd).__name__}; pass a dict for each row"
 
 
 def _is_a(module: str, name: str, X: Any) -> bool:

@@ -227,8 +227,10 @@ def refuse_names(y) -> None:
 
 def refuse_lists(y) -> None:
     """Raise if labels are lists of labels, or lists of the zeros and ones of a row."""
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        y = y.iloc[:, 0]
     if isinstance(y, list | tuple):
-        labels, held = y, list | tuple
+        labels, held = y, list | tuple | np.ndarray
     elif getattr(y, "ndim", 0) == 1 and y.dtype == object:
         labels, held = y.tolist(), ()
     else:
@@ -307,10 +309,13 @@ def _check_one_type(labels: Iterable) -> None:
 
 def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:
     _check_no_nulls(values)
-    if not np.isin(values.astype(float), (0, 1)).all():
+    texts = any(isinstance(value, str) for value in values.flat)
+    if texts or not np.isin(values.astype(float), (0, 1)).all():
+        advice = "; of texts, MultiLabelBinarizer().fit_transform(y) makes one"
         raise ValueError(
             "A two-dimensional y must be an indicator matrix of zeros and ones, got "
-            f"the values {np.unique(values.astype(str))[:5].tolist()}."
+            f"the values {np.unique(values.astype(str))[:5].tolist()}"
+            f"{advice if texts else ''}."
         )
     encoded = values.astype(np.float32)
     classes = np.arange(values.shape[1]) if names is None else names

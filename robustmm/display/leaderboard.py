@@ -158,7 +158,8 @@ class LeaderboardDisplay:
 
     def _styles(self) -> dict[str, dict]:
         """Return how each candidate is drawn, those that are seen best last."""
-        weights = self.leaderboard["weight"].drop(ENSEMBLE, errors="ignore")
+        table = self.leaderboard.dropna(subset=["score", "predict_ms"])
+        weights = table["weight"].drop(ENSEMBLE, errors="ignore")
         members = weights[weights > 0].sort_values(ascending=False)
         styles = {
             name: {"c": "none", "edgecolors": _GREY, "marker": "o", "s": 22}

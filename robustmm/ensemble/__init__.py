@@ -3,3 +3,4 @@
 from .automatic import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .out_of_fold import OutOfFoldFeatures as OutOfFoldFeatures
 from .selection import EnsembleSelection as EnsembleSelection
+from .thresholds import TunedThresholdsClassifier as TunedThresholdsClassifier

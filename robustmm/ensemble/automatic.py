@@ -74,16 +74,17 @@ class AutoMultimodalClassifier(TableClassifier):
         Seconds that ``fit`` may take. At least one candidate is always fitted. One that
         is not of this package cannot be stopped.
     scoring : str, callable or None
-        What candidates are compared by, as in scikit-learn; None is accuracy, and for
-        indicators mean average precision. Ties are broken by log-loss.
+        What candidates are compared by, and what the ensemble raises, as in
+        scikit-learn; ties are broken by log-loss. None is mean average precision for
+        indicators; otherwise accuracy, while the ensemble lowers the log-loss.
     validation_fraction : float
         The part of the rows that is held out.
     cv : int or splitter, optional
         Hold out each part of the rows in turn instead: as many fits of every candidate,
         and a choice on all rows.
     ensemble_size : int
-        Steps of the greedy selection, so the most members there can be; 1 takes the
-        best candidate alone.
+        Steps of the greedy selection, so the most members there can be; 1 takes a
+        single candidate.
     max_epochs : int
         Passes over the rows of the default candidates that are trained in epochs.
     calibrate : bool
@@ -179,7 +180,15 @@ class AutoMultimodalClassifier(TableClassifier):
         check_number("validation_fraction", fraction, Real, 0, 1, open="both")
         check_number("ensemble_size", self.ensemble_size, Integral, 1)
         check_number("max_epochs", self.max_epochs, Integral, 1)
+        if isinstance(self.cv, Integral):
+            check_number("cv", self.cv, Integral, 2)
         check_given(self.candidates)
+        backbones = self._encoders()
+        if not all(isinstance(b, str | Path) for b in backbones):
+            raise ValueError(
+                "backbones must be a checkpoint's name or path, or a list of them, got "
+                f"{self.backbones!r}."
+            )
 
     # Fitting ------------------------------------------------------------------------
 
@@ -249,10 +258,15 @@ class AutoMultimodalClassifier(TableClassifier):
         pairs, with_default = check_given(self.candidates)
         found = given_candidates(pairs, shared)
         if with_default:
-            alone = isinstance(self.backbones, str | Path)
-            backbones = [self.backbones] if alone else list(self.backbones)
-            found += default_candidates(backbones, shared, self.max_epochs, device)
+            found += default_candidates(
+                self._encoders(), shared, self.max_epochs, device
+            )
         return found
+
+    def _encoders(self) -> list:
+        several = isinstance(self.backbones, list | tuple)
+        # Once each: a name that stands twice would make every candidate twice.
+        return list(dict.fromkeys(self.backbones if several else [self.backbones]))
 
     def _read_images(self, rows: Rows, candidates: Sequence[Candidate]) -> dict:
         """Decode every image once, and return reasons for those that are bad."""

@@ -145,7 +145,11 @@ def check_given(candidates) -> tuple[list[tuple], bool]:
     pairs = [tuple(p) for p in listed if isinstance(p, list | tuple)]
     words = [item for item in listed if item == "default"]
     proper = all(
-        len(p) == 2 and isinstance(p[0], str) and hasattr(p[1], "fit") for p in pairs
+        len(p) == 2
+        and isinstance(p[0], str)
+        and hasattr(p[1], "fit")
+        and not isinstance(p[1], type)
+        for p in pairs
     )
     if not listed or not proper or len(pairs) + len(words) < len(listed):
         raise ValueError(

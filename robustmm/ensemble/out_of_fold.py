@@ -221,6 +221,8 @@ default="predict_proba"
                 f"y must be the labels, which {type(self).__name__} requires to be "
                 "passed, got None."
             )
+        if pd.isna(np.asarray(y, dtype=object)).any():
+            raise ValueError("y must not have missing labels, got None or NaN in it.")
         if not hasattr(self.estimator, self.method):
             raise TypeError(
                 f"estimator must have {self.method}, got "
@@ -261,6 +263,12 @@ default="predict_proba"
             return one_column_per_label(output, classes)
         output = np.asarray(output)
         absent = set(self.classes_) - set(classes)
+        # A saved model that was changed: no fold has classes that all rows have not.
+        if unknown := set(classes) - set(self.classes_):
+            raise ValueError(
+                "The classifier must know the classes of the fit only, got "
+                f"{str(unknown.pop())!r:.80} as well."
+            )
         if self.method == "decision_function":
             if absent:
                 raise ValueError(

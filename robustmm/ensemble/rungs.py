@@ -84,15 +84,11 @@ class Race:
         self.whole = clock.left
         self._part: float | None = None
 
-    def score(self, outputs: np.ndarray) -> tuple[float, float]:
-        """Return what trials are compared by."""
-        return self.held.key(outputs)
-
     @property
     def best(self) -> Trial | None:
         """The best so far."""
         done = [t for t in self.trials if t.status == "fitted"]
-        return max(done, key=lambda t: self.score(t.outputs), default=None)
+        return max(done, key=lambda t: t.key, default=None)
 
     def run(self) -> list[Trial]:
         """Try all, drop those far behind and train the others to the end."""
@@ -171,6 +167,7 @@ class Race:
             return
         trial.status, trial.reason = "fitted", ""
         trial.score = self.held.score(trial.outputs)
+        trial.key = self.held.key(trial.outputs)
 
     def _drop(self) -> None:
         """Keep the best rate of each family, and families that are not far behind.
@@ -178,7 +175,7 @@ class Race:
         Compared with one another only: a linear probe is solved to the end.
         """
         running = [t for t in self.trials if t.status == "fitted" and self._is_short(t)]
-        running.sort(key=lambda t: self.score(t.outputs), reverse=True)
+        running.sort(key=lambda t: t.key, reverse=True)
         kept: dict[str, Trial] = {}
         for trial in running:
             best = running[0]
@@ -195,7 +192,7 @@ class Race:
 
     def _last_rung(self) -> None:
         waiting = [t for t in self.trials if t.status == "fitted" and self._is_short(t)]
-        waiting.sort(key=lambda t: self.score(t.outputs), reverse=True)
+        waiting.sort(key=lambda t: t.key, reverse=True)
         for i, trial in enumerate(waiting):
             epochs = self._affordable(trial)
             if epochs <= trial.epochs:

@@ -29,12 +29,14 @@ class HeldOut:
     weights : ndarray of shape (n,), or None
         Of the rows, in scores that take weights.
     scoring : str, callable or None
+        None is accuracy, and mean average precision for several labels.
     """
 
     def __init__(self, X, targets: Targets, weights, scoring):
         self.X, self.targets, self.y = X, targets, targets.original
         self.weights = weights
         multilabel = targets.multilabel
+        self.by_loss = scoring is None and not multilabel
         if scoring is None:
             scoring = mean_average_precision if multilabel else "accuracy"
         blank = np.zeros((len(targets.encoded), len(targets.classes)))
@@ -79,6 +81,15 @@ class HeldOut:
         score = self.score(logits)
         # Rounded, as two ways to the same mean differ in the last bit.
         return (-np.inf if np.isnan(score) else round(score, 10), -self.loss(logits))
+
+    def gain(self, logits: np.ndarray) -> tuple[float, ...]:
+        """Return what an ensemble is chosen by, which for accuracy is the log-loss.
+
+        A metric that counts is noisy on a few hundred rows: chosen by log-loss,
+        ensembles were more accurate on other rows. One that ranks is not, and the loss
+        of several labels is mostly that of frequent ones.
+        """
+        return (-self.loss(logits),) if self.by_loss else self.key(logits)
 
     def calibration_error(self, logits: np.ndarray) -> float:
         """Return the expected calibration error of logits (n, C)."""

@@ -75,8 +75,9 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
     ensemble_size : int
         Steps of the selection, so the most members there can be.
     scoring : str, callable or None
-        What is raised, as in scikit-learn; None is accuracy, and mean average precision
-        for indicators. Ties are broken by log-loss.
+        What is raised, as in scikit-learn, ties broken by log-loss. None is mean
+        average precision for indicators; otherwise the log-loss is lowered, and
+        ``score_`` is accuracy.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
             weights = _check_sample_weight(sample_weight, shape, dtype=np.float64)
         held = HeldOut(X, targets, weights, self.scoring)
         outputs = self._outputs(X, targets.classes, targets.multilabel)
-        counts = select_greedily(outputs, held.key, self.ensemble_size)
+        counts = select_greedily(outputs, held.gain, self.ensemble_size)
         self.classes_, self._multilabel = targets.classes, targets.multilabel
         self.weights_ = counts / counts.sum()
         self.score_ = held.score(combine(outputs, self.weights_, self._multilabel))

@@ -77,6 +77,8 @@ class Trial:
         One for each part of rows that was held out.
     outputs : ndarray of shape (n_held_out, C)
         Logarithms of what they say of these rows.
+    score, key
+        Of these outputs, and what trials are compared by.
     epochs, seconds, predict_seconds
         Of the last fit: passes, seconds of the training and of the prediction.
     """
@@ -87,6 +89,7 @@ class Trial:
     fitted: list = field(default_factory=list)
     outputs: np.ndarray | None = None
     score: float = np.nan
+    key: tuple = ()
     epochs: int | None = None
     seconds: float = 0.0
     predict_seconds: float = 0.0

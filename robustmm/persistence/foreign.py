@@ -61,6 +61,4 @@ def load_foreign(content: np.ndarray):
     except (
         Exception
     ) as error:  # of many a kind, for a file that anyone may have written
-        raise ValueError(
-            f"A member of a saved model cannot be opened: {error}"
-        ) from error
+        raise ValueError(f"A member of a saved model is not opened: {error}") from error

@@ -32,8 +32,8 @@ def without_unstorable(
     ({'lr': 0.1, 'net_params': {'callbacks': [], 'batch_size': 2}}, ['print'])
     """
     kept, left = dict(parameters), []
-    for name in set(_MAY_BE_LEFT_OUT) & set(parameters):
-        value = parameters[name]
+    for name in _MAY_BE_LEFT_OUT:
+        value = parameters.get(name)
         if isinstance(value, dict) and not can_store(value):
             kept[name] = _of_net(value, can_store, left)
         elif not can_store(value):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 from torch import Tensor, nn
 
 from ..adapters import draw_hidden
+from ..checks import check_number
 from ..data import Collate
 
 
@@ -43,6 +45,15 @@ class ModalityDropout:
         if getattr(module, "reads_hidden", False):
             return {**batch, "hidden": hidden}
         return self.collate.hide(batch, hidden)
+
+
+def check_probability(name: str, value) -> None:
+    """Raise unless a value is in [0, 1], or ``"auto"``."""
+    if isinstance(value, str) and value == "auto":
+        return
+    if isinstance(value, str):
+        raise ValueError(f'{name} must be a number in [0, 1] or "auto", got {value!r}.')
+    check_number(name, value, Real, 0, 1)
 
 
 def automatic_probability(present) -> float:

@@ -122,19 +122,31 @@ def choose_penalty(
         some = rng.choice(len(features), _MOST_ROWS, replace=False)
         features, targets, weights = features[some], targets[some], weights[some]
     folds = _deal(targets, rng)
-    held = np.flatnonzero(folds >= 0)
-    losses = np.zeros((len(grid), len(features)))  # (C, n)
-    for fold in np.unique(folds[held]):
-        here, there = folds == fold, folds != fold
-        if not there.any():
-            continue
-        known = features[there], targets[there], weights[there], n_outputs
-        for row, C in zip(losses, sorted(grid), strict=True):
-            coef, intercept = solve_probe(*known, C=C, absent=rare(there.sum()))
-            row[here] = row_losses(features[here] @ coef.T + intercept, targets[here])
-    if len(held) == 0:
+    held = folds >= 0
+    if not held.any():
         return min(grid)
-    return sorted(grid)[_first_near_best(losses[:, held], weights[held])]
+    known, losses = (features, targets, weights, n_outputs), []
+    for C in sorted(grid):
+        losses.append(_losses_in_folds(*known, folds, C)[held])
+        means = np.average(losses, axis=1, weights=weights[held])
+        # From the strongest penalty on losses fall, then rise; and weaker ones take
+        # longer to solve.
+        if means[-1] > (1 + _TOLERANCE) * means.min():
+            break
+    return sorted(grid)[_first_near_best(np.stack(losses), weights[held])]
+
+
+def _losses_in_folds(features, targets, weights, n_outputs, folds, C) -> np.ndarray:
+    """Return the loss of each row, (n,), of a probe that did not see its fold."""
+    losses = np.zeros(len(features))
+    for fold in np.unique(folds[folds >= 0]):
+        here, there = folds == fold, folds != fold
+        if there.any():
+            known = features[there], targets[there], weights[there], n_outputs
+            coef, intercept = solve_probe(*known, C=C, absent=rare(there.sum()))
+            logits = features[here] @ coef.T + intercept
+            losses[here] = row_losses(logits, targets[here])
+    return losses
 
 
 def rare(n_rows: int) -> float:

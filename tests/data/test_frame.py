@@ -33,7 +33,7 @@ NULLS = {
     "float32 nan": np.float32("nan"),
     "NA": pd.NA,
     "NaT": pd.NaT,
-    "datetime64 NaT": np.datetime64("NaT"),
+    "datetime64 NaT": np.datetime64("NaT", "ns"),
 }
 CELLS = {
     "str": "a.png",

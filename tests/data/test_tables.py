@@ -69,6 +69,10 @@ def test_no_library_of_tables_is_imported():
 # --------------------------------------------------------------------------- one row
 
 
+def test_an_empty_list_is_a_table_without_rows():
+    assert read([]) == read(()) == ([], [], [])
+
+
 def test_a_dict_is_one_row():
     for image in ("a.png", b"x", {"path": "a.png"}):
         assert read({"image": image, "text": None, "n": [1]}) == ([image], [None], [0])
@@ -94,6 +98,8 @@ def test_a_series_is_one_row_with_its_label():
         ({"image": {0: "a"}, "text": {0: "b"}}, r"pass pd.DataFrame\(X\)"),
         (pd.Series(TEXTS), "Series without 'image' and 'text'; pass the frame, not a"),
         ([["a.png", "a cat"]], r"pd.DataFrame\(X, columns=\['image', 'text'\]\)"),
+        (["a cat", "a dog"], "list of str; pass a dict for each row"),
+        ([RECORDS[0], None], "list of NoneType; pass a dict for each row"),
         (polars_table().lazy(), r"LazyFrame; pass X.collect\(\)"),
         (pl.Series(["a"]), r"Series; pass X.to_pandas\(\)"),
         (pa.RecordBatch.from_pylist(RECORDS[:1]), r"RecordBatch; pass X.to_pandas\(\)"),

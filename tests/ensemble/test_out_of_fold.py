@@ -217,8 +217,17 @@ def test_what_is_refused(options, error, rule):
 def test_labels_are_needed():
     with pytest.raises(ValueError, match=r"requires to be passed, got None"):
         OutOfFoldFeatures(Memory()).fit_transform(NUMBERS, None)
+    with pytest.raises(ValueError, match="must not have missing labels"):
+        OutOfFoldFeatures(Memory()).fit_transform(NUMBERS, [np.nan, *THREE[1:]])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         OutOfFoldFeatures(Memory()).fit(NUMBERS, THREE[:5])
+
+
+def test_a_classifier_of_other_classes_is_named():
+    features = OutOfFoldFeatures(Memory(), cv=2).fit(NUMBERS, THREE)
+    features.estimator_.classes_ = np.array(["x", "y", "other"])
+    with pytest.raises(ValueError, match="classes of the fit only, got 'other'"):
+        features.transform(NUMBERS)
 
 
 def test_a_failed_fit_changes_nothing():

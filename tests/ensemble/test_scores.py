@@ -53,6 +53,13 @@ def test_ties_are_broken_by_the_loss():
     assert held().key(surer)[1] != loss
 
 
+def test_an_ensemble_is_chosen_by_loss_unless_there_is_a_scoring():
+    assert held().gain(LOGITS) == (-held().loss(LOGITS),)
+    Y = pd.DataFrame({"a": [1, 0, 1, 0], "b": [0, 1, 1, 0]})
+    assert held(y=Y).gain(LOGITS) == held(y=Y).key(LOGITS)
+    assert held("accuracy").gain(LOGITS) == held("accuracy").key(LOGITS)
+
+
 def test_several_labels_are_ranked_over_those_that_occur():
     Y = pd.DataFrame({"a": [1, 0, 1, 0], "never": 0})
     logits = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.0, 0.0]])

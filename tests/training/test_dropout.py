@@ -131,7 +131,12 @@ def test_every_method_trains_with_it(cls):
     ("params", "error", "message"),
     [
         ({"modality_dropout": 1.5}, ValueError, r"modality_dropout must be in \[0, 1"),
-        ({"modality_dropout": "some"}, TypeError, "modality_dropout must be a number"),
+        (
+            {"modality_dropout": "some"},
+            ValueError,
+            r"in \[0, 1\] or .auto., got 'some'",
+        ),
+        ({"modality_dropout": None}, TypeError, "modality_dropout must be a number"),
         ({"modality_dropout_per": "epoch"}, ValueError, "modality_dropout_per must be"),
     ],
 )
