@@ -33,11 +33,16 @@ def public_classifiers() -> list[type]:
 
 
 def every_classifier() -> list[type]:
-    """Return these, and those that are made of them."""
+    """Return these, and those that choose among them; not what is put around one."""
     classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
     found = [c for c in classes if issubclass(c, ClassifierMixin)]
-    found = [c for c in found if not inspect.isabstract(c)]
+    found = [c for c in found if not inspect.isabstract(c) and _needs_nothing(c)]
     return sorted(found, key=lambda c: (c not in public_classifiers(), c.__name__))
+
+
+def _needs_nothing(thing) -> bool:
+    given = inspect.signature(thing).parameters.values()
+    return all(p.default is not p.empty for p in given)
 
 
 def summary_of(thing) -> str:
