@@ -121,13 +121,15 @@ def _fits(classifier: type, offers: set[str]) -> str:
     pairs = "text_backbone" in inspect.signature(classifier).parameters
     if not (own and pairs):
         return NO
-    return f"as the {own.pop()} encoder"
+    return f"{own.pop()} side"
 
 
 def encoders() -> str:
     """Architectures by classes: which backbone goes with which method."""
     classes = public_classifiers()
-    head = ["``model_type``", "Streams", *map(_class, classes)]
+    names = [c.__name__.removesuffix("Classifier") for c in classes]
+    links = [f":class:`{n} <robustmm.{n}Classifier>`" for n in names]
+    head = ["``model_type``", "Streams", *links]
     rows = [head]
     for name, streams in loading._ARCHITECTURES.items():
         answers = [_fits(c, set(streams)) for c in classes]
