@@ -32,7 +32,7 @@ from .data import (
     open_cache,
     read_rows,
 )
-from .data.frame import numbered_names
+from .data.frame import MODALITIES, numbered_names
 from .data.screening import (
     missing_report,
     report_bad_images,
@@ -134,6 +134,10 @@ class TableClassifier(
     # Attributes of the fitted classifier beside those that every one has, for `load`,
     # which takes no others.
     _KEPT = ()
+
+    def _reads(self) -> tuple[str, ...]:
+        """Return the modalities that a fitted classifier looks at."""
+        return MODALITIES
 
     def _saved_parameters(self) -> dict:
         """Return the parameters that a saved model holds."""

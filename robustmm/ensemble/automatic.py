@@ -40,7 +40,7 @@ from .candidates import (
     image_config_of,
 )
 from .leaderboard import check_records, leaderboard_frame
-from .outputs import combine, log_outputs
+from .outputs import combine, outputs_of
 from .rungs import shown
 from .search import search
 from .trials import Bench, Clock, varied
@@ -331,8 +331,8 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def _mixed(self, X: pd.DataFrame) -> np.ndarray:
         known = self.classes_, self._multilabel
-        outputs = np.stack([log_outputs(m, X, *known) for _, m in self.members_])
-        return combine(outputs, self.weights_, self._multilabel)
+        outputs, seen = outputs_of([m for _, m in self.members_], X, *known)
+        return combine(outputs, self.weights_, seen, self._multilabel)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "members_")
