@@ -1,12 +1,14 @@
-"""Sphinx configuration; the table of methods is computed here, from docstrings."""
+"""Sphinx configuration; what it computes from the package is in ``_extensions``."""
 
-import inspect
-import re
+import sys
 from pathlib import Path
 
-from sphinx.errors import ExtensionError
-
 import robustmm
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
+
+from inventories import write_inventories  # noqa: E402
 
 project = "robustmm"
 author = "the robustmm developers"
@@ -16,82 +18,82 @@ version = release = robustmm.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
     "numpydoc",
-    "myst_parser",  # the page of results is written by a script, in Markdown
+    "myst_nb",  # for the tour, and for the results, which a script writes in Markdown
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "computed",
+    "diagrams",
+    "folded",
+    "mathml",
+    "measured",
+    "reference",
+    "tour",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "generated/method_table.rst"]
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "Image+text classifiers for tables with holes",
-    "page_width": "1080px",
-}
+exclude_patterns = ["_build", "jupyter_execute", "generated/tables", "includes"]
+exclude_patterns += ["auto_examples/*.ipynb"]  # to be downloaded; the pages are .rst
+nb_execution_mode = "off"  # the extension `tour` has run it by then
+
+# References -------------------------------------------------------------------------
 
 autosummary_generate = True
 autodoc_typehints = "none"  # the numpydoc sections carry the types
 numpydoc_show_class_members = False  # the class template lists them
-# A reference to one of our own names must resolve; other projects' pages are not read,
-# so that the documentation builds without a network.
+maximum_signature_line_length = 70
+# A reference to one of our own names must resolve. Those of other projects lead to
+# their pages if ``inventories.py`` knows them; no server is asked.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(numpy|pandas|PIL|sklearn|skorch|torch)\..*")]
+intersphinx_mapping = write_inventories()
 
-TABLE = Path(__file__).parent / "generated" / "method_table.rst"
+# Examples ---------------------------------------------------------------------------
 
+# Downloads, long trainings and tables that are not here.
+NOT_SHOWN = r"pretrain_embedded|real_tables|reproduce|movie_posters|__init__"
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"(?<!serve)\.py$",  # which would go on answering
+    "ignore_pattern": NOT_SHOWN,
+    "reset_argv": "gallery.reset_argv",
+    "within_subsection_order": "gallery.reading_order",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("robustmm",),
+    "reference_url": {"robustmm": None},
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+    "nested_sections": False,
+}
 
-def public_classifiers() -> list[type]:
-    """Return the classes of the public namespace that fit and predict, by name."""
-    classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
-    base = robustmm.BaseMultimodalClassifier
-    found = [c for c in classes if issubclass(c, base) and not inspect.isabstract(c)]
-    return sorted(found, key=lambda c: c.__name__)
+# Pages ------------------------------------------------------------------------------
 
-
-def describe(classifier: type) -> list[str]:
-    """Return a row: the class, its docstring's first line, its default backbones."""
-    summary = inspect.getdoc(classifier).splitlines()[0]
-    parameters = inspect.signature(classifier).parameters.values()
-    backbones = [p.default for p in parameters if p.name.endswith("backbone")]
-    return [
-        f":class:`robustmm.{classifier.__name__}`",
-        re.sub(r"\s*\[\d+\]_", "", summary),
-        ", ".join(f"``{name}``" for name in backbones),
-    ]
-
-
-def write_method_table(app) -> None:
-    """Write the table that ``methods/index.rst`` includes."""
-    rows = [["Class", "What it is", "Backbones by default"]]
-    rows += [describe(classifier) for classifier in public_classifiers()]
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: 25 45 30", ""]
-    for row in rows:
-        lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]
-    TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text("\n".join(lines) + "\n")
-
-
-def skip_member(app, what, name, obj, skip, options) -> bool | None:
-    """Leave out what scikit-learn generates; its text refers to its own pages."""
-    names = r"set_\w+_request|get_metadata_routing|set_output"
-    generated = re.fullmatch(names, name)
-    return True if generated else None
-
-
-def missing_pages(folder) -> list[str]:
-    """Return the links from estimators' HTML to pages that are not in ``folder``."""
-    links = [classifier()._get_doc_link() for classifier in public_classifiers()]
-    pages = {link: Path(folder, link.split("/latest/")[1]) for link in links}
-    return [link for link, page in pages.items() if not page.is_file()]
-
-
-def check_links(app, exception) -> None:
-    """Fail the build if the "?" of an estimator's HTML would lead nowhere."""
-    if exception is None and app.builder.name == "html" and missing_pages(app.outdir):
-        raise ExtensionError(f"Pages must be built: {missing_pages(app.outdir)}.")
-
-
-def setup(app) -> None:
-    """Connect the functions above to the build."""
-    app.connect("builder-inited", write_method_table)
-    app.connect("autodoc-skip-member", skip_member)
-    app.connect("build-finished", check_links)
+html_theme = "pydata_sphinx_theme"
+html_title = "robustmm"
+html_static_path = ["_static"]
+html_css_files = ["site.css", "tables.css"]
+html_math_renderer = "mathml"  # see _extensions: browsers draw it, nothing is loaded
+html_copy_source = False
+html_show_sourcelink = False
+html_sidebars = {"index": [], "changelog": []}
+html_theme_options = {
+    "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "navigation_with_keys": False,
+    "show_toc_level": 2,
+    "search_bar_text": "Search: a class, a word, a question",
+    "navbar_end": ["version-switcher", "theme-switcher"],
+    "switcher": {"json_url": "_static/versions.json", "version_match": "latest"},
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
+# Neither prompts nor what is printed are part of what the button copies.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

@@ -10,8 +10,12 @@ from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import RowsDisplay as RowsDisplay
+from .display import show_rows as show_rows
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection
+from .ensemble import OutOfFoldFeatures as OutOfFoldFeatures
+from .ensemble import TunedThresholdsClassifier as TunedThresholdsClassifier
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
 from .evaluation import compare_methods as compare_methods

@@ -8,7 +8,8 @@ import operator
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,15 @@ from torch import nn
 from torch.utils.data import Subset
 
 from ._version import __version__
-from .backbones import Backbone, MissingStream, fitted_on, load_encoders
+from .annotations import TableLike
+from .backbones import (
+    Backbone,
+    MissingStream,
+    fitted_on,
+    load_encoders,
+    pin,
+    revisions_by_name,
+)
 from .data import (
     STATES,
     ByteCache,
@@ -42,9 +51,11 @@ from .data.screening import (
     report_damage,
     rows_to_train,
     warn_of_empty_rows,
+    warn_of_left_out,
     without_images,
 )
 from .data.targets import Targets, mean_one
+from .storage.left_out import can_pickle, without_unstorable
 from .storage.tensors import dump_tensors, load_tensors
 from .table import TableClassifier
 from .training.device import (
@@ -83,6 +94,13 @@ class BaseMultimodalClassifier(
     :class:`MultimodalClassifier` trains by gradient descent. Parameters are annotated
     fields: a subclass declares its own, and again those that it gives another default.
 
+    Parameters
+    ----------
+    revision : str, dict or None
+        Branch, tag or commit that ``backbone`` is taken from on the hub, or those of
+        several backbones by parameter, as ``{"text_backbone": "86b5e09"}``. None means
+        the main branch. A saved model keeps it.
+
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
@@ -100,11 +118,22 @@ class BaseMultimodalClassifier(
     n_parameters_, n_trainable_parameters_ : int
         Parameters in the module, and those of them that are trained.
     n_features_in_, feature_names_in_
-        Columns seen in ``fit``.
+        The columns that are read, ``image_column`` and ``text_column``, whatever others
+        a table has.
+
+    Examples
+    --------
+    >>> from robustmm import LinearProbeClassifier
+    >>> issubclass(LinearProbeClassifier, BaseMultimodalClassifier)
+    True
+    >>> LinearProbeClassifier(image_column="photo").image_column
+    'photo'
     """
 
     # The streams that the method stands on; None where any backbone will do.
     STREAMS: ClassVar[tuple[str, ...] | None] = None
+
+    revision: str | dict | None = None
 
     # What a method writes -----------------------------------------------------------
 
@@ -131,11 +160,20 @@ class BaseMultimodalClassifier(
         in the place of its own where there is such a parameter and it is set.
         """
         return load_encoders(
-            self.backbone,
-            getattr(self, "text_backbone", None),
+            self._pinned("backbone"),
+            self._pinned("text_backbone"),
             device=device,
             max_text_length=self.max_text_length,
         )
+
+    def _pinned(self, parameter: str) -> str | Path | None:
+        """Return a backbone's name with its revision; None where there is none."""
+        revision = self._revisions().get(parameter)
+        return pin(getattr(self, parameter, None), revision)
+
+    def _revisions(self) -> dict[str, str]:
+        parameters = inspect.signature(type(self)).parameters
+        return revisions_by_name(self.revision, parameters)
 
     def _check_backbone(self, backbone: Backbone) -> None:
         """Raise if the method cannot stand on a backbone that has its streams.
@@ -144,7 +182,7 @@ class BaseMultimodalClassifier(
         """
 
     @classmethod
-    def _small(cls, **params) -> BaseMultimodalClassifier:
+    def _small(cls, **params) -> Self:
         """Return an instance on embedded backbones that is fitted in a moment.
 
         Checks and tests take it; a method with larger parts than these settings make
@@ -163,17 +201,24 @@ class BaseMultimodalClassifier(
         small = {name: value for name, value in small.items() if name in taken}
         return cls(**small).set_params(**params)
 
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for parameter in self._revisions():
+            self._pinned(parameter)
+
     # Fitting ------------------------------------------------------------------------
 
     def fit(
-        self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> BaseMultimodalClassifier:
+        self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Train on rows whose image or text may be missing.
 
         Parameters
         ----------
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Image and text cells; an array is read by position: image, text.
+            Image and text cells, of pandas, polars or pyarrow; also a list of dicts, or
+            a dict or Series for one row. Only ``image_column`` and ``text_column`` are
+            read; an array is read by position: image, text.
         y : array-like of shape (n,), or indicator matrix of shape (n, L)
             Labels, all texts, all numbers or all dates; an indicator matrix means
             multilabel.
@@ -211,7 +256,8 @@ class BaseMultimodalClassifier(
         self._take_labels(targets, weights)
         module, data, kept = self._prepare(rows, targets, weights, draws)
         train, held_out = self._split(kept, targets, seed)
-        net = self._train(module, Subset(data, train), Subset(data, held_out), draws)
+        watched = self._watched(module, data, held_out)
+        net = self._train(module, Subset(data, train), watched, draws)
         self._keep(net)
         report = report_damage(data.rows, net.damaged_, self.missing_report_)
         self.missing_report_ = report
@@ -273,6 +319,12 @@ class BaseMultimodalClassifier(
         """Return the rows to train on and the rows to hold out."""
         return rows, rows[:0]
 
+    def _watched(
+        self, module: nn.Module, data: MultimodalDataset, held_out: np.ndarray
+    ) -> Subset:
+        """Return the rows that are scored while training: those held out."""
+        return Subset(data, held_out)
+
     def _make_net(
         self, module: nn.Module, device: torch.device, callbacks=(), **options
     ) -> Net:
@@ -287,13 +339,13 @@ class BaseMultimodalClassifier(
             "autocast": autocast_type(self.precision, device),
             "owner": type(self).__name__,
         }
-        params |= options | self._net_options()
+        params |= options | self._net_options(module)
         # The user's are added. In the place of ours they would switch off the schedule,
         # early stopping and the progress bar without a word.
         params["callbacks"] = [*callbacks, *params.get("callbacks", [])]
         return make_net(module, self._collate(module.backbone), params)
 
-    def _net_options(self) -> dict:
+    def _net_options(self, module: nn.Module) -> dict:
         """Return what the skorch net needs for a training."""
         return {}
 
@@ -349,7 +401,7 @@ class BaseMultimodalClassifier(
     def _run(self, data: Subset, read: Callable) -> tuple[np.ndarray, dict[int, str]]:
         """Outputs in the order of ``data``, and reasons for images that are bad."""
         values, done, bad = None, 0, {}
-        batches = self.net_.get_iterator(data, training=False)
+        batches = self.net_.batches(data)
         with self._progress(len(data), "predict", quiet=len(batches) <= 1) as bar:
             for batch, _ in batches:
                 bad |= bad_images_of(batch)
@@ -396,10 +448,13 @@ class BaseMultimodalClassifier(
         logits[empty] = np.clip(log_prior, -1e3, 1e3)
         return logits
 
-    def transform(self, X: pd.DataFrame) -> np.ndarray:
+    def transform(self, X: TableLike) -> np.ndarray:
         """Return the fused features that the head classifies, (n, d).
 
-        Zeros for a row without any modality.
+        Zeros for a row without any modality. Of rows that ``fit`` has seen, and so of
+        ``fit_transform``, they are in-sample: where the method trains inside of its
+        encoders they know the labels, and what is fitted on them trusts them too much.
+        :class:`OutOfFoldFeatures` gives cross-fitted columns.
         """
         return self._evaluate(X, _features)[0]
 
@@ -413,7 +468,7 @@ class BaseMultimodalClassifier(
         """Width of what :meth:`transform` returns; scikit-learn names the columns."""
         return self._width(_features)
 
-    def __copy__(self) -> BaseMultimodalClassifier:
+    def __copy__(self) -> Self:
         """Share the net, which a copy by way of a pickle would not."""
         twin = object.__new__(type(self))
         vars(twin).update(vars(self))
@@ -429,6 +484,9 @@ class BaseMultimodalClassifier(
             # open in a later version.
             del state["history_"]
             state["_trained"] = self._state()
+            # One that is not fitted is to be trained: it must not lose a callback.
+            state, left = without_unstorable(state, can_pickle)
+            warn_of_left_out(left, "pickle")
         return state
 
     def __setstate__(self, state: dict) -> None:
@@ -436,8 +494,16 @@ class BaseMultimodalClassifier(
         trained = state.pop("_trained", None)
         state.pop("_robustmm_version", None)
         super().__setstate__(state)
+        self._forget_other_columns()
         if trained is not None:
             self._restore(trained)
+
+    def _forget_other_columns(self) -> None:
+        """Keep the two names of an earlier version's model, which had all of them."""
+        names, read = getattr(self, "feature_names_in_", ()), self._columns
+        if len(names) > len(read) and set(read) <= set(names):
+            self.feature_names_in_ = np.array(read, dtype=object)
+            self.n_features_in_ = len(read)
 
     def _state(self) -> dict:
         """Return what pickles and saved models hold in the place of ``net_``.

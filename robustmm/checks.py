@@ -45,14 +45,30 @@ def check_number(
 
 
 def check_choice(name: str, value, choices: Iterable) -> None:
-    """Raise unless ``value`` is one of ``choices``."""
+    """Raise unless ``value`` is one of ``choices``.
+
+    Examples
+    --------
+    >>> check_choice("routing", "soft", ["top_k", "soft_merge"])
+    Traceback (most recent call last):
+        ...
+    ValueError: routing must be one of ['top_k', 'soft_merge'], got 'soft'.
+    """
     choices = list(choices)
     if not any(value is choice or value == choice for choice in choices):
         raise ValueError(f"{name} must be one of {choices}, got {value!r}.")
 
 
 def check_names(name: str, value, choices: Iterable) -> None:
-    """Raise unless ``value`` is a sequence of different ones of ``choices``."""
+    """Raise unless ``value`` is a sequence of different ones of ``choices``.
+
+    Examples
+    --------
+    >>> check_names("targets", ["key", "key"], ["query", "key"])
+    Traceback (most recent call last):
+        ...
+    ValueError: targets must be different names of ['query', 'key'], got ['key', 'key'].
+    """
     choices = list(choices)
     names = [] if isinstance(value, str) else list(value)
     known = [choice for choice in choices if choice in names]
@@ -61,7 +77,16 @@ def check_names(name: str, value, choices: Iterable) -> None:
 
 
 def check_folder(name: str, value, choices: Iterable) -> None:
-    """Raise unless ``value`` is one of ``choices`` or an existing folder."""
+    """Raise unless ``value`` is one of ``choices`` or an existing folder.
+
+    Examples
+    --------
+    >>> check_folder("cache", "memory", ("memory", None))
+    >>> check_folder("cache", 3, ("memory", None))
+    Traceback (most recent call last):
+        ...
+    ValueError: cache must be one of ['memory', None] or an existing folder, got 3.
+    """
     choices = list(choices)
     if value in choices:
         return

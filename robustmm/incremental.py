@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
 
+from .annotations import TableLike
 from .data.targets import Targets
 from .data.task_labels import TaskLabels
 from .trained import MultimodalClassifier
@@ -25,6 +27,12 @@ class IncrementalClassifier(MultimodalClassifier):
     ----------
     max_epochs : int
         Passes over the rows of a task.
+    time_limit : float, optional
+        Seconds for a task.
+    head_init : {"random", "probe"}
+        What the head of a new task starts from; that of a known one goes on.
+    scoring : str, callable or None
+        What early stopping looks at, on rows of the task and among its labels.
     lr_schedule : {"constant", "linear", "cosine", "polynomial", "held_polynomial"}
         Decay of the learning rate after the warm-up; it starts anew with each task.
     class_weight : "balanced", dict or None
@@ -43,17 +51,29 @@ class IncrementalClassifier(MultimodalClassifier):
         The skorch net of the last task; the others are listed at
         :class:`MultimodalClassifier`. ``history_``, ``missing_report_`` and the count
         of trainable parameters are those of the last call.
+
+    Examples
+    --------
+    >>> from robustmm import DeLoClassifier
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(24, n_classes=4, random_state=0)
+    >>> first = y.isin(sorted(y.unique())[:2])
+    >>> clf = DeLoClassifier("robustmm/tiny-vilt", max_epochs=1, random_state=0)
+    >>> clf = clf.partial_fit(X[first], y[first]).partial_fit(X[~first], y[~first])
+    >>> len(clf.task_classes_)
+    2
     """
 
     _KEPT = ("task_classes_", "_task", "_seen_weights")
 
     def fit(
         self,
-        X: pd.DataFrame,
+        X: TableLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         tasks: ArrayLike | None = None,
-    ) -> IncrementalClassifier:
+        validation_data: tuple | None = None,
+    ) -> Self:
         """Forget everything and learn the rows as one task, or as several.
 
         Parameters
@@ -68,6 +88,9 @@ class IncrementalClassifier(MultimodalClassifier):
             The task of each row, learned in sorted order. Each task's labels must be
             its own; of indicators, a task learns the columns that are set in its rows
             and in no earlier task's.
+        validation_data : tuple (X, y), optional
+            Further rows to score after each epoch, as in
+            :class:`MultimodalClassifier`; not with several tasks.
 
         Returns
         -------
@@ -79,7 +102,12 @@ class IncrementalClassifier(MultimodalClassifier):
             for name in ("net_", "task_classes_", "_seen_weights"):
                 vars(self).pop(name, None)
             if tasks is None:
-                return super().fit(X, y, sample_weight)
+                return super().fit(X, y, sample_weight, validation_data)
+            if validation_data is not None:
+                raise ValueError(
+                    "validation_data must be None with tasks: call partial_fit for "
+                    "each task, with rows of its labels."
+                )
             self._fit_tasks(X, y, sample_weight, column_or_1d(tasks))
         return self
 
@@ -97,11 +125,12 @@ class IncrementalClassifier(MultimodalClassifier):
 
     def partial_fit(
         self,
-        X: pd.DataFrame,
+        X: TableLike,
         y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
-    ) -> IncrementalClassifier:
+        validation_data: tuple | None = None,
+    ) -> Self:
         """Learn the next task, or go on with one.
 
         New labels make a new task. If all labels are known, the task that they belong
@@ -119,6 +148,9 @@ class IncrementalClassifier(MultimodalClassifier):
             labels of earlier tasks among them are ignored.
         sample_weight : array-like of shape (n,), optional
             Weight of each row in the loss.
+        validation_data : tuple (X, y), optional
+            Further rows to score after each epoch, with labels of this task; their
+            scores are among its labels.
 
         Returns
         -------
@@ -129,13 +161,17 @@ class IncrementalClassifier(MultimodalClassifier):
         ValueError
             For labels of several tasks, or known and new labels together.
         """
-        with self._unchanged_on_failure():
+        with self._running(validation_data):
             self._check_parameters()
             # Later calls must have the columns of the first, as scikit-learn asks.
             rows = self._check_X(X, reset=not self.__sklearn_is_fitted__())
             targets = self._labels.encode(y, classes)
             self._fit_rows(rows, targets, sample_weight)
         return self
+
+    def _learned_classes(self) -> tuple[np.ndarray, np.ndarray]:
+        prior = self.class_prior_[self._labels.columns[self._task]]
+        return self.task_classes_[self._task], prior
 
     @property
     def _labels(self) -> TaskLabels:

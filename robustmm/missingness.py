@@ -5,21 +5,24 @@ per table, shared by every epoch and every method that is compared.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import pandas as pd
 
 from .data.frame import column_position, read_rows
+from .data.tables import as_frame
 
 SCENARIOS = ("text", "image", "both")
+
+Seed: TypeAlias = int | np.random.Generator | np.random.RandomState | None
 
 
 def missing_table(
     n: int,
     rate: float,
     scenario: str,
-    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    random_state: Seed = None,
     groups: Sequence | None = None,
 ) -> np.ndarray:
     """Draw which rows lose which modality.
@@ -78,11 +81,38 @@ def missing_table(
     return table
 
 
+@overload
 def drop_modalities(
     X: pd.DataFrame,
     rate: float,
     scenario: str,
-    random_state: int | np.random.Generator | np.random.RandomState | None = None,
+    random_state: Seed = None,
+    groups: Sequence | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    return_table: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def drop_modalities(
+    X: pd.DataFrame,
+    rate: float,
+    scenario: str,
+    random_state: Seed = None,
+    groups: Sequence | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    *,
+    return_table: Literal[True],
+) -> tuple[pd.DataFrame, np.ndarray]: ...
+
+
+def drop_modalities(
+    X: pd.DataFrame,
+    rate: float,
+    scenario: str,
+    random_state: Seed = None,
     groups: Sequence | None = None,
     image_column: str = "image",
     text_column: str = "text",
@@ -131,8 +161,7 @@ def drop_modalities(
     >>> drop_modalities(df, 1.0, "text").isna().sum().to_dict()
     {'image': 0, 'text': 2}
     """
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    X = as_frame(X)
     table = missing_table(len(X), rate, scenario, random_state, groups)
     result, table = _apply(X, table, image_column, text_column)
     return (result, table) if return_table else result
@@ -176,8 +205,7 @@ def apply_missing_table(
     >>> apply_missing_table(df, [0, 2])["image"].isna().tolist()
     [False, True]
     """
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, got {type(X).__name__}.")
+    X = as_frame(X)
     codes = np.asarray(table)
     if codes.shape != (len(X),):
         raise ValueError(

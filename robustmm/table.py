@@ -18,6 +18,7 @@ from sklearn.utils import Tags, check_consistent_length
 from sklearn.utils.validation import _check_sample_weight, validate_data
 from tqdm.auto import tqdm
 
+from .annotations import TableLike
 from .backbones import Backbone
 from .checks import check_choice, check_folder, check_number
 from .data import (
@@ -27,12 +28,12 @@ from .data import (
     ImageTransform,
     MultimodalDataset,
     Rows,
-    TextTokenizer,
     find_bad_images,
     open_cache,
+    prepare_tokenizer,
     read_rows,
 )
-from .data.frame import MODALITIES, numbered_names
+from .data.frame import MODALITIES
 from .data.screening import (
     missing_report,
     report_bad_images,
@@ -77,6 +78,9 @@ class TableClassifier(
     on_bad_image : {"raise", "missing"}
         What to do with an image that cannot be read: raise one error that lists the
         rows, or treat the cells as missing, with one warning.
+    blank_image : {"bad", "missing"}
+        What an image cell is that is a blank text, as ``""`` in a CSV: one that cannot
+        be read, or a missing modality.
     max_pixels : int
         An image of more pixels is one that cannot be read, known from its header before
         it is decoded. Some formats have a limit of Pillow's, which is the default.
@@ -108,7 +112,8 @@ class TableClassifier(
     missing_report_ : dict
         Counts of training rows per pattern, and ``"bad_images"``, reason by row.
     n_features_in_, feature_names_in_
-        Columns seen in ``fit``.
+        The columns that are read, ``image_column`` and ``text_column``, whatever others
+        a table has.
     """
 
     _doc_link_module = "robustmm"
@@ -122,6 +127,7 @@ class TableClassifier(
     image_root: str | Path | None = None
     max_text_length: int | None = None
     on_bad_image: str = "raise"
+    blank_image: str = "bad"
     max_pixels: int = MAX_PIXELS
     batch_size: int = 32
     class_weight: str | dict | None = None
@@ -158,6 +164,7 @@ class TableClassifier(
         """Raise for a parameter that is out of its range; methods extend this."""
         check_number("batch_size", self.batch_size, Integral, 1)
         check_choice("on_bad_image", self.on_bad_image, ("raise", "missing"))
+        check_choice("blank_image", self.blank_image, ("bad", "missing"))
         check_number("max_pixels", self.max_pixels, Integral, 1)
         check_choice("precision", self.precision, PRECISIONS)
         check_folder("cache", self.cache, ("memory", None))
@@ -173,24 +180,34 @@ class TableClassifier(
         self.classes_, self._multilabel = targets.classes, targets.multilabel
         self.class_prior_ = targets.prior(weights)
 
+    @property
+    def _columns(self) -> list[str]:
+        """The columns that are read: one, if it is both."""
+        return list(dict.fromkeys([self.image_column, self.text_column]))
+
     def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
         """Read the table; the one place where input of any kind comes in."""
-        if not isinstance(X, (pd.DataFrame, np.ndarray)):
-            raise TypeError(
-                "X must be a DataFrame, or an object ndarray of shape (n, 2), got "
-                f"{type(X).__name__}."
-            )
-        named = numbered_names(X) if isinstance(X, pd.DataFrame) else X
-        # For names, their order and scikit-learn's messages; its check of the values
-        # would make numbers of the cells.
-        validate_data(self, named, reset=reset, skip_check_array=True)
-        rows = read_rows(X, self.image_column, self.text_column, self.image_root)
+        images = self.image_column, self.text_column, self.image_root
+        rows = read_rows(X, *images, self.blank_image)
+        self._check_features(X, reset)
         if len(rows) == 0:
             raise ValueError(
-                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 "
-                f"is required by {type(self).__name__}."
+                f"Found array with 0 sample(s) (shape={getattr(X, 'shape', (0, 2))}) "
+                f"while a minimum of 1 is required by {type(self).__name__}."
             )
         return rows
+
+    def _check_features(self, X, reset: bool) -> None:
+        """Set or compare ``feature_names_in_``: no column but the two is a feature."""
+        is_array = isinstance(X, np.ndarray)
+        known = list(getattr(self, "feature_names_in_", ()))
+        # Compared here, as a frame for scikit-learn to look at costs more than a row.
+        if not reset and not is_array and known == self._columns:
+            return
+        # For names, and scikit-learn's messages; its check of the values would make
+        # numbers of the cells.
+        named = X if is_array else pd.DataFrame(columns=self._columns)
+        validate_data(self, named, reset=reset, skip_check_array=True)
 
     def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
         check_consistent_length(rows.texts, targets.encoded)
@@ -206,14 +223,18 @@ class TableClassifier(
 
     def _screen(self, rows: Rows, backbone: Backbone) -> Rows:
         """Decode every image once, so that all bad ones are known before training."""
+        rows, bad = self._decoded(rows, backbone)
+        self.missing_report_ = missing_report(rows, bad)
+        warn_of_empty_rows(rows, fitting=True)
+        return rows
+
+    def _decoded(self, rows: Rows, backbone: Backbone) -> tuple[Rows, dict[int, str]]:
+        """Return rows without images that cannot be read, and reasons; or raise."""
         # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
         bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
         report_bad_images(rows, bad, self.on_bad_image)
-        rows = without_images(rows, bad)
-        self.missing_report_ = missing_report(rows, bad)
-        warn_of_empty_rows(rows, fitting=True)
-        return rows
+        return without_images(rows, bad), bad
 
     def _dataset(
         self,
@@ -239,7 +260,7 @@ class TableClassifier(
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
-            tokenizer = TextTokenizer(tokenizer, backbone.max_text_length)
+            tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
         return Collate(transform, tokenizer)
 
     @contextmanager
@@ -270,17 +291,17 @@ class TableClassifier(
             for file in vars(self).pop("_checkpoints"):
                 file.unlink(missing_ok=True)
 
-    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+    def decision_function(self, X: TableLike) -> np.ndarray:
         """Return logits, (n, n_classes), or (n,) for two classes.
 
         Parameters
         ----------
         X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
-            Rows with the columns seen in ``fit``.
+            Rows with the two columns that are read, in any order.
         """
         return self._to_decision(self._log_odds(X))
 
-    def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+    def predict_proba(self, X: TableLike) -> np.ndarray:
         """Return probabilities (n, n_classes), in the order of ``classes_``.
 
         Multiclass rows sum to one; multilabel entries are independent. A row without
@@ -288,7 +309,7 @@ class TableClassifier(
         """
         return self._to_proba(self._log_odds(X))
 
-    def predict(self, X: pd.DataFrame) -> np.ndarray:
+    def predict(self, X: TableLike) -> np.ndarray:
         """Return labels (n,) as they were given to ``fit``, or indicators (n, L).
 
         A label of a multilabel target is set where its probability exceeds 0.5.

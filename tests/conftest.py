@@ -7,8 +7,10 @@ import torch
 torch.set_num_threads(1)
 
 # Collection imports every module for its doctests. Whoever imports the first two has
-# the pretended device from then on; those of stress are programs of their own.
-collect_ignore = ["pretended.py", "pretended_fits.py", "stress"]
+# the pretended device from then on; those of stress and typed, and the shop, are
+# programs of their own.
+collect_ignore = ["pretended.py", "pretended_fits.py", "stress", "typed"]
+collect_ignore += ["journeys/shop.py"]
 
 
 @pytest.fixture(autouse=True)

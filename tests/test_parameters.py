@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 from contract import public_classifiers
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
 
 from robustmm.parameters import Parameters, documented
 
@@ -238,6 +239,8 @@ def test_a_default_that_can_change_is_refused():
 # The toy, whose constructor is written by hand, is the last of them.
 @pytest.mark.parametrize("cls", public_classifiers()[:-1], ids=lambda c: c.__name__)
 def test_every_parameter_of_a_public_class_has_its_tooltip(cls):
+    if "param-doc-description" not in LogisticRegression()._repr_html_():
+        pytest.skip("this scikit-learn shows no tooltips")
     shown = cls()._repr_html_().count('class="param-doc-description"')
     assert shown == len(cls().get_params()) == len(documented(cls))
 

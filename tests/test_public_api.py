@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,22 @@ def accepted(thing) -> set[str]:
     return set(inspect.signature(thing).parameters)
 
 
+def listed() -> list[str]:
+    """Return what the reference lists, by the path from ``robustmm``."""
+    found, module = [], ""
+    for line in (PROJECT / "docs" / "api.rst").read_text().splitlines():
+        if directive := re.match(r"\.\. currentmodule:: robustmm\.?(\S*)", line):
+            module = directive[1]
+        if name := re.fullmatch(r"   (\w[\w.]*)", line):
+            found.append(f"{module}.{name[1]}".strip("."))
+    return found
+
+
+REFERENCE = listed()
+
+
 def test_there_is_something_to_check():
+    assert {"MAILClassifier", "checks.check_names", "adapters.Router"} <= set(REFERENCE)
     assert {"CMPTClassifier", "load_backbone", "datasets.make_scenes"} <= set(PUBLIC)
     assert set(CLASSIFIERS) > {"MultimodalClassifier"}
     assert METHODS
@@ -95,6 +111,14 @@ def test_the_reference_lists_what_methods_are_made_of(module, names):
     assert names
     assert [n for n in names if n not in listed] == []
     assert [n for n in names if not inspect.getdoc(getattr(module, n))] == []
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_what_the_reference_lists_has_an_example(name):
+    thing = attrgetter(name)(robustmm)
+    assert re.search(
+        r"^Examples\n-{8}\n(.|\n)*>>> ", inspect.getdoc(thing), re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("name", PUBLIC)

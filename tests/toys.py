@@ -45,6 +45,8 @@ class QuickClassifier(ToyClassifier):
         device="cpu",
         precision="auto",
         lr=1e-3,
+        head_init="random",
+        modality_dropout=0.0,
         verbose=0,
     ):
         super().__init__(
@@ -61,6 +63,8 @@ class QuickClassifier(ToyClassifier):
         )
         self.precision = precision
         self.lr = lr
+        self.head_init = head_init
+        self.modality_dropout = modality_dropout
 
     def _build_module(self, backbone, n_outputs):
         return QuickModule(backbone, n_outputs)

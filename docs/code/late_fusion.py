@@ -39,7 +39,7 @@ class LateFusionModule(nn.Module):
         self.head = LinearHead(width, n_outputs)
 
     def features(self, present: Tensor, **batch: Tensor) -> Tensor:
-        """Return the summed summaries, (B, width)."""
+        """Return what the head reads, the summed summaries behind ReLU, (B, width)."""
         # An encoder is run on the rows that have its modality, and not at all if no
         # row has; the others' vectors are zero.
         pooled = encode_streams(self.backbone, present, batch, _pooled)
@@ -50,11 +50,11 @@ class LateFusionModule(nn.Module):
             here = present[:, column, None]  # (B, 1)
             part = self.project[modality](vectors)  # (B, width)
             parts.append(torch.where(here, part, self.stand_in[modality]))
-        return torch.stack(parts).sum(dim=0)
+        return torch.stack(parts).sum(dim=0).relu()
 
     def forward(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return logits, (B, n_outputs)."""
-        return self.head(self.features(present, **batch).relu())
+        return self.head(self.features(present, **batch))
 
 
 def _pooled(stream: Stream, present: Tensor, batch: dict[str, Tensor]) -> Tensor:

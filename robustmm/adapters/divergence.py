@@ -11,6 +11,15 @@ def divergence(true: Tensor, other: Tensor, multilabel: bool) -> Tensor:
 
     Of categories, the mean over rows; of independent labels (``multilabel``), the mean
     over rows and labels.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits = torch.tensor([[1.0, -1.0]])
+    >>> divergence(logits, logits, multilabel=False).item()
+    0.0
+    >>> divergence(logits, -logits, multilabel=False).item() > 1
+    True
     """
     if not multilabel:
         target, other = true.log_softmax(dim=1), other.log_softmax(dim=1)

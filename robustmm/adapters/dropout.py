@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 
-def draw_hidden(present: Tensor, probability: float) -> Tensor:
+def draw_hidden(present: Tensor, probability: float, per: str = "row") -> Tensor:
     """Draw which cells to hide, (B, 2) bool; never a row's only one.
 
     A complete row loses its image or its text, each with half of ``probability``.
+    ``per="row"`` draws for each row, ``per="batch"`` once for all complete rows.
 
     Parameters
     ----------
@@ -26,7 +27,8 @@ def draw_hidden(present: Tensor, probability: float) -> Tensor:
     """
     # One number per row, also for rows that lose nothing: what a row draws does not
     # depend on what the others lack.
-    draw = torch.rand(len(present), device=present.device)
+    draw = torch.rand(1 if per == "batch" else len(present), device=present.device)
+    draw = draw.expand(len(present))
     first = draw < probability / 2
     second = ~first & (draw < probability)
     hidden = torch.stack([first, second], dim=1)

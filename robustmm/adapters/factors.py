@@ -25,6 +25,12 @@ class Selection(NamedTuple):
 
     ``down`` and ``up`` (B, J, Q, r) are their positions in the pools of J linears for
     Q queries, ``weight`` (B, J, Q, r) what the k-th pair of them is multiplied by.
+
+    Examples
+    --------
+    >>> places = torch.zeros(3, 2, 1, 4, dtype=torch.long)
+    >>> Selection(down=places, up=places, weight=torch.ones(3, 2, 1, 4)).up.shape
+    torch.Size([3, 2, 1, 4])
     """
 
     down: Tensor
@@ -204,6 +210,12 @@ class StaticFactors(nn.Module):
 
     Shapes: ``down`` (J, r, d_in), ``up`` (J, r, d_out); input (B, L, d_in), update
     (J, B, L, d_out). There is nothing to select.
+
+    Examples
+    --------
+    >>> factors = StaticFactors(8, 6, n_linears=2, rank=4)
+    >>> factors(torch.randn(3, 5, 8)).shape
+    torch.Size([2, 3, 5, 6])
     """
 
     def __init__(self, d_in: int, d_out: int, *, n_linears: int = 1, rank: int = 4):
@@ -235,6 +247,17 @@ class FactorLinears(nn.Module):
     source : str
         The item of the context that is a pair (pools, selection). As the context goes
         on from layer to layer, each should have an item of its own.
+
+    Examples
+    --------
+    >>> from robustmm.backbones import Tokens
+    >>> adapted = FactorLinears([nn.Linear(8, 6), nn.Linear(8, 6)], alpha=1.0)
+    >>> pools = StaticFactors(8, 6, n_linears=2, rank=4)
+    >>> x = torch.randn(3, 5, 8)
+    >>> context = {"factors": (pools, None)}
+    >>> tokens = Tokens(x, None, {"text": (0, 5)}, context=context)
+    >>> [y.shape for y in adapted(x, tokens)]
+    [torch.Size([3, 5, 6]), torch.Size([3, 5, 6])]
     """
 
     reads_tokens = True
@@ -271,6 +294,13 @@ def count_factors(selections: Sequence[Selection], pool_size: int) -> Tensor:
 
     Means over layers, a selection each, and over linears; for every query those of its
     a, then those of its b.
+
+    Examples
+    --------
+    >>> places = torch.tensor([[[[0, 2]]]])  # one sample, linear and query; two factors
+    >>> chosen = Selection(down=places, up=places, weight=torch.ones(1, 1, 1, 2))
+    >>> count_factors([chosen], pool_size=3)
+    tensor([[1., 0., 1., 1., 0., 1.]])
     """
     picks = torch.stack([torch.stack(s[:2], dim=-2) for s in selections])  # (..., 2, r)
     chosen = F.one_hot(picks, pool_size).sum(dim=-2)  # (layers, B, J, Q, 2, E)
@@ -298,6 +328,13 @@ def factor_frame(
     DataFrame of shape (n_tasks * E, Q * 2)
         Means over rows; NaN for a task without any. The index is (task, factor), the
         columns (modality that selects, side of the factor).
+
+    Examples
+    --------
+    >>> counts = np.array([[1.0, 0.0, 0.5, 0.5]])  # a row, a query, two factors a side
+    >>> table = factor_frame(counts, np.array([0]), n_tasks=1, queries=["image"])
+    >>> table["image"]["a"].tolist(), table["image"]["b"].tolist()
+    ([1.0, 0.0], [0.5, 0.5])
     """
     sides = [(query, side) for query in queries for side in ("a", "b")]
     means = np.full((n_tasks, counts.shape[1]), np.nan)

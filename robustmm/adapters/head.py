@@ -44,6 +44,15 @@ class LinearHead(nn.Linear):
     [torch.float32, torch.bfloat16]
     """
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that makes logits of what :meth:`hidden` returns: itself."""
+        return self
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """Return what the last layer reads, (B, d) in float32."""
+        return pooled.float()
+
     def forward(self, pooled: Tensor) -> Tensor:
         """Map pooled rows (B, d) to logits (B, C)."""
         with _in_float32(pooled):
@@ -79,6 +88,16 @@ class TwoLayerHead(nn.Module):
             nn.Linear(2 * width, n_outputs),
         )
         init_linears(self)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that makes logits of what :meth:`hidden` returns."""
+        return self.layers[-1]
+
+    def hidden(self, pooled: Tensor) -> Tensor:
+        """Return what the last layer reads, (B, 2d) in float32."""
+        with _in_float32(pooled):
+            return self.layers[:-1](pooled.float())
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map pooled rows (B, d) to logits (B, C)."""

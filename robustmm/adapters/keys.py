@@ -31,6 +31,13 @@ class TaskKey(nn.Module):
     ----------
     .. [1] Liu et al., "DeLo: Dual Decomposed Low-Rank Experts Collaboration for
        Continual Missing Modality Learning", arXiv:2603.01632, 2026, equation 7.
+
+    Examples
+    --------
+    >>> key = TaskKey(width=4)
+    >>> key.update(torch.ones(2, 2, 4), torch.ones(2, 2, dtype=torch.bool))
+    >>> key.mean.shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, width: int, n_modalities: int = 2, momentum: float = 0.99):
@@ -62,6 +69,13 @@ def key_similarity(
     center : bool
         Whether the mean of the keys is subtracted from keys and queries first. What
         all rows have in common dominates the plain cosine.
+
+    Examples
+    --------
+    >>> query = torch.tensor([[[1.0, 0.0], [1.0, 0.0]]])
+    >>> keys = torch.tensor([[[2.0, 0.0], [2.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]])
+    >>> key_similarity(query, torch.tensor([[True, True]]), keys)
+    tensor([[1., 0.]])
     """
     keys = F.normalize(keys, dim=-1)
     # Lengths first: the middle of keys that differ in length would be that of the

@@ -82,6 +82,14 @@ class DoRALinear(LoRALinear):
     ----------
     .. [1] Liu et al., "DoRA: Weight-Decomposed Low-Rank Adaptation", ICML 2024,
        equations 5 and 11.
+
+    Examples
+    --------
+    >>> frozen = nn.Linear(8, 6)
+    >>> adapted = DoRALinear(frozen, rank=2)
+    >>> x = torch.randn(3, 8)
+    >>> torch.allclose(adapted(x), frozen(x), atol=1e-6)  # until it is trained
+    True
     """
 
     def __init__(
@@ -108,6 +116,12 @@ class VeRABasis(nn.Module):
     """Random frozen factors that all ``VeRALinear`` of one shape share.
 
     Buffers, so that they are saved with the trained vectors they belong to.
+
+    Examples
+    --------
+    >>> basis = VeRABasis(d_in=8, d_out=6, rank=2)
+    >>> basis.down.shape, basis.up.shape
+    (torch.Size([2, 8]), torch.Size([6, 2]))
     """
 
     def __init__(self, d_in: int, d_out: int, rank: int):
@@ -137,6 +151,14 @@ class VeRALinear(nn.Module):
     ----------
     .. [1] Kopiczko et al., "VeRA: Vector-based Random Matrix Adaptation", ICLR 2024,
        equation 2.
+
+    Examples
+    --------
+    >>> frozen = nn.Linear(8, 6)
+    >>> adapted = VeRALinear(frozen, VeRABasis(d_in=8, d_out=6, rank=2))
+    >>> x = torch.randn(3, 8)
+    >>> torch.equal(adapted(x), frozen(x))  # until it is trained
+    True
     """
 
     def __init__(self, frozen: nn.Linear, basis: VeRABasis, dropout: float = 0.0):

@@ -44,23 +44,36 @@ def sum_present(prompts: Tensor) -> Tensor:
 
     ``prompts`` is in the order (image, text), the result in that of
     :func:`pattern_index`.
+
+    Examples
+    --------
+    >>> sum_present(torch.tensor([[[1.0]], [[2.0]]])).flatten()
+    tensor([3., 1., 2.])
     """
     image, text = prompts
     return torch.stack([image + text, image, text])
 
 
 def normal_prompts(*shape: int) -> nn.Parameter:
-    """Return a trained tensor that starts as N(0, 0.02^2)."""
+    """Return a trained tensor that starts as N(0, 0.02^2).
+
+    Examples
+    --------
+    >>> normal_prompts(2, 4, 8).shape
+    torch.Size([2, 4, 8])
+    """
     return nn.Parameter(0.02 * torch.randn(*shape))
 
 
 def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list[int]:
     """Return the layers that a parameter means: the first n, or those it lists.
 
+    Of a backbone with fewer than n layers, all of them.
+
     Raises
     ------
     ValueError, TypeError
-        If they are not different layers of a backbone of ``n_layers``.
+        If they are no number, and no different layers of a backbone of ``n_layers``.
 
     Examples
     --------
@@ -71,12 +84,9 @@ def layer_indices(name: str, layers: int | Iterable[int], n_layers: int) -> list
     """
     # True is an Integral as well, and would mean the first layer.
     if isinstance(layers, Integral) and not isinstance(layers, bool):
-        if not 0 <= layers <= n_layers:
-            raise ValueError(
-                f"{name} must be in [0, {n_layers}], the number of layers of the "
-                f"backbone, got {layers!r}."
-            )
-        return list(range(layers))
+        if layers < 0:
+            raise ValueError(f"{name} must not be negative, got {layers!r}.")
+        return list(range(min(layers, n_layers)))
     if isinstance(layers, str | bytes) or not isinstance(layers, Iterable):
         raise TypeError(
             f"{name} must be an integer or a sequence of layers, got {layers!r}."
@@ -106,6 +116,14 @@ def add_prompt(tokens, name: str, prompt: Tensor, prompt_type: str):
     prompt_type : {"input", "attention"}
         ``"input"`` puts it in front, as a segment that stays. ``"attention"`` puts its
         first half beside the keys and its second half beside the values of this layer.
+
+    Examples
+    --------
+    >>> from robustmm.backbones import Tokens
+    >>> tokens = Tokens(torch.randn(3, 5, 8), None, {"text": (0, 5)})
+    >>> longer = add_prompt(tokens, "prompt", torch.randn(3, 2, 8), "input")
+    >>> longer.names, longer["prompt"].shape
+    (('prompt', 'text'), torch.Size([3, 2, 8]))
     """
     if prompt_type == "attention":
         return tokens.with_prefix(*prompt.chunk(2, dim=1))

@@ -48,6 +48,13 @@ class Router(nn.Module):
 
     Where the context of the tokens has a dict ``"decisions"``, each call puts its
     (probabilities, gates) there, under the router itself.
+
+    Examples
+    --------
+    >>> router = Router(d_in=8, n_experts=5, top_k=2)
+    >>> gates = router(torch.randn(3, 7, 8))
+    >>> gates.shape, bool(((gates > 0).sum(dim=-1) == 2).all())
+    (torch.Size([3, 7, 1, 5]), True)
     """
 
     def __init__(
@@ -135,6 +142,13 @@ class Routing:
 
     Shapes: probabilities and gates (B, L, P, N) for the P ``linears``; counted
     (B, L, P), weight of each decision, 0 for padding.
+
+    Examples
+    --------
+    >>> gates = torch.tensor([[[[0.7, 0.3]]]])  # one row, token and linear; two experts
+    >>> routing = Routing(0, ("up",), gates, gates, counted=torch.ones(1, 1, 1))
+    >>> routing.sums().shape
+    torch.Size([1, 2, 3])
     """
 
     layer: int
@@ -166,6 +180,12 @@ def balance_loss(probabilities: Tensor, gates: Tensor, counted: Tensor) -> Tenso
     References
     ----------
     .. [1] Fedus, Zoph and Shazeer, "Switch Transformers", JMLR 2022, equations 4-6.
+
+    Examples
+    --------
+    >>> even = torch.full((1, 4, 1, 2), 0.5)
+    >>> float(balance_loss(even, even, counted=torch.ones(1, 4, 1)))
+    1.0
     """
     weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)  # (B, L, P, 1)
     # No gradient through the choice, only through the probability beside it.
@@ -196,6 +216,13 @@ def usage_frame(
     DataFrame
         Columns ``pattern``, ``layer``, ``linear``, ``expert``; ``frequency``, the share
         of the decisions that chose the expert; ``weight``, its mean gate.
+
+    Examples
+    --------
+    >>> sums = np.array([[[10.0, 7.0, 5.0], [10.0, 3.0, 5.0]]])  # a row, two experts
+    >>> places = [(0, "up", 0), (0, "up", 1)]
+    >>> usage_frame(sums, np.array([[True, False]]), places)["frequency"].tolist()
+    [0.7, 0.3]
     """
     image, text = present.T
     rows = (image & text, image & ~text, text & ~image)  # as in PATTERNS

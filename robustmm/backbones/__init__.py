@@ -18,5 +18,7 @@ from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys
+from .revisions import pin as pin
+from .revisions import revisions_by_name as revisions_by_name
 from .stream import Stream as Stream
 from .tokens import Tokens as Tokens

@@ -80,6 +80,15 @@ class Backbone(nn.Module):
     tokenizer : transformers tokenizer or None
     max_text_length : int or None
         Longest text in tokens, special tokens included.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> backbone = load_backbone("robustmm/tiny-clip")
+    >>> list(backbone.streams), "joint" in backbone
+    (['image', 'text'], False)
+    >>> backbone["text"].width
+    128
     """
 
     def __init__(

@@ -12,10 +12,10 @@ from torch import nn
 from .hub import ask_hub, has_any, read_json, token_note
 from .image_config import image_config
 from .model_config import check_config, model_config
+from .revisions import EMBEDDED, split
 from .tokenizer_config import TOKENIZER, read_tokenizer
 from .weights import WEIGHTS, check_room, read_weights
 
-_PREFIX = "robustmm/"
 _EMBEDDED = Path(__file__).parent / "embedded"
 _IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
@@ -139,6 +139,7 @@ def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
         config = read_json(location, "config.json", local_only)
         stamp = _stamp(folder)
     else:
+        split(name)  # raises where what is behind an "@" is no revision
         location, stamp = name, ""
         config, local_only = _from_hub(name, offers)
     found = config.get("model_type") if isinstance(config, dict) else None
@@ -155,14 +156,14 @@ def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
 def embedded_names() -> list[str]:
     """Return the names of the backbones inside the package."""
     return sorted(
-        _PREFIX + config.parent.name for config in _EMBEDDED.glob("*/config.json")
+        EMBEDDED + config.parent.name for config in _EMBEDDED.glob("*/config.json")
     )
 
 
 def _folder(name: str) -> Path | None:
     """Return the folder a name stands for, None if it can only be on the hub."""
-    inside = name.removeprefix(_PREFIX)
-    if name.startswith(_PREFIX) and not Path(name).is_dir():
+    inside = name.removeprefix(EMBEDDED)
+    if name.startswith(EMBEDDED) and not Path(name).is_dir():
         if name not in embedded_names():
             raise ValueError(
                 f"An embedded backbone must be one of {embedded_names()}, got {name!r}."

@@ -152,6 +152,19 @@ def encode_streams(
     -------
     list of Tensor
         (B, w) for each stream, zeros in the rows it was not run on.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> backbone = load_backbone("robustmm/tiny-bert")
+    >>> ids = torch.tensor([[2, 7, 3], [2, 3, 0]])
+    >>> batch = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    >>> def encode(stream, present, batch):
+    ...     return stream.pool(stream.run(stream.embed(**batch)))
+    >>> here = torch.tensor([[False, True], [False, False]])
+    >>> (vectors,) = encode_streams(backbone, here, batch, encode)
+    >>> vectors.shape, float(vectors[1].abs().sum())
+    (torch.Size([2, 128]), 0.0)
     """
     parts = []
     for modality, stream in backbone.streams.items():
@@ -173,11 +186,27 @@ def encode_streams(
 
 
 def projected(stream: Stream, pooled: Tensor) -> Tensor:
-    """Apply the checkpoint's projection, where it has one, to rows (B, d)."""
+    """Apply the checkpoint's projection, where it has one, to rows (B, d).
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> stream = load_backbone("robustmm/tiny-clip")["text"]
+    >>> pooled = torch.randn(3, stream.width)
+    >>> projected(stream, pooled).shape[1] == projected_width(stream)
+    True
+    """
     return pooled if stream.projection is None else stream.projection(pooled)
 
 
 def projected_width(stream: Stream) -> int:
-    """Return the width of what :func:`~robustmm.backbones.projected` returns."""
+    """Return the width of what :func:`~robustmm.backbones.projected` returns.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> projected_width(load_backbone("robustmm/tiny-bert")["text"])
+    128
+    """
     projection = stream.projection
     return stream.width if projection is None else projection.out_features

@@ -106,6 +106,12 @@ def take_rows(batch: Mapping[str, Any], rows: Tensor | Sequence[int]) -> dict[st
     batch : mapping of str to Tensor or HostBatch
     rows : Tensor of shape (b,), int64, or sequence of int
         Positions; a tensor must be on the CPU.
+
+    Examples
+    --------
+    >>> take_rows({"input_ids": torch.tensor([[2, 3], [2, 7], [2, 9]])}, [0, 2])
+    {'input_ids': tensor([[2, 3],
+            [2, 9]])}
     """
     rows = torch.as_tensor(rows)
     tensors = [value for value in batch.values() if isinstance(value, Tensor)]

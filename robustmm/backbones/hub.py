@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from .revisions import split
+
 TIMEOUT = 5.0  # seconds to wait for the hub before giving up
 # The largest that are known have a hundredth of this: lists of shards, added tokens.
 MAX_JSON_BYTES = 2**24
@@ -41,9 +43,11 @@ def find_file(location: str, filename: str, local_only: bool) -> str | None:
     """Return the path of a checkpoint's file, fetched if need be; None if absent."""
     from transformers.utils import cached_file
 
+    name, revision = split(location)
     return cached_file(
-        location,
+        name,
         filename,
+        revision=revision,
         local_files_only=local_only,
         token=_TOKEN.get(),
         _raise_exceptions_for_gated_repo=False,
@@ -90,5 +94,7 @@ def ask_hub(name: str) -> str:
     if HF_HUB_OFFLINE:
         return "the hub was not asked, as HF_HUB_OFFLINE is set"
     # One request that gives up soon, before the many patient ones of loading.
-    HfApi(token=_TOKEN.get()).model_info(name, timeout=TIMEOUT)
+    name, revision = split(name)
+    pinned = {} if revision is None else {"revision": revision}
+    HfApi(token=_TOKEN.get()).model_info(name, timeout=TIMEOUT, **pinned)
     return ""

@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint, find_checkpoint
 from .clip import ClipImageStream, ClipTextStream
 from .image import SiglipImageStream, VitStream
 from .inputs import image_fingerprint, text_fingerprint
+from .revisions import pin
 from .stream import Stream
 from .text import BertStream, RobertaStream, TextPositions
 from .vilt import ViltStream
@@ -89,6 +90,7 @@ def _answer_in_children() -> None:
 def load_backbone(
     name_or_path: str | Path,
     *,
+    revision: str | None = None,
     streams: tuple[str, ...] | None = None,
     device: str | torch.device = "cpu",
     max_text_length: int | None = None,
@@ -106,6 +108,10 @@ def load_backbone(
         An embedded name (``"robustmm/tiny-vilt"``, ``"robustmm/tiny-clip"``,
         ``"robustmm/tiny-bert"``), a local folder made with ``save_pretrained``, or an
         identifier on the Hugging Face hub, whose local cache is tried first.
+    revision : str, optional
+        Branch, tag or commit of a model on the hub; None means its main branch as the
+        cache has it. Only a commit names the same files for ever. ``name@revision`` as
+        the name is the same, and what ``sources`` shows.
     streams : tuple of str, optional
         Which streams of the checkpoint to take: ``"joint"``, ``"image"``, ``"text"``.
         None takes all it has. The rest is not kept in memory.
@@ -127,7 +133,8 @@ def load_backbone(
         not those that the configuration describes, or not finite.
     ValueError
         If the architecture is not supported or has no such stream, if the weights are
-        quantised, or if a size or an image setting is none of such a model.
+        quantised, if a size or an image setting is none of such a model, or if there is
+        a revision of an embedded name or a folder.
 
     Examples
     --------
@@ -135,6 +142,7 @@ def load_backbone(
     >>> list(backbone.streams), backbone.max_text_length > 2
     (['image', 'text'], True)
     """
+    name_or_path = pin(name_or_path, revision)
     length = _check_text_length(max_text_length)
     place = str(torch.empty(0, device=device).device)
     _answer_in_children()
@@ -323,7 +331,14 @@ def quiet() -> Iterator[None]:
 def join_encoders(
     image, text, *, device="cpu", max_text_length: int | None = None
 ) -> Backbone:
-    """Load the image encoder of one checkpoint and the text encoder of another."""
+    """Load the image encoder of one checkpoint and the text encoder of another.
+
+    Examples
+    --------
+    >>> backbone = join_encoders("robustmm/tiny-clip", "robustmm/tiny-bert")
+    >>> backbone.sources
+    {'image': 'robustmm/tiny-clip', 'text': 'robustmm/tiny-bert'}
+    """
     return Backbone.join(
         image=load_backbone(image, streams=("image",), device=device),
         text=load_backbone(
@@ -333,7 +348,15 @@ def join_encoders(
 
 
 def load_encoders(name_or_path, text=None, **options) -> Backbone:
-    """Load a checkpoint, with the text encoder of another in the place of its own."""
+    """Load a checkpoint, with the text encoder of another in the place of its own.
+
+    Examples
+    --------
+    >>> list(load_encoders("robustmm/tiny-vilt").streams)
+    ['joint']
+    >>> load_encoders("robustmm/tiny-clip", "robustmm/tiny-bert").sources["text"]
+    'robustmm/tiny-bert'
+    """
     if text is None:
         return load_backbone(name_or_path, **options)
     return join_encoders(name_or_path, text, **options)

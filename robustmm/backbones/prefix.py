@@ -130,6 +130,16 @@ class FrozenPrefix:
         Where states are kept; None computes them every time.
     identity : str
         What the states depend on beside the cell: fingerprint, image settings.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> stream = load_backbone("robustmm/tiny-bert")["text"]
+    >>> ids = torch.tensor([[2, 7, 3]])
+    >>> batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    >>> tokens = FrozenPrefix(stream, stop=2)(batch, keys=None)
+    >>> stream.pool(stream.run(tokens, start=2)).shape
+    torch.Size([1, 128])
     """
 
     def __init__(

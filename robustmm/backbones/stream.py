@@ -45,6 +45,16 @@ class Stream(FrozenModule, ABC):
         :meth:`pool`; None where the checkpoint has none.
     projection : Linear or None
         CLIP's projection into the space that images and texts share.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from robustmm import load_backbone
+    >>> stream = load_backbone("robustmm/tiny-bert")["text"]
+    >>> ids = torch.tensor([[2, 7, 3]])
+    >>> tokens = stream.embed(input_ids=ids, attention_mask=torch.ones_like(ids))
+    >>> stream.pool(stream.run(tokens)).shape
+    torch.Size([1, 128])
     """
 
     modality: str

@@ -21,3 +21,4 @@ from .images import find_bad_images as find_bad_images
 from .images import image_key as image_key
 from .preprocess import ImageTransform as ImageTransform
 from .text import TextTokenizer as TextTokenizer
+from .text import prepare_tokenizer as prepare_tokenizer

@@ -11,11 +11,11 @@ import stat
 import tempfile
 import threading
 import zlib
-from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from cachetools import LRUCache
 
 logger = logging.getLogger("robustmm")
 
@@ -61,8 +61,7 @@ class ByteCache:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must be 0 or more, got {max_bytes!r}.")
         self.max_bytes = int(max_bytes)
-        self._arrays: OrderedDict[bytes, np.ndarray] = OrderedDict()
-        self._nbytes = 0
+        self._arrays = LRUCache(self.max_bytes, getsizeof=lambda array: array.nbytes)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -77,13 +76,11 @@ class ByteCache:
     @property
     def nbytes(self) -> int:
         """The bytes of the arrays held."""
-        return self._nbytes
+        return self._arrays.currsize
 
     def get(self, key: bytes) -> np.ndarray | None:
         """Return the array of `key`, read-only, or None."""
-        with self._lock:
-            if key in self._arrays:
-                self._arrays.move_to_end(key)
+        with self._lock:  # also to read, which moves what is read to the end
             return self._arrays.get(key)
 
     def put(self, key: bytes, array: np.ndarray) -> None:
@@ -96,25 +93,14 @@ class ByteCache:
         held = array.view()
         held.flags.writeable = False
         with self._lock:
-            # Two threads may have decoded the same picture: count it once.
-            self._drop(key)
-            if held.nbytes > self.max_bytes:
-                return
-            while self._nbytes + held.nbytes > self.max_bytes:
-                self._drop(next(iter(self._arrays)))
-            self._arrays[key] = held
-            self._nbytes += held.nbytes
+            self._arrays.pop(key, None)
+            if held.nbytes <= self.max_bytes:
+                self._arrays[key] = held
 
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self._arrays.clear()
-            self._nbytes = 0
-
-    def _drop(self, key: bytes) -> None:
-        dropped = self._arrays.pop(key, None)
-        if dropped is not None:
-            self._nbytes -= dropped.nbytes
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()

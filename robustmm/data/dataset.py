@@ -27,9 +27,9 @@ class MultimodalDataset(Dataset):
         Sample weights; ones where None.
     cache : ByteCache, FolderCache or None
         Holds transformed images by content.
-    on_bad_image : {"raise", "record"}
+    on_bad_image : {"raise", "record", "ignore"}
         An image that cannot be read raises a ValueError that names the row's label, or
-        counts as missing, with the reason in ``item["bad"]``.
+        counts as missing, with the reason in ``item["bad"]`` or without.
 
     Attributes
     ----------
@@ -60,9 +60,10 @@ class MultimodalDataset(Dataset):
         cache: ByteCache | FolderCache | None = None,
         on_bad_image: str = "raise",
     ) -> None:
-        if on_bad_image not in ("raise", "record"):
+        if on_bad_image not in ("raise", "record", "ignore"):
             raise ValueError(
-                f"on_bad_image must be 'raise' or 'record', got {on_bad_image!r}."
+                "on_bad_image must be 'raise', 'record' or 'ignore', got "
+                f"{on_bad_image!r}."
             )
         for name, values in (("targets", targets), ("weights", weights)):
             if values is not None and len(values) != len(rows):
@@ -121,7 +122,7 @@ class MultimodalDataset(Dataset):
                 self.rows.images[i] is not None and bad is None,
                 text is not None,
             ),
-            "bad": bad,
+            "bad": None if self.on_bad_image == "ignore" else bad,
         }
         if self.images.named:
             item["key"] = key
@@ -216,6 +217,52 @@ class Collate:
             values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
             mask[i, :tall, :wide] = 1
         return {"pixel_values": values, "pixel_mask": mask}
+
+    def hide(
+        self, batch: dict[str, Any], hidden: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return a batch in which more cells are missing, as if they had always been.
+
+        Parameters
+        ----------
+        batch : dict
+            What calling this returned, on the CPU; it is left as it is.
+        hidden : tensor of bool, shape (B, 2)
+            Which images and texts to take away.
+        """
+        image, text = hidden.unbind(dim=1)
+        batch = {**batch, "present": batch["present"] & ~hidden}
+        if "input_ids" in batch:
+            # Padded like the others: no text is shorter than a missing one, which has
+            # special tokens alone.
+            longest = [self.tokenizer.pad_id] * batch["input_ids"].shape[1]
+            texts = pad_ids([self.tokenizer(None), longest], self.tokenizer.pad_id)
+            for name, values in texts.items():
+                batch[name] = torch.where(text[:, None], values[:1], batch[name])
+        if "pixel_values" in batch and image.any():
+            batch |= self._whitened(batch, image)
+        if "image_key" in batch:
+            batch["image_key"] = batch["image_key"].masked_fill(image[:, None], 0)
+        return batch
+
+    def _whitened(self, batch: dict, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Put the white picture in the place of some images (B,)."""
+        white = self.transform.normalize(torch.from_numpy(self.transform.blank())[None])
+        pixels, mask = batch["pixel_values"], batch.get("pixel_mask")
+        if mask is None and pixels.shape[1:] == white.shape[1:]:
+            places = image[:, None, None, None]
+            return {"pixel_values": torch.where(places, white, pixels)}
+        # Of another size than the others: it has its own place in the padded batch.
+        n, _, tall, wide = pixels.shape
+        height, width = white.shape[2:]
+        shape = max(tall, height), max(wide, width)
+        values, inside = pixels.new_zeros(n, 3, *shape), torch.zeros(n, *shape).long()
+        values[:, :, :tall, :wide] = pixels
+        inside[:, :tall, :wide] = 1 if mask is None else mask
+        values[image], inside[image] = 0, 0
+        values[image, :, :height, :width] = white
+        inside[image, :height, :width] = 1
+        return {"pixel_values": values, "pixel_mask": inside}
 
 
 def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:

@@ -14,7 +14,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from .faults import BadImage, bad_image_reasons, is_the_pictures_fault, short
+from .faults import (
+    NO_FILE,
+    BadImage,
+    bad_image_reasons,
+    is_the_pictures_fault,
+    short,
+)
+from .frame import held_image
+from .inline import inline_bytes, is_inline
 
 # Twice Pillow's own warning level, where Pillow refuses too.
 MAX_PIXELS = 178_956_970
@@ -74,9 +82,10 @@ def decode_image(
 
     Parameters
     ----------
-    cell : str, path, PIL.Image.Image, bytes or ndarray
-        A path to a regular file, an open picture, the bytes of a file, or a uint8 array
-        of shape (H, W) or (H, W, C) with C = 1, 2 (with alpha), 3 or 4 (with alpha).
+    cell : str, path, PIL.Image.Image, bytes, ndarray or dict
+        A path to a regular file, an open picture, the bytes of a file, also as base64
+        or a ``data:`` URI, or a uint8 array of shape (H, W) or (H, W, C) with C = 1, 2
+        (with alpha), 3 or 4 (with alpha); or a dict that holds bytes or a path.
     image_root : path or None
         The folder that relative paths start from.
     min_size : (height, width) or None
@@ -101,6 +110,7 @@ def decode_image(
     (0, 0, 0)
     """
     needed = None if min_size is None else lambda size: min_size
+    cell = held_image(cell)
     image = decode(cell, image_root, needed, max_pixels).image
     # The caller may draw on what it gets, and the cell is the table's.
     return image.copy() if image is cell else image
@@ -171,7 +181,9 @@ def regular_file(
     if isinstance(path, str) and _URL.match(path):
         raise BadImage(f"URLs are never opened: {short(path)}; pass a downloaded file")
     if not os.fspath(path):
-        raise BadImage("the path is an empty string")
+        raise BadImage(
+            'the path is an empty string; blank_image="missing" takes it as missing'
+        )
     # join leaves an absolute path as it is, whatever the root.
     full = os.path.abspath(os.path.join(image_root or "", path))
     hint = "" if image_root or os.path.isabs(path) else "; image_root is not set"
@@ -186,7 +198,7 @@ def _path_reasons(path: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise BadImage(f"no such file: {short(path)}{hint}") from None
+        raise BadImage(f"{NO_FILE}: {short(path)}{hint}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadImage(f"cannot be opened: {short(path)} ({reason})") from error
@@ -225,6 +237,8 @@ def _opened(
         yield Image.fromarray(cell[..., 0] if cell.shape[2:] == (1,) else cell)
     elif isinstance(cell, bytes | bytearray | memoryview):
         yield _identify(BytesIO(cell))
+    elif isinstance(cell, str) and is_inline(cell):
+        yield _identify(BytesIO(inline_bytes(cell)))
     elif isinstance(cell, str | os.PathLike):
         path, _ = regular_file(cell, image_root)
         with _opened_file(path) as stream:

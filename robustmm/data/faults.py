@@ -16,6 +16,9 @@ from PIL import Image
 _WORKERS = {"asyncio", "concurrent", "multiprocessing", "subprocess"}
 _COMMON = (sys.stdlib_module_names - _WORKERS) | {"numpy"}
 
+# How the reason begins that there is no file, which may be one reason for many rows.
+NO_FILE = "no such file"
+
 _DECODING: ContextVar[bool] = ContextVar("decoding", default=False)
 
 

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .tables import column_position as column_position
+from .tables import read_columns
+
 MODALITIES = ("image", "text")
 PATTERNS = ("complete", "text_missing", "image_missing", "both_missing")
 
@@ -24,8 +27,8 @@ _IMAGE_TYPES = (
     np.ndarray,
 )
 _IMAGE_RULE = (
-    "An image cell must be a path, a PIL image, bytes or a uint8 array, or missing: "
-    "None, NaN, pd.NA or NaT"
+    "An image cell must be a path, a PIL image, bytes, base64 text, a uint8 array or a "
+    "dict with bytes or path, or missing: None, NaN, pd.NA or NaT"
 )
 _TEXT_RULE = (
     "A text cell must be a str, or missing: None, NaN, pd.NA, NaT or a blank str"
@@ -41,7 +44,8 @@ class Rows:
     Parameters
     ----------
     images : list of length n
-        Image cells: a path, a PIL image, bytes or a uint8 array; None where missing.
+        Image cells: a path, base64 text, a PIL image, bytes or a uint8 array; None
+        where missing.
     texts : list of length n
         A str each; None where missing.
     index : list of length n
@@ -95,22 +99,28 @@ class Rows:
 
 
 def read_rows(
-    X: pd.DataFrame | np.ndarray,
+    X: Any,
     image_column: str = "image",
     text_column: str = "text",
     image_root: str | Path | None = None,
+    blank_image: str = "bad",
 ) -> Rows:
     """Read a table into `Rows`; no image is opened.
 
     Parameters
     ----------
-    X : DataFrame or ndarray of shape (n, 2)
-        A DataFrame is read by column name. An array is read by position: images, then
-        texts. A missing cell is None, NaN, pd.NA or NaT, and for text a blank string.
+    X : table or ndarray of shape (n, 2)
+        A DataFrame of pandas or polars, a table of pyarrow, a list of dicts, and a dict
+        or Series for one row are read by column name; what a dict of a list lacks is
+        missing. An array is read by position: images, then texts. A missing cell is
+        None, NaN, pd.NA or NaT, and for text a blank string.
     image_column, text_column : str
         The two columns' names. Other columns are ignored.
     image_root : path or None
         The folder that relative image paths start from.
+    blank_image : {"bad", "missing"}
+        What an image cell is that is a blank string: one that cannot be read, or a
+        missing one.
 
     Returns
     -------
@@ -119,7 +129,7 @@ def read_rows(
     Raises
     ------
     TypeError
-        If `X` is neither a DataFrame nor an array.
+        If `X` is no table.
     ValueError
         If a column is absent or its name is used twice, if an array has not two
         columns, or if cells have a type that no image or text can have. The message
@@ -132,8 +142,9 @@ def read_rows(
     >>> read_rows(df).patterns.tolist()
     ['text_missing', 'image_missing']
     """
-    images, texts, index = _columns(X, image_column, text_column)
-    images = [None if is_null(cell) else cell for cell in images]
+    images, texts, index = read_columns(X, image_column, text_column)
+    blank_is_null = blank_image == "missing"
+    images = [_image(cell, blank_is_null) for cell in images]
     texts = [None if is_null(cell) else cell for cell in texts]
     _check_types(images, _IMAGE_TYPES, index, _IMAGE_RULE)
     _check_types(texts, (str,), index, _TEXT_RULE)
@@ -143,55 +154,35 @@ def read_rows(
     return Rows(images, texts, index, root)
 
 
+def _image(cell: Any, blank_is_null: bool) -> Any:
+    """The image cell itself, what a dict of it holds, or None."""
+    cell = held_image(cell)
+    if blank_is_null and isinstance(cell, str) and not cell.strip():
+        return None
+    return None if is_null(cell) else cell
+
+
+def held_image(cell: Any) -> Any:
+    """Return what ``{"bytes": ..., "path": ...}`` holds; any other cell stays itself.
+
+    That is how Hugging Face's data sets keep a picture that is not decoded.
+    """
+    if not isinstance(cell, Mapping) or not cell:
+        return cell
+    if not cell.keys() <= {"bytes", "path"}:
+        return cell
+    data, path = cell.get("bytes"), cell.get("path")
+    # No text in the place of bytes: it would be read as a path.
+    if isinstance(data, bytes | bytearray | memoryview):
+        return data
+    named = is_null(path) or isinstance(path, str | os.PathLike)
+    return path if is_null(data) and named else cell
+
+
 def is_null(cell: Any) -> bool:
     """Whether `cell` is None, NaN, pd.NA or NaT; arrays and images never are."""
     # pd.isna answers per element on lists and arrays, so only scalars may reach it.
     return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
-
-
-def column_position(X: pd.DataFrame, column: str) -> int:
-    """Return where the one column called `column` stands in `X`.
-
-    Raises
-    ------
-    ValueError
-        If no column or more than one has that name.
-    """
-    names = list(X.columns)
-    if column not in names:
-        raise ValueError(f"X must have a column {column!r}, its columns are {names}.")
-    if names.count(column) > 1:
-        raise ValueError(
-            f"Column names must be unique, X has {names.count(column)} columns named "
-            f"{column!r}."
-        )
-    return names.index(column)
-
-
-def numbered_names(X: pd.DataFrame) -> pd.DataFrame:
-    """Return `X` itself, or a view in which columns of one name are numbered.
-
-    scikit-learn takes no table with a name twice, not even of columns nobody reads.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> list(numbered_names(pd.DataFrame([[1, 2, 3]], columns=["a", "b", "a"])))
-    ['a', 'b', 'a (2)']
-    """
-    if X.columns.is_unique:
-        return X
-    names: dict[Any, None] = {}  # in order
-    taken = set(X.columns)
-    for name in X.columns:
-        new, count = name, 1
-        while new in names or (count > 1 and new in taken):
-            count += 1
-            new = f"{name} ({count})" if isinstance(name, str) else (name, count)
-        names[new] = None
-    # Left alone, pandas makes levels of names that are tuples.
-    index = pd.Index(list(names), dtype=object, tupleize_cols=False)
-    return X.set_axis(index, axis=1)
 
 
 def format_rows(
@@ -215,25 +206,6 @@ def format_rows(
     named = "; ".join(f"row {label!r}: {why}" for label, why in pairs[:_MOST_NAMED])
     more = len(pairs) - _MOST_NAMED
     return f"{len(pairs)} {what}: {named}" + (f" (and {more} more)" if more > 0 else "")
-
-
-def _columns(X: Any, image_column: str, text_column: str) -> tuple[list, list, list]:
-    if isinstance(X, pd.DataFrame):
-        # By position: where names repeat, X[name] is a table, not a column.
-        places = column_position(X, image_column), column_position(X, text_column)
-        images, texts = (X.iloc[:, place].tolist() for place in places)
-        return images, texts, X.index.tolist()
-    if not isinstance(X, np.ndarray):
-        raise TypeError(
-            "X must be a pandas DataFrame or a 2-column object array, "
-            f"got {type(X).__name__}."
-        )
-    if X.ndim != 2 or X.shape[1] != 2:
-        raise ValueError(
-            "An array X must have 2 columns, image and text, in that order, "
-            f"got shape {X.shape}."
-        )
-    return list(X[:, 0]), list(X[:, 1]), list(range(len(X)))
 
 
 def _check_types(cells: list, types: tuple, index: list, rule: str) -> None:

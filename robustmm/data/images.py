@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
@@ -22,6 +22,7 @@ from .decode import (
 )
 from .faults import BadImage, bad_image_reasons
 from .frame import Rows
+from .inline import inline_bytes, is_inline
 from .preprocess import ImageTransform
 
 KEY_BYTES = 20
@@ -98,7 +99,7 @@ class ImageCells:
         if self.cache is None:
             return self.transform(cell, root), None
         key = self._keys.get(i) or image_key(cell, root, self.transform)
-        if not isinstance(cell, str | os.PathLike):
+        if not _is_path(cell):
             # Hashing pixels costs about as much as resizing them; files may change.
             self._keys[i] = key
         picture = self.cache.get(key)
@@ -106,6 +107,12 @@ class ImageCells:
             picture = self.transform(cell, root)
             self.cache.put(key, picture)
         return picture, key
+
+
+def _is_path(cell: Any) -> bool:
+    return isinstance(cell, os.PathLike) or (
+        isinstance(cell, str) and not is_inline(cell)
+    )
 
 
 def _may_be(picture: np.ndarray, transform: ImageTransform) -> bool:
@@ -159,11 +166,15 @@ def find_bad_images(
 def _in_order(
     function: Callable[[int], Any], values: list[int], num_workers: int
 ) -> Iterable[Any]:
-    if num_workers < 1:
-        yield from map(function, values)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        yield from pool.map(function, values)
+    # The backend is said here, or a context of the caller's could mean processes. Eight
+    # at a time, as handing over one costs more than looking it up in a cache.
+    pool = Parallel(
+        max(1, num_workers),
+        backend="threading",
+        return_as="generator",
+        batch_size=8,
+    )
+    return pool(delayed(function)(value) for value in values)
 
 
 def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
@@ -197,13 +208,15 @@ def image_key(
     """Name what `transform` makes of an image cell, by the cell's content.
 
     A path is named by the file it leads to, that file's size and its time of change;
-    anything else by its bytes or pixels.
+    anything else by its bytes or pixels, base64 by those that it spells.
 
     Raises
     ------
     BadImage
         If the cell is not even there: no such file, a URL, a damaged open picture.
     """
+    if isinstance(cell, str) and is_inline(cell):
+        cell = inline_bytes(cell)
     digest = blake2b(
         repr((type(cell).__name__, transform.key)).encode(), digest_size=KEY_BYTES
     )

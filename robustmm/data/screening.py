@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .absent import gather_absent
 from .frame import PATTERNS, Rows, format_rows
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
@@ -24,6 +25,15 @@ def warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=1 + len(list(inside)))
 
 
+def warn_of_left_out(names: list[str], what: str) -> None:
+    """Warn once of parts of parameters that cannot be stored, if there are any."""
+    if names:
+        warn(
+            f"A {what} of a fitted classifier cannot hold {', '.join(names)}: left out "
+            "of its parameters, which only a further training needs."
+        )
+
+
 def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     """Raise one error for all bad images, or warn of them.
 
@@ -36,18 +46,23 @@ def report_bad_images(rows: Rows, bad: dict[int, str], action: str) -> None:
     Raises
     ------
     ValueError
-        With ``"raise"``: at most ten rows and reasons, and the count.
+        With ``"raise"``: at most ten rows and reasons, and the count; of absent files
+        in many rows, where they were looked for and what to pass.
     """
     if not bad:
         return
+    # Of files that are absent in many rows, one sentence and not a reason for each.
+    absent, others = gather_absent(rows, bad)
     # By position, as threads find them in any order; and pairs, as labels may repeat.
-    problems = [(rows.index[i], bad[i]) for i in sorted(bad)]
+    problems = [(rows.index[i], others[i]) for i in sorted(others)]
+    what = f"{'other ' if absent else ''}image cells cannot be read"
     if action == "raise":
-        message = format_rows(problems, "image cells cannot be read")
-        raise ValueError(
-            f'{message}. Pass on_bad_image="missing" to treat them as missing.'
-        )
-    warn(format_rows(problems, "image cells cannot be read, taken as missing"))
+        listed = [f"{format_rows(problems, what)}."] if problems else []
+        advice = 'Pass on_bad_image="missing" to treat them as missing.'
+        raise ValueError(" ".join([*filter(None, [absent]), *listed, advice]))
+    listed = [format_rows(problems, f"{what}, taken as missing")] if problems else []
+    taken = [f"{absent} They are taken as missing."] if absent else []
+    warn(" ".join(taken + listed))
 
 
 def report_damage(rows: Rows, damaged: dict[int, str], report: dict) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Number, Real
@@ -154,6 +155,8 @@ def encode_targets(
         For an absent, empty, non-finite, continuous or single-class target, and for
         labels of several types.
     """
+    refuse_names(y)
+    refuse_lists(y)
     if y is None:
         raise ValueError(
             "This classifier requires y to be passed, but the target y is None."
@@ -182,6 +185,80 @@ def encode_targets(
             f"the data contains only one class: {classes[0]!r}."
         )
     return Targets(classes, encoded.astype(np.int64), values)
+
+
+def encode_known(y: ArrayLike, known: Targets) -> Targets:
+    """Check and encode labels of further rows, as those of ``known`` are.
+
+    Raises
+    ------
+    ValueError
+        For what :func:`encode_targets` refuses, but for a single class; and for labels
+        that are none of ``known.classes``.
+    """
+    if not known.multilabel:
+        found = encode_targets(y, known.classes)
+        new = np.setdiff1d(found.classes, known.classes)
+        if len(new):
+            raise ValueError(
+                f"Labels must be among the {len(known.classes)} that are learned, got "
+                f"{new[:5].tolist()}."
+            )
+        return found
+    found = encode_targets(y, multilabel=True)
+    named = isinstance(y, pd.DataFrame) and known.classes.dtype == object
+    given = found.classes if named else known.classes[: len(found.classes)]
+    if len(found.classes) != len(known.classes) or (given != known.classes).any():
+        raise ValueError(
+            f"Indicators must have the columns that are learned, {known.classes}, got "
+            f"{found.classes}."
+        )
+    return found
+
+
+def refuse_names(y) -> None:
+    """Raise if what should be labels is the name of their column."""
+    if isinstance(y, str):
+        raise ValueError(
+            f"y must have a label for each row, got the name {y!r}: pass the column, "
+            f"y=df[{y!r}]."
+        )
+
+
+def refuse_lists(y) -> None:
+    """Raise if labels are lists of labels, or lists of the zeros and ones of a row."""
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    if isinstance(y, list | tuple):
+        labels, held = y, list | tuple | np.ndarray
+    elif getattr(y, "ndim", 0) == 1 and y.dtype == object:
+        labels, held = y.tolist(), ()
+    else:
+        return
+    lists = [i for i, label in enumerate(labels) if isinstance(label, _LISTS)]
+    if not lists:
+        return
+    first, indicators = labels[lists[0]], _are_indicators(labels)
+    if indicators and isinstance(first, held):
+        return  # a matrix, which NumPy reads as it stands
+    line = "np.stack(y)" if indicators else "MultiLabelBinarizer().fit_transform(y)"
+    where = "" if indicators else ", from sklearn.preprocessing"
+    raise ValueError(
+        "y must have a label for each row, or be an indicator matrix (n, n_labels), "
+        f"got {reprlib.repr(first)} at position {lists[0]}: write y = {line}{where}."
+    )
+
+
+# What holds the labels of one row.
+_LISTS = (list, tuple, set, frozenset, np.ndarray)
+
+
+def _are_indicators(labels) -> bool:
+    """Whether all are equally long and of zeros and ones, as rows of a matrix."""
+    if not all(isinstance(label, list | tuple | np.ndarray) for label in labels):
+        return False
+    same = len({len(label) for label in labels}) == 1
+    return same and all(isinstance(v, _ALIKE[2]) for label in labels for v in label)
 
 
 def as_labels(y: ArrayLike) -> np.ndarray:
@@ -232,10 +309,13 @@ def _check_one_type(labels: Iterable) -> None:
 
 def _encode_indicators(values: np.ndarray, names: np.ndarray | None) -> Targets:
     _check_no_nulls(values)
-    if not np.isin(values.astype(float), (0, 1)).all():
+    texts = any(isinstance(value, str) for value in values.flat)
+    if texts or not np.isin(values.astype(float), (0, 1)).all():
+        advice = "; of texts, MultiLabelBinarizer().fit_transform(y) makes one"
         raise ValueError(
             "A two-dimensional y must be an indicator matrix of zeros and ones, got "
-            f"the values {np.unique(values.astype(str))[:5].tolist()}."
+            f"the values {np.unique(values.astype(str))[:5].tolist()}"
+            f"{advice if texts else ''}."
         )
     encoded = values.astype(np.float32)
     classes = np.arange(values.shape[1]) if names is None else names

@@ -10,4 +10,6 @@ from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
 from .leaderboard import LeaderboardDisplay as LeaderboardDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
+from .rows import RowsDisplay as RowsDisplay
+from .rows import show_rows as show_rows
 from .scenarios import CrossScenarioDisplay as CrossScenarioDisplay

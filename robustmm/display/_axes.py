@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
@@ -33,9 +34,20 @@ SCENARIO_NAMES = {
 }
 
 
+def need_matplotlib() -> None:
+    """Raise ImportError, with the remedy, unless pictures can be drawn."""
+    # Here and not above: matplotlib is optional, and slow to import.
+    try:
+        import matplotlib.pyplot  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            'A display needs matplotlib: pip install "robustmm[plot]".'
+        ) from error
+
+
 def cell_axes(shape: tuple[int, int]) -> Axes:
     """Return axes of a new figure in which (lines, columns) of cells are readable."""
-    # Here and not above: matplotlib is optional, and slow to import.
+    need_matplotlib()
     import matplotlib.pyplot as plt
 
     size = 2.5 + 0.22 * shape[1], 1.5 + 0.17 * shape[0]
@@ -44,6 +56,7 @@ def cell_axes(shape: tuple[int, int]) -> Axes:
 
 def plain_axes(width: float, height: float, projection: str | None = None) -> Axes:
     """Return axes of a new figure of a size in inches."""
+    need_matplotlib()
     import matplotlib.pyplot as plt
 
     return plt.subplots(
@@ -71,6 +84,23 @@ def text_colour(image: AxesImage, value: float) -> str:
     # Brightness as the eye sees it: green counts most.
     red, green, blue, _ = image.cmap(image.norm(value))
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def label_of(frame: pd.DataFrame, label: str | None, metric: str = "score") -> str:
+    """Return what an axis is called: as asked, or as the numbers call themselves.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> curve = pd.DataFrame({"score": [0.5], "f1": [0.4]})
+    >>> curve.attrs["score"] = "accuracy"
+    >>> label_of(curve, None), label_of(curve, None, "f1"), label_of(curve, "share")
+    ('accuracy', 'f1', 'share')
+    """
+    if label is not None:
+        return label
+    # Evaluations of one metric call the column "score", and say which it is there.
+    return frame.attrs.get("score", metric) if metric == "score" else metric
 
 
 def write_numbers(image: AxesImage, values: np.ndarray, label: str) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import continual_matrix
-from ._axes import cell_axes, write_numbers
+from ._axes import cell_axes, label_of, need_matplotlib, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ class ContinualMatrixDisplay:
         *,
         scoring: str | Callable | None = None,
         names: Sequence | None = None,
-        label: str = "score",
+        label: str | None = None,
         ax: Axes | None = None,
     ) -> ContinualMatrixDisplay:
         """Learn tasks one after another with a clone, and draw the scores.
@@ -86,17 +86,19 @@ class ContinualMatrixDisplay:
             As for :func:`continual_matrix`.
         names : sequence, optional
             Names of the tasks.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         matrix = continual_matrix(estimator, tasks, scoring=scoring, names=names)
         return cls.from_frame(matrix, label=label, ax=ax)
 
     @classmethod
     def from_frame(
-        cls, matrix: pd.DataFrame, *, label: str = "score", ax: Axes | None = None
+        cls, matrix: pd.DataFrame, *, label: str | None = None, ax: Axes | None = None
     ) -> ContinualMatrixDisplay:
         """Draw what :func:`continual_matrix` returned.
 
@@ -104,8 +106,8 @@ class ContinualMatrixDisplay:
         ----------
         matrix : DataFrame of shape (n_tasks, n_tasks)
             The scores.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
@@ -115,6 +117,7 @@ class ContinualMatrixDisplay:
                 f"{matrix.shape}."
             )
         values = matrix.to_numpy(dtype=float)
+        label = label_of(matrix, label)
         return cls(values, names=list(matrix.index), label=label).plot(ax=ax)
 
     def plot(

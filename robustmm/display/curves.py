@@ -8,7 +8,14 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import missing_rate_curve
-from ._axes import DASHES, SCENARIO_NAMES, colours, plain_axes
+from ._axes import (
+    DASHES,
+    SCENARIO_NAMES,
+    colours,
+    label_of,
+    need_matplotlib,
+    plain_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +90,7 @@ class MissingRateCurveDisplay:
         X: pd.DataFrame,
         y,
         *,
-        label: str = "score",
+        label: str | None = None,
         ax: Axes | None = None,
         **options,
     ) -> MissingRateCurveDisplay:
@@ -97,14 +104,16 @@ class MissingRateCurveDisplay:
             Rows.
         y : array-like of shape (n,) or (n, L)
             Labels.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         **options
             For :func:`missing_rate_curve`, such as ``rates`` and ``scenario``; one
             metric only.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         curve = missing_rate_curve(estimator, X, y, **options)
         return cls.from_frame(curve, label=label, ax=ax)
 
@@ -127,7 +136,7 @@ class MissingRateCurveDisplay:
         metric : str
             Column to draw.
         label : str, optional
-            What the numbers are; the name of the column if None.
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
@@ -151,8 +160,9 @@ class MissingRateCurveDisplay:
             part.unstack(names).reindex(columns=order).sort_index()
             for part in (groups.mean(), groups.std())
         )
+        label = label_of(curve, label, metric)
         title = ", ".join(SCENARIO_NAMES.get(part, str(part)) for part in fixed)
-        return cls(means, deviations, label=label or metric, title=title).plot(ax=ax)
+        return cls(means, deviations, label=label, title=title).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> MissingRateCurveDisplay:
         """Draw the curves.

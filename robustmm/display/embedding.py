@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import embedding_coordinates
-from ._axes import colours, plain_axes
+from ._axes import colours, need_matplotlib, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,6 +101,8 @@ class EmbeddingDisplay:
         **options
             For :func:`embedding_coordinates`, such as ``random_state``.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         points = embedding_coordinates(estimator, X, y, method=method, **options)
         label = {"pca": "principal direction", "tsne": "t-SNE"}[method]
         return cls.from_frame(points, max_classes=max_classes, label=label, ax=ax)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import check_choice
-from ._axes import cell_axes
+from ._axes import cell_axes, need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,6 +118,8 @@ class ExpertUsageDisplay:
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         if not hasattr(estimator, "expert_usage"):
             raise TypeError(
                 "estimator must have experts, as MAILClassifier has, got "

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import availability_grid
-from ._axes import colours, plain_axes
+from ._axes import colours, label_of, need_matplotlib, plain_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ class AvailabilityRadarDisplay:
         y,
         *,
         name: str | None = None,
-        label: str = "score",
+        label: str | None = None,
         ax: Axes | None = None,
         **options,
     ) -> AvailabilityRadarDisplay:
@@ -89,14 +89,16 @@ class AvailabilityRadarDisplay:
             Labels.
         name : str, optional
             Name of the polygon; that of the class if None.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib PolarAxes, optional
             Where to draw; a new figure if None.
         **options
             For :func:`availability_grid`, such as ``availability`` and ``cv``; one
             metric only.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         grid = availability_grid(estimator, X, y, **options)
         name = name or type(estimator).__name__
         return cls.from_frame(grid, name=name, label=label, ax=ax)
@@ -123,7 +125,7 @@ class AvailabilityRadarDisplay:
         name : str
             Name of the polygon, if there is no column ``method``.
         label : str, optional
-            What the numbers are; the name of the column if None.
+            What the numbers are; the name of the metric if None.
         ax : matplotlib PolarAxes, optional
             Where to draw; a new figure if None.
         """
@@ -143,7 +145,7 @@ class AvailabilityRadarDisplay:
         means = means.reindex(
             index=pd.MultiIndex.from_frame(pairs), columns=grid["method"].unique()
         )
-        return cls(means, label=label or metric).plot(ax=ax)
+        return cls(means, label=label_of(grid, label, metric)).plot(ax=ax)
 
     def plot(self, ax: Axes | None = None) -> AvailabilityRadarDisplay:
         """Draw the plot.

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 
 from ..evaluation import cross_scenario_matrix
-from ._axes import SCENARIO_NAMES, plain_axes, write_numbers
+from ._axes import SCENARIO_NAMES, label_of, need_matplotlib, plain_axes, write_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +77,7 @@ class CrossScenarioDisplay:
         X: pd.DataFrame,
         y,
         *,
-        label: str = "score",
+        label: str | None = None,
         ax: Axes | None = None,
         **options,
     ) -> CrossScenarioDisplay:
@@ -91,19 +91,21 @@ class CrossScenarioDisplay:
             Rows.
         y : array-like of shape (n,) or (n, L)
             Labels.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         **options
             For :func:`cross_scenario_matrix`, such as ``rate`` and ``cv``.
         """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
         matrix = cross_scenario_matrix(estimator, X, y, **options)
         return cls.from_frame(matrix, label=label, ax=ax)
 
     @classmethod
     def from_frame(
-        cls, matrix: pd.DataFrame, *, label: str = "score", ax: Axes | None = None
+        cls, matrix: pd.DataFrame, *, label: str | None = None, ax: Axes | None = None
     ) -> CrossScenarioDisplay:
         """Draw what :func:`cross_scenario_matrix` returned.
 
@@ -111,8 +113,8 @@ class CrossScenarioDisplay:
         ----------
         matrix : DataFrame of shape (n_trained, n_tested)
             The scores.
-        label : str
-            What the numbers are.
+        label : str, optional
+            What the numbers are; the name of the metric if None.
         ax : matplotlib Axes, optional
             Where to draw; a new figure if None.
         """
@@ -123,7 +125,7 @@ class CrossScenarioDisplay:
             )
         values = matrix.to_numpy(dtype=float)
         names = {"trained": list(matrix.index), "tested": list(matrix.columns)}
-        return cls(values, label=label, **names).plot(ax=ax)
+        return cls(values, label=label_of(matrix, label), **names).plot(ax=ax)
 
     def plot(
         self, ax: Axes | None = None, cmap: str = "YlGnBu"

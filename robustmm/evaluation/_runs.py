@@ -15,8 +15,11 @@ from sklearn.utils import _safe_indexing, check_consistent_length, check_random_
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from ..data.frame import column_position
+from ..data.frame import Rows, column_position
+from ..data.tables import as_frame
+from ..data.targets import refuse_lists, refuse_names
 from ..missingness import apply_missing_table
+from ._columns import Columns, columns_of
 from ._scoring import Scorer
 
 # Draws the codes of a missing table: (n, random_state=..., groups=...) -> (n,).
@@ -33,6 +36,7 @@ class Table:
     groups: ArrayLike | None = None
     image_column: str = "image"
     text_column: str = "text"
+    blank_image: str = "bad"
 
     def __post_init__(self):
         if not isinstance(self.X, pd.DataFrame):
@@ -40,7 +44,28 @@ class Table:
             raise TypeError(f"X must be a pandas DataFrame, got {kind}.")
         column_position(self.X, self.image_column)
         column_position(self.X, self.text_column)
+        refuse_names(self.y)
+        refuse_lists(self.y)
         check_consistent_length(self.X, self.y, self.groups)
+
+    @classmethod
+    def of(
+        cls,
+        estimators: Iterable,
+        X,
+        y: ArrayLike,
+        groups: ArrayLike | None,
+        image_column: str | None,
+        text_column: str | None,
+    ) -> Table:
+        """Return rows of any kind of table, read as the estimators read them."""
+        columns = columns_of(estimators, image_column, text_column)
+        return cls(as_frame(X), y, groups, *columns)
+
+    @property
+    def columns(self) -> Columns:
+        """The two columns."""
+        return Columns(self.image_column, self.text_column, self.blank_image)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -52,13 +77,24 @@ class Table:
             self, X=self.X.iloc[at], y=_safe_indexing(self.y, at), groups=groups
         )
 
+    @property
+    def rows(self) -> Rows:
+        """The cells."""
+        return self.columns.rows(self.X)
+
+    def without(self, codes: np.ndarray) -> Table:
+        """Return the rows without the cells of a missing table (n,), but the last."""
+        image, text = self.rows.present.T
+        # Also said there; but what a blank image is, only the estimator knows.
+        lonely = ((codes == 1) & ~image) | ((codes == 2) & ~text)
+        codes = np.where(lonely, 0, codes)
+        return replace(self, X=apply_missing_table(self.X, codes, *self.columns.names))
+
     def blank(self, draw: Draw, seed: int) -> Table:
         """Return the rows without the cells that ``draw`` takes away."""
         if draw is None:
             return self
-        codes = draw(len(self), random_state=seed, groups=self.groups)
-        X = apply_missing_table(self.X, codes, self.image_column, self.text_column)
-        return replace(self, X=X)
+        return self.without(draw(len(self), random_state=seed, groups=self.groups))
 
     def split(self, cv) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (train, test) positions; groups stay together unless ``cv`` says."""

@@ -7,12 +7,40 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import check_scoring
 from sklearn.utils.multiclass import type_of_target
 
 TASKS = ("binary", "multiclass", "multilabel-indicator")
+
+
+def score_name(estimator: BaseEstimator, scoring=None, y: ArrayLike = ()) -> str:
+    """Say what one score is, in words for an axis.
+
+    Examples
+    --------
+    >>> score_name(DummyClassifier()), score_name(DummyClassifier(), "neg_log_loss")
+    ('accuracy', 'negative log loss')
+    """
+    if scoring is None:
+        scoring = _own_scoring(estimator)
+    if scoring is None and is_classifier(estimator):
+        several = len(np.shape(y)) == 2 and np.shape(y)[1] > 1
+        return "subset accuracy" if several else "accuracy"
+    if not isinstance(scoring, str):
+        metric = getattr(scoring, "_score_func", scoring)
+        name = getattr(metric, "__name__", "score")
+        scoring = "score" if name == "<lambda>" else name
+    words = scoring.removesuffix("_score").replace("_", " ")
+    return words.replace("neg ", "negative ", 1) if words[:4] == "neg " else words
+
+
+def _own_scoring(estimator: BaseEstimator):
+    """What ``score`` computes if it was chosen: of searches, also in a pipeline."""
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    scoring = getattr(last, "scoring", None)
+    return scoring if isinstance(scoring, str) or callable(scoring) else None
 
 
 class Scorer:

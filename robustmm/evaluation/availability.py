@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from ..checks import check_choice
 from ._draws import availability as draw_availability
 from ._runs import Table, score_plans
-from ._scoring import Scorer
+from ._scoring import Scorer, score_name
 
 # (image, text), in the order of a round trip: first less and less text, then less and
 # less image, so that neighbours on a radar plot are alike.
@@ -38,8 +38,8 @@ def availability_grid(
     cv=None,
     scoring: str | Callable | Sequence | dict | None = None,
     groups: ArrayLike | None = None,
-    image_column: str = "image",
-    text_column: str = "text",
+    image_column: str | None = None,
+    text_column: str | None = None,
     n_jobs: int | None = None,
     random_state=None,
     verbose: int = 0,
@@ -71,8 +71,9 @@ def availability_grid(
         As in scikit-learn; None is the ``score`` of the estimator.
     groups : array-like of shape (n,), optional
         Rows of one group miss the same modality, see :func:`missing_rate_curve`.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
     n_jobs : int, optional
         Fits at a time.
     random_state : int, Generator, RandomState or None
@@ -107,7 +108,7 @@ def availability_grid(
     >>> grid.shape
     (4, 4)
     """
-    table = Table(X, y, groups, image_column, text_column)
+    table = Table.of([estimator], X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     draws = [draw_availability("availability", pair) for pair in availability]
     # As the draws have them: floats, whatever numbers were given.
@@ -129,7 +130,10 @@ def availability_grid(
     ]
     # Plans come fit by fit; a radar plot goes round in the order of the pairs.
     order = np.lexsort((frame["fold"], place))
-    return frame.iloc[order].reset_index(drop=True)
+    frame = frame.iloc[order].reset_index(drop=True)
+    # For the title of a picture.
+    frame.attrs["score"] = score_name(estimator, scoring, y)
+    return frame
 
 
 def _grid_plans(draws: list, labels: list, train_availability) -> list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,14 @@ from sklearn.model_selection import (
 )
 from sklearn.pipeline import Pipeline
 from sklearn.utils.multiclass import type_of_target
-from tqdm.auto import tqdm
+from sklearn.utils.parallel import delayed
 
 from ._draws import holes
-from ._runs import Draw, Table, draw_seeds
+from ._runs import Draw, Table, draw_seeds, run_jobs
 from ._scoring import Scorer
 
 
+@overload
 def compare_methods(
     estimators: Mapping[str, BaseEstimator],
     X: pd.DataFrame,
@@ -38,6 +40,49 @@ def compare_methods(
     groups: ArrayLike | None = None,
     image_column: str = "image",
     text_column: str = "text",
+    verbose: int = 0,
+    return_runs: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def compare_methods(
+    estimators: Mapping[str, BaseEstimator],
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float | None = None,
+    scenario: str = "both",
+    train_rate: float | None = None,
+    train_scenario: str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    verbose: int = 0,
+    return_runs: Literal[True],
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+
+
+def compare_methods(
+    estimators: Mapping[str, BaseEstimator],
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float | None = None,
+    scenario: str = "both",
+    train_rate: float | None = None,
+    train_scenario: str | None = None,
+    cv=None,
+    scoring: str | Callable | Sequence | dict | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    groups: ArrayLike | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
+    n_jobs: int | None = None,
+    random_state=None,
     verbose: int = 0,
     return_runs: bool = False,
 ) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
@@ -76,8 +121,13 @@ def compare_methods(
     groups : array-like of shape (n,), optional
         Rows of one group miss the same modality, and are on the same side of every
         split unless ``cv`` is a splitter that does otherwise.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
+    n_jobs : int, optional
+        Runs at a time. With several, the times are those of a busy machine.
+    random_state : int, Generator, RandomState or None
+        Draws other seeds in the place of ``seeds``, as many.
     verbose : int
         1 shows a progress bar.
     return_runs : bool
@@ -105,10 +155,10 @@ def compare_methods(
 
     Notes
     -----
-    Runs are made one after another, for the sake of the times; ``predict_seconds``
-    includes the computation of the metrics. Estimators that keep decoded images share
-    them, so that the first one pays for the decoding; swap the order, or set their
-    ``cache`` to None, to see how much that is.
+    Without ``n_jobs``, runs are made one after another, for the sake of the times;
+    ``predict_seconds`` includes the computation of the metrics. Estimators that keep
+    decoded images share them, so that the first one pays for the decoding; swap the
+    order, or set their ``cache`` to None, to see how much that is.
 
     Examples
     --------
@@ -122,31 +172,30 @@ def compare_methods(
     [0.67, 3.0]
     """
     _check_estimators(estimators, seeds)
-    table = Table(X, y, groups, image_column, text_column)
+    table = Table.of(estimators.values(), X, y, groups, image_column, text_column)
     scorers = {
         name: Scorer(estimator, scoring, y) for name, estimator in estimators.items()
     }
     draws = _draws(rate, scenario, train_rate, train_scenario)
+    if random_state is not None:
+        seeds = draw_seeds(random_state, len(seeds))
     plans = [
         (seed, fold, *parts)
         for seed in seeds
         for fold, parts in enumerate(_splits(table, cv, seed))
     ]
+    calls = _calls(estimators, scorers, table, plans, draws)
     total = len(plans) * len(estimators)
-    with tqdm(total=total, desc="compare_methods", disable=not verbose) as bar:
-        runs = []
-        for run in _runs(estimators, scorers, table, plans, draws):
-            runs.append(run)
-            bar.update()
+    runs = run_jobs(calls, total, n_jobs, verbose, "compare_methods")
     runs = pd.DataFrame(runs)
     summary = _summarise(runs).loc[list(estimators)]
     return (summary, runs) if return_runs else summary
 
 
-def _runs(
+def _calls(
     estimators: Mapping, scorers: Mapping, table: Table, plans: list, draws: tuple
-) -> Iterator[dict]:
-    """Yield the scores and times of each estimator on the rows of each plan."""
+) -> Iterator:
+    """Yield a delayed run of each estimator on the rows of each plan."""
     for seed, fold, *parts in plans:
         train, test = (
             table.take(at).blank(draw, hole_seed)
@@ -157,8 +206,8 @@ def _runs(
         # All methods on one plan before the next: the same blanked rows, and images
         # that the first one decoded are in the cache for the others.
         for name, estimator in estimators.items():
-            measured = _measure(name, estimator, scorers[name], train, test, seed)
-            yield {"method": name, "seed": seed, "fold": fold, **measured}
+            run = {"method": name, "seed": seed, "fold": fold}
+            yield delayed(_measure)(run, estimator, scorers[name], train, test)
 
 
 def _check_estimators(estimators: Mapping[str, BaseEstimator], seeds) -> None:
@@ -211,9 +260,10 @@ def _splits(table: Table, cv, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _measure(
-    name: str, estimator: BaseEstimator, scorer: Scorer, train: Table, test: Table, seed
+    run: dict, estimator: BaseEstimator, scorer: Scorer, train: Table, test: Table
 ) -> dict:
-    """Fit and score a clone with the seed; return scores, seconds and its size."""
+    """Fit and score a clone with the seed; add scores, seconds and its size."""
+    name, seed = run["method"], run["seed"]
     model = _seeded(clone(estimator), seed)
     try:
         start = perf_counter()
@@ -228,6 +278,7 @@ def _measure(
     # A pipeline does not pass its last step's attributes on.
     last = model[-1] if isinstance(model, Pipeline) else model
     return {
+        **run,
         **scores,
         "fit_seconds": fitted - start,
         "predict_seconds": done - fitted,

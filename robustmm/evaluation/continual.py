@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,29 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import check_scoring
 
 from ..checks import check_choice
+from ._scoring import score_name
+
+
+@overload
+def continual_matrix(
+    estimator: BaseEstimator,
+    tasks: Iterable[tuple],
+    *,
+    scoring: str | Callable | None = None,
+    names: Sequence | None = None,
+    return_estimator: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def continual_matrix(
+    estimator: BaseEstimator,
+    tasks: Iterable[tuple],
+    *,
+    scoring: str | Callable | None = None,
+    names: Sequence | None = None,
+    return_estimator: Literal[True],
+) -> tuple[pd.DataFrame, BaseEstimator]: ...
 
 
 def continual_matrix(
@@ -92,6 +116,8 @@ def continual_matrix(
         index=pd.Index(names, name="task"),
         columns=pd.Index(names, name="after learning"),
     )
+    # For the colour bar of a picture.
+    matrix.attrs["score"] = score_name(learner, scoring)
     return (matrix, learner) if return_estimator else matrix
 
 

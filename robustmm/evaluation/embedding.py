@@ -11,7 +11,8 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from ..checks import check_choice
-from ..data.frame import read_rows
+from ..data.tables import as_frame
+from ._columns import columns_of
 
 
 def embedding_coordinates(
@@ -21,8 +22,8 @@ def embedding_coordinates(
     *,
     method: str = "pca",
     random_state: int | np.random.RandomState | None = 0,
-    image_column: str = "image",
-    text_column: str = "text",
+    image_column: str | None = None,
+    text_column: str | None = None,
 ) -> pd.DataFrame:
     """Map the features that a fitted estimator computes to two dimensions.
 
@@ -39,8 +40,9 @@ def embedding_coordinates(
         neighbours better and distances worse.
     random_state : int, RandomState or None
         Seeds t-SNE; 0 by default, so that a figure can be drawn again.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
 
     Returns
     -------
@@ -78,7 +80,8 @@ def embedding_coordinates(
             "estimator must have transform, which returns features, got "
             f"{type(estimator).__name__}."
         )
-    rows = read_rows(X, image_column, text_column)
+    X = as_frame(X)
+    rows = columns_of([estimator], image_column, text_column).rows(X)
     filled = rows.present.any(axis=1)
     if filled.sum() < 3:
         raise ValueError(

@@ -12,8 +12,7 @@ from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
 from ..checks import check_choice, check_number
-from ..data.frame import MODALITIES, PATTERNS, column_position, read_rows
-from ..missingness import apply_missing_table
+from ..data.frame import MODALITIES, PATTERNS, column_position
 from ._runs import Table, draw_seeds
 from ._scoring import Scorer
 from .calibration import as_matrix, expected_calibration_error
@@ -29,8 +28,8 @@ def score_by_pattern(
     scoring: str | Callable | Sequence | dict | None = None,
     rows: str = "observed",
     calibration: bool = False,
-    image_column: str = "image",
-    text_column: str = "text",
+    image_column: str | None = None,
+    text_column: str | None = None,
 ) -> pd.DataFrame:
     """Score a fitted estimator on complete rows and on rows that miss a modality.
 
@@ -52,8 +51,9 @@ def score_by_pattern(
     calibration : bool
         Add the column ``expected_calibration_error``, how far probabilities are from
         the frequencies that they announce; for classifiers with ``predict_proba``.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
 
     Returns
     -------
@@ -90,9 +90,9 @@ def score_by_pattern(
             "calibration needs a classifier with predict_proba, got "
             f"{type(estimator).__name__}."
         )
-    table = Table(X, y, None, image_column, text_column)
+    table = Table.of([estimator], X, y, None, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
-    patterns = read_rows(X, image_column, text_column).patterns
+    patterns = table.rows.patterns
     if rows == "observed":
         parts = {name: table.take(patterns == name) for name in PATTERNS}
         parts["all"] = table
@@ -103,7 +103,7 @@ def score_by_pattern(
         if not len(complete):
             raise ValueError(
                 'rows="blanked" needs rows with both an image and a text, got none '
-                f"among {len(X)}."
+                f"among {len(table)}."
             )
         parts = {"complete": complete}
         for modality, code in CODES.items():
@@ -136,8 +136,8 @@ def modality_importance(
     scoring: str | Callable | None = None,
     n_repeats: int = 5,
     random_state=None,
-    image_column: str = "image",
-    text_column: str = "text",
+    image_column: str | None = None,
+    text_column: str | None = None,
     verbose: int = 0,
 ) -> pd.DataFrame:
     """Measure how much the score of a fitted estimator falls without a modality.
@@ -165,8 +165,9 @@ def modality_importance(
         Permutations of each column.
     random_state : int, Generator, RandomState or None
         Seeds the permutations.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
     verbose : int
         1 shows a progress bar.
 
@@ -197,11 +198,11 @@ def modality_importance(
     [0.0, 0.0]
     """
     check_number("n_repeats", n_repeats, Integral, 1)
-    table = Table(X, y, None, image_column, text_column)
+    table = Table.of([estimator], X, y, None, image_column, text_column)
     scorer = Scorer(estimator, scoring, y).single()
-    here = read_rows(X, image_column, text_column).present
+    X, here = table.X, table.rows.present
     rngs = [np.random.default_rng(s) for s in draw_seeds(random_state, n_repeats)]
-    columns = dict(zip(MODALITIES, (image_column, text_column), strict=True))
+    columns = dict(zip(MODALITIES, table.columns.names, strict=True))
     total = 1 + len(columns) * (n_repeats + 1)
     with tqdm(total=total, desc="modality_importance", disable=not verbose) as bar:
 
@@ -224,13 +225,9 @@ def modality_importance(
 
 def _blanked(table: Table, code: int) -> Table:
     """Take a modality from every row that has the other one."""
-    rows = read_rows(table.X, table.image_column, table.text_column)
-    other = rows.present[:, 0 if code == 1 else 1]
     # Only where the other modality is there, so that no row is left with nothing: that
     # would be scored by the prior.
-    codes = np.where(other, code, 0)
-    X = apply_missing_table(table.X, codes, table.image_column, table.text_column)
-    return Table(X, table.y, None, table.image_column, table.text_column)
+    return table.without(np.full(len(table), code))
 
 
 def _permuted(

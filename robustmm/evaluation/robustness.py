@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.base import BaseEstimator
 from ..missingness import SCENARIOS
 from ._draws import holes, holes_or_none, training_holes
 from ._runs import Table, score_plans
-from ._scoring import Scorer
+from ._scoring import Scorer, score_name
 
 RATES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 
@@ -29,8 +30,8 @@ def missing_rate_curve(
     cv=None,
     scoring: str | Callable | Sequence | dict | None = None,
     groups: ArrayLike | None = None,
-    image_column: str = "image",
-    text_column: str = "text",
+    image_column: str | None = None,
+    text_column: str | None = None,
     n_jobs: int | None = None,
     random_state=None,
     verbose: int = 0,
@@ -68,8 +69,9 @@ def missing_rate_curve(
     groups : array-like of shape (n,), optional
         Rows of one group, such as the plots of one movie, miss the same modality, and
         are on the same side of every split if ``cv`` is an int or None.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
     n_jobs : int, optional
         Fits at a time.
     random_state : int, Generator, RandomState or None
@@ -104,7 +106,7 @@ def missing_rate_curve(
     >>> curve.groupby("rate")["score"].mean().to_dict()
     {0.0: 0.5, 0.5: 0.5}
     """
-    table = Table(X, y, groups, image_column, text_column)
+    table = Table.of([estimator], X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
     scenarios = [scenario] if isinstance(scenario, str) else list(scenario)
     # As objects, or a text among the rates would make texts of the numbers.
@@ -123,7 +125,10 @@ def missing_rate_curve(
     # Rows come fit by fit, and a fit may serve several scenarios.
     place = frame["scenario"].map(scenarios.index)
     order = np.lexsort((frame["fold"], frame["rate"], place))
-    return frame.iloc[order].reset_index(drop=True)
+    frame = frame.iloc[order].reset_index(drop=True)
+    # For the axis of a picture.
+    frame.attrs["score"] = score_name(estimator, scoring, y)
+    return frame
 
 
 def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> list:
@@ -145,6 +150,7 @@ def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> li
     return list(plans.values())
 
 
+@overload
 def cross_scenario_matrix(
     estimator: BaseEstimator,
     X: pd.DataFrame,
@@ -157,6 +163,45 @@ def cross_scenario_matrix(
     groups: ArrayLike | None = None,
     image_column: str = "image",
     text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+    return_folds: Literal[False] = False,
+) -> pd.DataFrame: ...
+
+
+@overload
+def cross_scenario_matrix(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float = 0.7,
+    scenarios: Sequence[str] = SCENARIOS,
+    cv=None,
+    scoring: str | Callable | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str = "image",
+    text_column: str = "text",
+    n_jobs: int | None = None,
+    random_state=None,
+    verbose: int = 0,
+    return_folds: Literal[True],
+) -> tuple[pd.DataFrame, pd.DataFrame]: ...
+
+
+def cross_scenario_matrix(
+    estimator: BaseEstimator,
+    X: pd.DataFrame,
+    y: ArrayLike,
+    *,
+    rate: float = 0.7,
+    scenarios: Sequence[str] = SCENARIOS,
+    cv=None,
+    scoring: str | Callable | None = None,
+    groups: ArrayLike | None = None,
+    image_column: str | None = None,
+    text_column: str | None = None,
     n_jobs: int | None = None,
     random_state=None,
     verbose: int = 0,
@@ -185,8 +230,9 @@ def cross_scenario_matrix(
         One metric, as in scikit-learn; None is the ``score`` of the estimator.
     groups : array-like of shape (n,), optional
         Rows of one group miss the same modality, see :func:`missing_rate_curve`.
-    image_column, text_column : str
-        Names of the two columns.
+    image_column, text_column : str, optional
+        Names of the two columns; None takes those that the estimator reads, or
+        ``"image"`` and ``"text"`` where it does not say.
     n_jobs : int, optional
         Fits at a time.
     random_state : int, Generator, RandomState or None
@@ -226,7 +272,7 @@ def cross_scenario_matrix(
     >>> matrix.loc["text"].to_dict()
     {'text': 0.5, 'image': 0.5, 'both': 0.5}
     """
-    table = Table(X, y, groups, image_column, text_column)
+    table = Table.of([estimator], X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y).single()
     names = list(scenarios)
     draws = [holes_or_none(rate, name) for name in names]
@@ -248,4 +294,5 @@ def cross_scenario_matrix(
     means = folds.groupby(["trained on", "tested on"])["score"].mean().unstack()
     # groupby sorts by name; the papers' tables have an order of their own.
     matrix = means.loc[names, names]
+    matrix.attrs["score"] = score_name(estimator, scoring, y)
     return (matrix, folds) if return_folds else matrix

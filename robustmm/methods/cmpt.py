@@ -16,6 +16,7 @@ from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,6 @@ from ..adapters import (
     LoRALinear,
     VeRABasis,
     VeRALinear,
-    draw_hidden,
 )
 from ..backbones import Backbone, HostBatch, join_encoders, take_rows, upload
 from ..checks import check_choice, check_number
@@ -51,10 +51,12 @@ class CMPTModule(nn.Module):
     (equation 4, whose printed denominator we take for a misprint).
 
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
-    ``attention_mask`` (B, T); features (B, d); logits (B, C).
+    ``attention_mask`` (B, T); features (B, d); logits (B, C). While training, cells
+    that are ``hidden`` (B, 2) bool are left out of the sum but not of the alignment.
     """
 
     reads_host = True
+    reads_hidden = True
 
     def __init__(
         self,
@@ -66,7 +68,6 @@ class CMPTModule(nn.Module):
         dropout: float,
         adapter: str,
         lambda_align: float,
-        modality_dropout: float,
         proxies: dict[str, Tensor] | None,
         detach_target: bool,
         align_reduction: str,
@@ -75,7 +76,6 @@ class CMPTModule(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.lambda_align = lambda_align
-        self.modality_dropout = modality_dropout
         self.detach_target = detach_target
         self.align_scale = 0.5 if align_reduction == "mean" else 1.0
         width = backbone["image"].width
@@ -94,14 +94,15 @@ class CMPTModule(nn.Module):
         self.head = LinearHead(width, n_outputs)
 
     def forward(
-        self, present: Tensor, **batch: Tensor
+        self, present: Tensor, hidden: Tensor | None = None, **batch: Tensor
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits, with the alignment penalty while training."""
         batch["host"] = host = HostBatch.of(present, batch)
         classes, proxies = self._encode(present, batch)
         if not self.training:
             return self.head(self._fuse(classes, proxies, present))
-        logits = self.head(self._fuse(classes, proxies, self._drop(present)))
+        left = present if hidden is None else present & ~hidden
+        logits = self.head(self._fuse(classes, proxies, left))
         misaligned = self._misalignment(classes, proxies, host.present)
         return logits, self.lambda_align * misaligned
 
@@ -141,12 +142,6 @@ class CMPTModule(nn.Module):
         here = present.unsqueeze(-1).to(classes.dtype)  # (B, 2, 1)
         other_missing = 1.0 - here.flip(1)
         return (here * (classes + other_missing * proxies)).sum(dim=1)
-
-    def _drop(self, present: Tensor) -> Tensor:
-        """Hide one modality of complete rows at random; never a row's only one."""
-        if self.modality_dropout == 0:
-            return present
-        return present & ~draw_hidden(present, self.modality_dropout)
 
     def _misalignment(
         self, classes: Tensor, proxies: Tensor, present: Tensor
@@ -233,8 +228,9 @@ class CMPTClassifier(MultimodalClassifier):
         Whether the two directions of the alignment are added or averaged.
     modality_dropout : float or "auto"
         Probability that a complete row loses one of its modalities in a training step,
-        each equally often. ``"auto"`` is 2/3 if all training rows are complete, the
-        paper's case for it, and 0 otherwise.
+        each equally often; the alignment still sees both. ``"auto"`` leaves about a
+        third of the rows complete: 2/3 if all are, the paper's case for it, less if the
+        table has gaps, 0 if no more than a third are complete.
     use_proxy : bool
         False leaves the proxies out: a missing modality then adds nothing.
     proxy_init : {"class_token", "normal"}
@@ -275,6 +271,34 @@ class CMPTClassifier(MultimodalClassifier):
     """
 
     STREAMS = MODALITIES
+    # Section 4.2. Of the dropout it says "in each iteration", and no probability.
+    PAPER: ClassVar[dict] = {
+        name: {
+            "image_backbone": "openai/clip-vit-base-patch16",
+            "text_backbone": "bert-base-uncased",
+            "rank": 1,
+            "alpha": 1,
+            "dropout": 0.1,
+            "adapter": "lora",
+            "lambda_align": 0.2,
+            "align_reduction": "sum",
+            "use_proxy": True,
+            "detach_target": False,
+            "modality_dropout": "auto",
+            "modality_dropout_per": "batch",
+            "max_text_length": length,
+            "max_epochs": 10,
+            "batch_size": 8,
+            "lr": 1e-3,
+            "weight_decay": 0.02,
+            "lr_schedule": "held_polynomial",
+            "warmup": 0.5,
+            "head_init": "random",
+            "head_lr": None,
+            "early_stopping": False,
+        }
+        for name, length in (("food101", 40), ("mmimdb", 256))
+    }
 
     image_backbone: str | Path = field(
         default="openai/clip-vit-base-patch16", kw_only=False
@@ -306,13 +330,11 @@ class CMPTClassifier(MultimodalClassifier):
         check_choice("adapter", self.adapter, ADAPTERS)
         check_choice("proxy_init", self.proxy_init, ("class_token", "normal"))
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
-        if self.modality_dropout != "auto":
-            check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
         return join_encoders(
-            self.image_backbone,
-            self.text_backbone,
+            self._pinned("image_backbone"),
+            self._pinned("text_backbone"),
             device=device,
             max_text_length=self.max_text_length,
         )
@@ -335,9 +357,6 @@ class CMPTClassifier(MultimodalClassifier):
         return super()._small(**encoders | params)
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> CMPTModule:
-        report, dropped = self.missing_report_, self.modality_dropout
-        incomplete = report["text_missing"] + report["image_missing"]
-        automatic = 0.0 if incomplete else 2 / 3
         return CMPTModule(
             backbone,
             n_outputs,
@@ -346,7 +365,6 @@ class CMPTClassifier(MultimodalClassifier):
             dropout=self.dropout,
             adapter=self.adapter,
             lambda_align=self.lambda_align,
-            modality_dropout=automatic if dropped == "auto" else dropped,
             proxies=self._initial_proxies(backbone),
             detach_target=self.detach_target,
             align_reduction=self.align_reduction,

@@ -57,7 +57,7 @@ def bottleneck(
 class CorrelatedPrompts(nn.Module):
     r"""Prompts of each layer, generated from both modalities' prompts before it.
 
-    From :math:`x_0 = [a_v, a_t]`, side by side, for the layers :math:`i = 0, 1, \dots`
+    From :math:`x_0 = [a_v, a_t]`, side by side, for the layers :math:`i = 0, 1, \ldots`
 
     .. math::
 
@@ -292,8 +292,8 @@ class DCPClassifier(MultimodalClassifier):
         Prompts in each encoder, a multiple of 3: a third of them correlated, a third
         common, a third dynamic.
     prompt_depth : int
-        Layers, from the first, that get correlated prompts of their own. Those of the
-        last one go on through the others.
+        Layers, from the first, that get correlated prompts of their own, at most as
+        many as both encoders have. Those of the last one go on through the others.
     reduction : int
         How many times narrower bottlenecks are than what they read.
     use_correlated : bool
@@ -318,11 +318,6 @@ class DCPClassifier(MultimodalClassifier):
         trained, as in the authors' program. The paper trains prompts and head.
     max_text_length : int, optional
         Longest text in tokens; None means CLIP's 77, as in the paper.
-
-    Raises
-    ------
-    ValueError
-        In ``fit``, if an encoder has fewer than ``prompt_depth`` layers.
 
     References
     ----------
@@ -358,6 +353,9 @@ class DCPClassifier(MultimodalClassifier):
         "warmup": 0.1,
         # The program's, as 64 times 4; the paper says 4.
         "batch_size": 256,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
         "early_stopping": True,
         "n_iter_no_change": 20,
     }
@@ -392,14 +390,6 @@ class DCPClassifier(MultimodalClassifier):
         check_choice("prompt_norm", self.prompt_norm, NORMS)
         check_number("query_std", self.query_std, Real, 0)
 
-    def _check_backbone(self, backbone: Backbone) -> None:
-        depth = min(backbone[m].n_layers for m in MODALITIES)
-        if self.prompt_depth > depth:
-            raise ValueError(
-                f"prompt_depth must be at most {depth}, the number of layers of each "
-                f"encoder, got {self.prompt_depth!r}."
-            )
-
     @classmethod
     def _small(cls, **params):
         small = {"prompt_length": 6, "prompt_depth": 2, "reduction": 4}
@@ -416,7 +406,8 @@ class DCPClassifier(MultimodalClassifier):
         length, reduction = self.prompt_length // 3, self.reduction
         correlated = common = dynamic = None
         if self.use_correlated:
-            options = self.prompt_depth, reduction, self.prompt_norm, self.cross_modal
+            depth = min(self.prompt_depth, *(backbone[m].n_layers for m in MODALITIES))
+            options = depth, reduction, self.prompt_norm, self.cross_modal
             correlated = CorrelatedPrompts(widths, length, *options)
         if self.use_common:
             common = CommonPrompts(widths, length, reduction)

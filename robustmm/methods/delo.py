@@ -20,7 +20,7 @@ from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -368,6 +368,33 @@ class DeLoClassifier(IncrementalClassifier):
     """
 
     STREAMS = ("joint",)
+    # The paper's, and of the authors' code what it leaves open: epochs, alpha, decay.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "rank": 4,
+        "pool_size": 16,
+        "factor_rank": 1,
+        "alpha": 2.0,
+        "lambda_align": 0.1,
+        "lambda_consistency": 0.1,
+        "key_momentum": 0.99,
+        "center_keys": False,
+        "single_pool": False,
+        "cross_modal_guide": True,
+        "static": False,
+        "task_inference": "predicted",
+        "max_text_length": 512,
+        "max_epochs": 10,
+        "batch_size": 4,
+        "lr": 1e-4,
+        "weight_decay": 0.01,
+        "lr_schedule": "cosine",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": False,
+    }
     _KEPT = (*IncrementalClassifier._KEPT, "_told")
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
@@ -412,6 +439,16 @@ class DeLoClassifier(IncrementalClassifier):
 
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
+
+    def _head_of(self, module: DeLoModule) -> tuple[nn.Module, Callable]:
+        read = partial(DeLoModule.features, told=self._task)
+        return module.tasks[self._task].head, read
+
+    def _start_head(self, net, train) -> None:
+        earlier = self.net_.module_.tasks if self.__sklearn_is_fitted__() else ()
+        # A task that goes on has learned a head from more than the rows of this call.
+        if self._task >= len(earlier):
+            super()._start_head(net, train)
 
     # Learning ------------------------------------------------------------------------
 
@@ -462,7 +499,7 @@ class DeLoClassifier(IncrementalClassifier):
 
     # Prediction ----------------------------------------------------------------------
 
-    def with_tasks(self, tasks: ArrayLike) -> DeLoClassifier:
+    def with_tasks(self, tasks: ArrayLike) -> Self:
         """Return a twin whose predictions take the task of each row from the caller.
 
         For analysis: how good is the model where the right task is found? The twin

@@ -8,30 +8,27 @@ the prompt methods, nothing in the model knows about missing modalities, but for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..adapters import (
     DoRALinear,
     LoRALinear,
     TwoLayerHead,
-    draw_hidden,
     trained_pooler,
 )
 from ..backbones import (
     Backbone,
     FrozenFeatures,
-    HostBatch,
     Stream,
     encode_streams,
     projected,
     projected_width,
-    upload,
 )
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
@@ -59,10 +56,6 @@ class FineTuneModule(nn.Module):
         Makes the low-rank adapter of a linear.
     projections : sequence of str
         Which linears of every layer get one.
-    modality_dropout : float
-        See :class:`FineTuneClassifier`.
-    blank : dict of Tensor
-        The batch of one row without any modality.
     store : Store or None
         Where features of frozen encoders are kept.
 
@@ -82,14 +75,10 @@ class FineTuneModule(nn.Module):
         tune: str,
         adapt: Callable[[nn.Linear], nn.Module],
         projections: tuple[str, ...],
-        modality_dropout: float,
-        blank: dict[str, Tensor],
         store=None,
     ):
         super().__init__()
         self.backbone = backbone
-        self.modality_dropout = modality_dropout
-        self.blank = blank
         self.frozen = FrozenFeatures(backbone, store=store) if tune == "head" else None
         for stream in backbone.streams.values():
             _release(stream, tune, adapt, projections)
@@ -103,8 +92,6 @@ class FineTuneModule(nn.Module):
 
     def forward(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return logits."""
-        if self.training and self.modality_dropout:
-            present, batch = self._drop(present, batch)
         return self.head(self.features(present, **batch))
 
     def features(
@@ -119,15 +106,6 @@ class FineTuneModule(nn.Module):
         if not joint:
             parts.append(present.to(parts[0].dtype))
         return self.pooler(torch.cat(parts, dim=1))
-
-    def _drop(self, present: Tensor, batch: dict) -> tuple[Tensor, dict]:
-        """Hide one modality of complete rows at random; never a row's only one."""
-        host = HostBatch.of(present, batch)
-        # On the host, because it is planned there which encoder runs on which rows.
-        hidden = draw_hidden(host.present, self.modality_dropout)
-        left = replace(host, present=host.present & ~hidden)
-        batch = blanked({**batch, "host": left}, hidden, self.blank)
-        return upload(left.present, present.device), batch
 
 
 class FineTuneClassifier(MultimodalClassifier):
@@ -152,9 +130,6 @@ class FineTuneClassifier(MultimodalClassifier):
         Dropout of their inputs.
     projections : sequence of {"query", "key", "value", "out", "up", "down"}
         Linears of every layer that get one.
-    modality_dropout : float
-        Probability, in [0, 1], that a complete training row loses one of its
-        modalities, either with the same chance, drawn anew in every epoch.
     backbone_lr : float
         Learning rate of the encoders' own weights for ``tune="full"``, which ``lr``
         would ruin.
@@ -191,6 +166,21 @@ class FineTuneClassifier(MultimodalClassifier):
     (60, 2)
     """
 
+    # How ViLT's authors train all of it.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "tune": "full",
+        "lr": 1e-4,
+        "backbone_lr": 1e-4,
+        "weight_decay": 0.01,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": False,
+    }
+
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     text_backbone: str | Path | None = None
     tune: str = "head"
@@ -198,7 +188,6 @@ class FineTuneClassifier(MultimodalClassifier):
     alpha: float = 4.0
     dropout: float = 0.0
     projections: Sequence[str] = ("query", "value")
-    modality_dropout: float = 0.0
     backbone_lr: float = 1e-4
 
     def _check_parameters(self) -> None:
@@ -207,7 +196,6 @@ class FineTuneClassifier(MultimodalClassifier):
         check_number("rank", self.rank, Integral, 1)
         check_number("alpha", self.alpha, Real, 0, open="low")
         check_number("dropout", self.dropout, Real, 0, 1)
-        check_number("modality_dropout", self.modality_dropout, Real, 0, 1)
         check_number("backbone_lr", self.backbone_lr, Real, 0, open="low")
         check_names("projections", self.projections, PROJECTIONS)
 
@@ -235,9 +223,7 @@ class FineTuneClassifier(MultimodalClassifier):
             tune=self.tune,
             adapt=adapt,
             projections=tuple(self.projections),
-            modality_dropout=self.modality_dropout,
-            blank=self._blank_batch(backbone),
-            store=None if self.modality_dropout else self._state_cache(),
+            store=self._state_cache(),
         )
 
 
@@ -260,40 +246,3 @@ def _is_used(name: str) -> bool:
 def _pooled(stream: Stream, present: Tensor, batch: dict) -> Tensor:
     """What an encoder makes of its rows, (B, d)."""
     return projected(stream, stream.pool(stream.run(stream.embed(**batch))))
-
-
-def blanked(batch: dict[str, Tensor], hidden: Tensor, blank: dict) -> dict[str, Tensor]:
-    """Put dummies in the place of hidden cells.
-
-    Parameters
-    ----------
-    batch : dict of Tensor
-        Inputs of the encoders, (B, ...), wherever they are, with what the ``"host"``
-        has of them.
-    hidden : Tensor of shape (B, 2), bool
-        Which images and texts to hide, on the CPU.
-    blank : dict of Tensor
-        The batch of one row without any modality, on the CPU. Its image has one colour,
-        which fills pictures of any size.
-    """
-    batch, host = dict(batch), batch["host"]
-    image, text = hidden.unbind(dim=1)
-    if "pixel_values" in batch:
-        pixels = batch["pixel_values"]
-        colour = blank["pixel_values"][:, :, :1, :1]  # (1, 3, 1, 1)
-        places = image[:, None, None, None]
-        colour, places = (upload(t, pixels.device) for t in (colour, places))
-        batch["pixel_values"] = torch.where(places, colour, pixels)
-    if "input_ids" in batch:
-        texts = {}
-        for name in ("input_ids", "attention_mask"):
-            texts[name] = _padded_where(text, blank[name], getattr(host, name))
-            batch[name] = upload(texts[name], batch[name].device)
-        batch["host"] = replace(host, **texts)
-    return batch
-
-
-def _padded_where(places: Tensor, value: Tensor, texts: Tensor) -> Tensor:
-    """Put a text (1, t), padded with zeros, in some places of texts (B, T)."""
-    padded = F.pad(value, (0, texts.shape[1] - value.shape[1]))
-    return torch.where(places[:, None], padded, texts)

@@ -15,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 from torch.utils.data import Subset
 
@@ -24,6 +22,7 @@ from ..adapters import LinearHead
 from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
+from ..training.probe import row_losses, solve_probe
 
 # Parameters of a training, which models of the first release hold all the same.
 _FORMER = {
@@ -153,18 +152,22 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         )
         # An image that is damaged by now may have been all that a row had.
         weights = weights * features[:, -2:].any(axis=1)
-        # Weighted too, so that a row of weight 2 is a row that stands twice.
-        scaler = StandardScaler().fit(features, sample_weight=weights)
-        coef, intercept = self._solve(scaler.transform(features), targets, weights)
         # Folded into the head, so that prediction needs no scaler, and a saved model
         # holds no estimator of scikit-learn's.
-        coef = coef / scaler.scale_
-        intercept = intercept - coef @ scaler.mean_
+        coef, intercept = solve_probe(
+            features,
+            targets,
+            weights,
+            len(self.classes_),
+            C=self.C,
+            max_iter=self.max_iter,
+        )
         with torch.no_grad():
             # In float32 already: not every device has 64 bits.
             module.head.weight.copy_(torch.from_numpy(coef).float())
             module.head.bias.copy_(torch.from_numpy(intercept).float())
-        loss = _loss(features @ coef.T + intercept, targets, weights)
+        losses = row_losses(features @ coef.T + intercept, targets)
+        loss = float(np.average(losses, weights=weights))
         _record(net, train_loss=loss, dur=time.perf_counter() - start)
         return net
 
@@ -185,56 +188,9 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         self._refuse_not_finite(train.dataset.rows, train.indices, features)
         return features
 
-    def _solve(
-        self, features: np.ndarray, targets: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return coefficients (C, d) and intercepts (C,) in the order of classes."""
-        if targets.ndim == 2:
-            solved = [self._solve_label(features, y, weights) for y in targets.T]
-            coef, intercept = map(np.stack, zip(*solved, strict=True))
-            return coef, intercept
-        classes = np.unique(targets)
-        coef = np.zeros((len(self.classes_), features.shape[1]))
-        # A class that is only in rows with nothing to read is never predicted.
-        intercept = np.full(len(coef), -1e3)
-        intercept[classes] = 0.0
-        if len(classes) > 1:
-            fitted = self._regression().fit(features, targets, sample_weight=weights)
-            # Two classes have one row of coefficients, the logit of the second; the
-            # first stays at zero.
-            places = classes if len(fitted.coef_) > 1 else classes[1:]
-            coef[places], intercept[places] = fitted.coef_, fitted.intercept_
-        return coef, intercept
-
-    def _solve_label(
-        self, features: np.ndarray, target: np.ndarray, weights: np.ndarray
-    ) -> tuple[np.ndarray, float]:
-        """Return the coefficients (d,) and the intercept of one label."""
-        if target.min() == target.max():  # no regression without both answers
-            # Half a row more of each answer keeps the odds finite.
-            odds = (target.sum() + 0.5) / ((1 - target).sum() + 0.5)
-            return np.zeros(features.shape[1]), np.log(odds)
-        fitted = self._regression().fit(features, target > 0, sample_weight=weights)
-        return fitted.coef_[0], fitted.intercept_[0]
-
-    def _regression(self) -> LogisticRegression:
-        return LogisticRegression(C=self.C, max_iter=self.max_iter)
-
     def __setstate__(self, state: dict) -> None:
         former = _FORMER - set(self._get_param_names())  # a subclass may have some
         super().__setstate__({k: v for k, v in state.items() if k not in former})
-
-
-def _loss(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-    """Return the mean loss per row, as in the training of the other classifiers."""
-    if targets.ndim == 2:
-        losses = np.logaddexp(0, logits) - targets * logits
-        return float(np.average(losses.mean(axis=1), weights=weights))
-    # exp overflows from 710 on.
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_total = np.log(np.exp(shifted).sum(axis=1))
-    losses = log_total - shifted[np.arange(len(targets)), targets]
-    return float(np.average(losses, weights=weights))
 
 
 def _record(net, **values: float) -> None:

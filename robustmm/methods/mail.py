@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import torch
@@ -245,6 +246,33 @@ class MAILClassifier(MultimodalClassifier):
     """
 
     STREAMS = ("joint",)
+    # Section 4.2; epochs, batch, decay, schedule and length of texts, which are not
+    # printed, are those of RAGPT, whose protocol it follows.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "rank": 4,
+        "alpha": 8.0,
+        "dropout": 0.05,
+        "n_experts": 5,
+        "expert_shape": "square",
+        "top_k": 2,
+        "routing": "top_k",
+        "targets": "both",
+        "linear_targets": ("up",),
+        "balance_weight": 0.0,
+        "max_text_length": 128,
+        "max_epochs": 20,
+        "batch_size": 64,
+        "lr": 2e-4,
+        "weight_decay": 2e-2,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": True,
+        "n_iter_no_change": 10,
+    }
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4

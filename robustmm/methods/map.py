@@ -15,6 +15,7 @@ from dataclasses import field
 from functools import partial
 from numbers import Integral
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -105,7 +106,8 @@ class MAPClassifier(MultimodalClassifier):
     prompt_length : int
         Rows of a prompt; half of them are keys for ``"attention"``.
     prompt_layers : int or sequence of int
-        The first so many layers, or the layers listed, get prompts.
+        The first so many layers, or all if there are fewer, get prompts; or the layers
+        listed, which must be there.
     max_text_length : int, optional
         Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
@@ -135,6 +137,33 @@ class MAPClassifier(MultimodalClassifier):
     """
 
     STREAMS = ("joint",)
+    # The authors' code, which keeps the best epoch by the metric of the data set.
+    PAPER: ClassVar[dict] = {
+        name: {
+            "backbone": "dandelin/vilt-b32-mlm",
+            "prompt_type": "input",
+            "prompt_length": 16,
+            "prompt_layers": 6,
+            "max_text_length": length,
+            "max_epochs": 20,
+            "batch_size": 256,
+            "lr": 1e-2,
+            "weight_decay": 2e-2,
+            "lr_schedule": "linear",
+            "warmup": 0.1,
+            "head_init": "random",
+            "head_lr": None,
+            "modality_dropout": 0.0,
+            "early_stopping": True,
+            "n_iter_no_change": 20,
+            "scoring": scoring,
+        }
+        for name, length, scoring in (
+            ("mmimdb", 1024, "f1_macro"),
+            ("food101", 512, "accuracy"),
+            ("hateful_memes", 128, "roc_auc"),
+        )
+    }
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_type: str = "input"

@@ -16,6 +16,7 @@ from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -170,8 +171,8 @@ class MemPromptClassifier(MultimodalClassifier):
     top_k : int
         Entries that are read for a row, at most ``memory_size``.
     generative_layers : int or sequence of int
-        The first so many layers, or the layers listed, get generative prompts; 0 means
-        none (table 2, figure 3c).
+        The first so many layers, or all if there are fewer, get generative prompts, or
+        the layers listed, which must be there; 0 means none (table 2, figure 3c).
     shared_layers : int or sequence of int
         The same of shared prompts.
     location : {"distributed", "pre_append"}
@@ -221,6 +222,41 @@ class MemPromptClassifier(MultimodalClassifier):
     """
 
     STREAMS = ("joint",)
+    # The authors' code: MAP's recipe with other rates, and shorter prompts for memes.
+    PAPER: ClassVar[dict] = {
+        name: {
+            "backbone": "dandelin/vilt-b32-mlm",
+            "prompt_length": prompt_length,
+            "memory_size": 16,
+            "top_k": 5,
+            "generative_layers": 6,
+            "shared_layers": 6,
+            "location": "distributed",
+            "accumulate": True,
+            "shared": "by_pattern",
+            "query_pool": "max",
+            "renormalize": True,
+            "temperature": 1.0,
+            "max_text_length": text_length,
+            "max_epochs": 20,
+            "batch_size": 256,
+            "lr": lr,
+            "weight_decay": 2e-2,
+            "lr_schedule": "linear",
+            "warmup": 0.1,
+            "head_init": "random",
+            "head_lr": None,
+            "modality_dropout": 0.0,
+            "early_stopping": True,
+            "n_iter_no_change": 20,
+            "scoring": scoring,
+        }
+        for name, prompt_length, text_length, lr, scoring in (
+            ("mmimdb", 16, 1024, 5e-3, "f1_macro"),
+            ("food101", 16, 512, 5e-3, "accuracy"),
+            ("hateful_memes", 4, 128, 1e-3, "roc_auc"),
+        )
+    }
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_length: int = 16

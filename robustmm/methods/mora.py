@@ -18,6 +18,7 @@ from copy import copy
 from dataclasses import field
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -294,6 +295,48 @@ class MoRAClassifier(MultimodalClassifier):
     """
 
     STREAMS = MODALITIES
+    # Section A.3 and the authors' program, which keeps the best epoch.
+    PAPER: ClassVar[dict] = {
+        name: {
+            "backbone": "openai/clip-vit-base-patch16",
+            "projections": projections,
+            "rank": rank,
+            "strength": strength,
+            "n_layers": 2,
+            "position": "rear",
+            "parametrization": "column_norm",
+            "init": "official",
+            "gram": "cross",
+            "dropout": 0.1,
+            "max_text_length": None,  # CLIP's 77
+            "max_epochs": max_epochs,
+            "batch_size": batch_size,
+            "lr": 1e-2,
+            "weight_decay": weight_decay,
+            "lr_schedule": "cosine",
+            "warmup": 0.1,
+            "head_init": "random",
+            "head_lr": None,
+            "modality_dropout": 0.0,
+            "early_stopping": True,
+            "n_iter_no_change": 20,
+            "scoring": scoring,
+        }
+        for (
+            name,
+            projections,
+            rank,
+            strength,
+            max_epochs,
+            weight_decay,
+            batch_size,
+            scoring,
+        ) in (
+            ("food101", ("query", "value"), 4, 0.01, 20, 0.02, 256, "accuracy"),
+            ("mmimdb", ("query", "key"), 4, 0.001, 20, 0.02, 256, "f1_macro"),
+            ("hateful_memes", ("key", "value"), 8, 0.1, 5, 0.1, 16, "roc_auc"),
+        )
+    }
 
     backbone: str | Path = field(default="openai/clip-vit-base-patch16", kw_only=False)
     rank: int = 4

@@ -15,6 +15,7 @@ from dataclasses import field, replace
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +123,8 @@ class MSPClassifier(MultimodalClassifier):
     prompt_length : int
         Rows of a prompt; half of them are keys for ``"attention"``.
     prompt_layers : int or sequence of int
-        The first so many layers, or the layers listed, get prompts.
+        The first so many layers, or all if there are fewer, get prompts; or the layers
+        listed, which must be there.
     ortho_weight : float
         Weight of the penalty that keeps the two sets of prompts orthogonal.
     mask_missing_image : bool
@@ -158,6 +160,27 @@ class MSPClassifier(MultimodalClassifier):
     """
 
     STREAMS = ("joint",)
+    # RAGPT's re-implementation; its rate, and MAP's schedule and prompts.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "prompt_type": "attention",
+        "prompt_length": 16,
+        "prompt_layers": 6,
+        "ortho_weight": 1.0,
+        "mask_missing_image": False,
+        "max_text_length": 128,
+        "max_epochs": 20,
+        "batch_size": 64,
+        "lr": 1e-3,
+        "weight_decay": 2e-2,
+        "lr_schedule": "linear",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": True,
+        "n_iter_no_change": 10,
+    }
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     prompt_type: str = "attention"

@@ -11,20 +11,24 @@ import os
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save as save_arrays
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from .._version import __version__
 from ..backbones import save_checkpoint
 from ..base import BaseMultimodalClassifier
+from ..data.screening import warn_of_left_out
 from ..storage.files import locked, replace_bytes, sync_folder, write_bytes
 from ..storage.fitted import check_names, may_keep
 from ..storage.folder import (
     BACKBONE,
+    COMPOSITION_VERSION,
     DOCUMENT,
     FORMAT_VERSION,
     check_replaceable,
@@ -35,11 +39,13 @@ from ..storage.folder import (
     remove_unnamed,
     while_saved,
 )
+from ..storage.left_out import can_pack, without_unstorable
 from ..storage.values import pack
 from ..table import TableClassifier
 from ..training.device import resolve_device
 from .foreign import FOREIGN, dump_foreign
 from .opening import check_state, has_members, open_folder
+from .tree import dump_tree, take_apart
 
 # What scikit-learn keeps beside the parameters: classes of its own and of callbacks.
 _NOT_SAVED = (
@@ -48,23 +54,25 @@ _NOT_SAVED = (
 )
 
 
-def save(
-    clf: TableClassifier, path: str | Path, include_backbone: bool = False
-) -> None:
+def save(clf: BaseEstimator, path: str | Path, include_backbone: bool = False) -> None:
     """Save a fitted classifier as a folder that :func:`load` opens without pickle.
+
+    Or a ``Pipeline``, ``ColumnTransformer``, search, :class:`OutOfFoldFeatures` or any
+    other estimator of scikit-learn's around classifiers: skops writes what is around,
+    and each classifier inside is written as if it were alone.
 
     The folder holds parameters, labels and trained tensors. Frozen weights are named,
     by hub id or path and by fingerprint, unless they are included. Saving again to the
     same folder replaces the model in one step: whenever the process is killed, the
     folder holds the old model or the new one. Callbacks and metadata requests of
-    scikit-learn are not saved.
+    scikit-learn are not saved, and neither is the ``memory`` of a pipeline.
 
     Parameters
     ----------
-    clf : BaseMultimodalClassifier or AutoMultimodalClassifier
-        A fitted classifier. Of an automatic one the members are saved, those that are
-        scikit-learn's with skops, and not its ``candidates``, ``cv`` and ``scoring``
-        where they are objects.
+    clf : BaseMultimodalClassifier, AutoMultimodalClassifier or scikit-learn's
+        A fitted classifier, or an estimator of scikit-learn's around some. Of an
+        automatic one the members are saved, those that are scikit-learn's with skops,
+        and not its ``candidates``, ``cv`` and ``scoring`` where they are objects.
     path : path-like
         A folder: a new one, an empty one, or a saved model to replace.
     include_backbone : bool
@@ -76,8 +84,12 @@ def save(
     NotFittedError
         If the classifier is not fitted.
     TypeError
-        For a parameter that JSON cannot hold, such as a callback in ``net_params``;
-        the message names it. For a member that skops cannot open safely.
+        For a parameter that JSON cannot hold; the message names it. Of ``net_params``
+        and ``scoring``, what it cannot hold, such as a callback, is left out, with one
+        warning. For a member that skops cannot open safely, and for a function that
+        cannot be imported by its name, such as a lambda in a ``FunctionTransformer``.
+    ImportError
+        If something in it is scikit-learn's, and skops is not installed.
     ValueError
         If the folder holds anything else, the backbone's files have changed, or the
         model is none that :func:`load` would open: numbers that are not finite, more
@@ -95,26 +107,31 @@ def save(
     >>> bool((load(folder).predict(X) == clf.predict(X)).all())
     True
     """
-    if not isinstance(clf, TableClassifier):
+    if not isinstance(clf, BaseEstimator):
         raise TypeError(
-            "clf must be a BaseMultimodalClassifier or an AutoMultimodalClassifier, "
-            f"got {type(clf).__name__}."
+            "clf, or what is inside of a pipeline or search, must be a "
+            "BaseMultimodalClassifier or an AutoMultimodalClassifier, got "
+            f"{type(clf).__name__}."
         )
     check_is_fitted(clf)
-    document, arrays = _describe(clf)
+    document, arrays, parts, tree = _describe(clf)
     dump_document(document)  # raises, before anything is written
     folder = Path(path)
     check_replaceable(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         try:
-            _write_backbones(clf, folder, include_backbone, document)
+            _write_backbones(parts, folder, include_backbone, document)
             # A new name each time: the old document goes on meaning the old file until
             # it is replaced, whenever the process is killed.
-            name = f"weights-{secrets.token_hex(6)}.safetensors"
-            write_bytes(folder / name, save_arrays(arrays))
-            document["weights"] = name
-            document["files"] |= facts(folder, [name])
+            token = secrets.token_hex(6)
+            document["weights"] = f"weights-{token}.safetensors"
+            write_bytes(folder / document["weights"], save_arrays(arrays))
+            if tree is not None:
+                document["tree"] = f"tree-{token}.skops"
+                write_bytes(folder / document["tree"], tree)
+            names = [document[k] for k in ("weights", "tree") if k in document]
+            document["files"] |= facts(folder, names)
             # The document must not reach the disk before what it names.
             sync_folder(folder)
             replace_bytes(folder / DOCUMENT, dump_document(document))
@@ -128,8 +145,9 @@ def load(
     classes: Iterable[type[TableClassifier]] = (),
     *,
     trust_net_params: bool = False,
-) -> TableClassifier:
-    """Open a classifier that :func:`save` has written; nothing in it is executed.
+    trusted: Iterable[str | type] = (),
+) -> BaseEstimator:
+    """Open what :func:`save` has written; nothing in it is executed.
 
     The folder's files are read as JSON and safetensors after their names, sizes and
     hashes have been compared with the folder's list, and sizes that it asks for with
@@ -149,10 +167,15 @@ def load(
     trust_net_params : bool
         Whether ``net_params``, which reach skorch and PyTorch as they are, are taken
         from the folder. Otherwise they are None, with a warning if they were not.
+    trusted : iterable of str or type
+        What may stand around classifiers beside scikit-learn's estimators: classes and
+        functions, by their full names, which are imported and run. An error names those
+        that a folder holds: list them here if you know who wrote it. The trees of a
+        forest are among them, as forged ones may crash the process.
 
     Returns
     -------
-    classifier
+    classifier, or estimator of scikit-learn's
         With ``cache`` and ``checkpoint_dir``, if they were folders, back at their
         defaults; an included backbone's parameter is its folder.
 
@@ -164,14 +187,31 @@ def load(
         If the backbone cannot be found.
     ValueError
         If the folder is damaged, incomplete, of a newer format or of an unknown class,
-        if the backbone differs from the one of the training, or if numbers are not
-        finite or not of the sizes that they must have.
+        if the backbone differs from the one of the training, if numbers are not finite
+        or not of the sizes that they must have, or if what stands around classifiers is
+        neither known nor trusted.
+    ImportError
+        If something in it is scikit-learn's, and skops is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import robustmm
+    >>> from robustmm.datasets import make_scenes
+    >>> X, y = make_scenes(20, n_classes=2, random_state=0)
+    >>> clf = robustmm.LinearProbeClassifier("robustmm/tiny-clip").fit(X, y)
+    >>> folder = tempfile.mkdtemp() + "/model"
+    >>> robustmm.save(clf, folder)
+    >>> robustmm.load(folder, device="cpu").predict(X).shape
+    (20,)
     """
     # First: a wrong device is the caller's mistake and not the folder's.
     resolve_device(device)
-    folder, classes = Path(path), list(classes)
+    if isinstance(trusted, str | bool):
+        raise TypeError(f"trusted must be a list of names, got {trusted!r}.")
+    folder, classes, trusted = Path(path), list(classes), list(trusted)
     clf, dropped = while_saved(
-        folder, partial(open_folder, folder, device, classes, trust_net_params)
+        folder, partial(open_folder, folder, device, classes, trust_net_params, trusted)
     )
     if dropped:
         warnings.warn(
@@ -182,22 +222,44 @@ def load(
     return clf
 
 
-def _describe(clf: TableClassifier) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what goes into the JSON, and the arrays that it refers to."""
-    arrays = {}
+def _describe(clf: BaseEstimator) -> tuple[dict, dict, list, bytes | None]:
+    """Return the JSON, arrays that it refers to, classifiers in it, and the tree.
+
+    Each classifier comes with the part of the JSON that describes it. The tree is what
+    stands around them, if anything does.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    head = {"format": "robustmm", "written_by": __version__, "files": {}}
+    if isinstance(clf, TableClassifier):
+        document = {"format_version": FORMAT_VERSION, **_model(clf, arrays, ""), **head}
+        return document, arrays, [(clf, document)], None
+    tree, found = take_apart(clf)
+    members = {key: _model(part, arrays, f"{key}.") for key, part in found.items()}
     document = {
-        "format": "robustmm",
-        "format_version": FORMAT_VERSION,
-        "written_by": __version__,
-        **_model(clf, arrays, ""),
-        "files": {},
+        **head,
+        "format_version": COMPOSITION_VERSION,
+        "class": type(clf).__name__,
+        "members": members,
     }
-    return document, arrays
+    parts = [(part, members[key]) for key, part in found.items()]
+    return document, arrays, parts, dump_tree(tree)
 
 
 def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
     """Describe a classifier; what its arrays are called begins with ``place``."""
-    parameters = clf._saved_parameters()
+    parameters, left = without_unstorable(clf._saved_parameters(), can_pack)
+    if left:
+        warn_of_left_out(left, "saved model")
+        # A twin: the classifier itself keeps its callbacks.
+        clf = copy(clf).set_params(**parameters)
+    described = {
+        "class": type(clf).__name__,
+        "parameters": {k: pack(v, arrays, place + k) for k, v in parameters.items()},
+        "backbones": {},
+    }
+    # Searches and column transformers keep what they cloned, which is not fitted.
+    if not hasattr(clf, "classes_"):
+        return described
     # A method may leave parameters of the base class at values of its own.
     given = vars(type(clf)(**parameters))
     state = {
@@ -211,12 +273,7 @@ def _model(clf: TableClassifier, arrays: dict, place: str) -> dict:
     check_names(type(clf), state)
     members = state.pop("members_", None) if has_members(type(clf)) else None
     check_state(type(clf), parameters, state)
-    described = {
-        "class": type(clf).__name__,
-        "parameters": {k: pack(v, arrays, place + k) for k, v in parameters.items()},
-        "backbones": {},
-        "state": {k: pack(v, arrays, place + k) for k, v in state.items()},
-    }
+    described["state"] = {k: pack(v, arrays, place + k) for k, v in state.items()}
     if members is not None:
         described["members"] = [
             {"name": name, **_member(member, arrays, f"{place}members_.{i}.")}
@@ -232,24 +289,38 @@ def _member(member, arrays: dict, place: str) -> dict:
     return {FOREIGN: pack(content, arrays, place + FOREIGN)}
 
 
-def _write_backbones(
-    clf: TableClassifier, folder: Path, include: bool, document: dict
-) -> None:
-    """Write frozen models into the folder, or keep the ones that are there."""
+def _write_backbones(parts: list, folder: Path, include: bool, document: dict) -> None:
+    """Write frozen models into the folder, each once, or keep those that are there."""
     written: dict[str, str] = {}
-    for part, model in _parts(clf, document):
+    inside = [part for clf, model in parts for part in _parts(clf, model)]
+    _write_trained(inside, folder, include, document, written)
+    # What was cloned and not fitted names the same ones.
+    for clf, model in inside:
+        for parameter in () if hasattr(clf, "net_") else clf.get_params(deep=False):
+            source = parameter.endswith("backbone") and str(clf._pinned(parameter))
+            if source in written:
+                model["backbones"][parameter] = written[source]
+
+
+def _write_trained(
+    parts: list, folder: Path, include: bool, document: dict, written: dict[str, str]
+) -> None:
+    for part, model in parts:
+        if not hasattr(part, "net_"):
+            continue
         backbone = part.net_.module_.backbone
         for parameter, value in part.get_params(deep=False).items():
-            if str(value) not in backbone.sources.values():
+            source = str(part._pinned(parameter))
+            if source not in backbone.sources.values():
                 continue
-            name = written.get(str(value)) or _place_of(value, folder, parameter)
+            name = written.get(source) or _place_of(value, folder, parameter)
             inside = _same(Path(value).parent, folder)
             inside = inside and BACKBONE.fullmatch(Path(value).name)
-            if not inside and include and str(value) not in written:
-                _write_backbone(backbone, str(value), folder / name)
+            if not inside and include and source not in written:
+                _write_backbone(backbone, source, folder / name)
             elif not inside and not include:
                 continue
-            written[str(value)] = name
+            written[source] = name
             model["backbones"][parameter] = name
             files = [f"{name}/{file}" for file in sorted(os.listdir(folder / name))]
             document["files"] |= facts(folder, files)

@@ -10,31 +10,51 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file as map_tensors
+from sklearn.base import BaseEstimator
 
 from .._version import __version__
 from ..backbones import fitted_on
 from ..backbones.hub import without_token
 from ..base import BaseMultimodalClassifier
+from ..storage.files import read_bytes
 from ..storage.fitted import check_fitted, check_names, check_tensors
-from ..storage.folder import check_files, included_backbones, named, read_document
+from ..storage.folder import (
+    COMPOSITION_VERSION,
+    check_files,
+    included_backbones,
+    named,
+    read_document,
+)
 from ..storage.tensors import check_shapes, without_memory
-from ..storage.values import unpack
+from ..storage.values import TAG, unpack
 from ..table import TableClassifier
 from ..training.device import RandomStream, resolve_device
 from .foreign import FOREIGN, load_foreign
+from .tree import MAX_TREE, load_tree, members_of, put_together
 
 # Longer texts have no use, and a table of positions for each token.
 _MAX_TEXT_LENGTH = 2**15
 
 
 def open_folder(
-    folder: Path, device: str, classes: list[type], trust_net_params: bool
-) -> tuple[TableClassifier, bool]:
-    """Return the classifier, and whether it had ``net_params`` that it lost."""
+    folder: Path,
+    device: str,
+    classes: list[type],
+    trust_net_params: bool,
+    trusted: list[str | type],
+) -> tuple[BaseEstimator, bool]:
+    """Return the estimator, and whether it had ``net_params`` that it lost."""
     document = read_document(folder)
-    _check_model(document, classes)
+    around = document["format_version"] == COMPOSITION_VERSION
+    models = list(document["members"].values()) if around else [document]
+    for model in models:
+        _check_model(model, classes, fitted=not around)
+    if around:
+        _check_shared(models)
     check_files(folder, document)
     opening = _Opening(folder, document, device, classes, trust_net_params)
+    if around:
+        return opening.open_around(trusted), opening.dropped
     return opening.open(document), opening.dropped
 
 
@@ -43,12 +63,19 @@ def has_members(cls: type) -> bool:
     return "members_" in cls._KEPT
 
 
-def _check_model(model: dict, classes: list[type]) -> None:
-    """Raise unless this describes a classifier, before any file is read."""
-    parts = [model.get(k) for k in ("parameters", "state")]
+def _check_model(model: dict, classes: list[type], fitted: bool = True) -> None:
+    """Raise unless this describes a classifier, before any file is read.
+
+    One of a search or a column transformer may have no state, as it was not ``fitted``.
+    """
+    model = model if isinstance(model, dict) else {}
+    fitted = fitted or "state" in model
+    parts = [model.get(k) for k in ("parameters", "state")[: 1 + fitted]]
     if not all(isinstance(part, dict) for part in parts):
         raise ValueError("A member of a saved model must have parameters and a state.")
     cls = _find_class(model.get("class"), classes)
+    if not fitted:
+        return
     check_names(cls, model["state"])
     members = model.get("members")
     if isinstance(members, list) != has_members(cls):
@@ -69,24 +96,51 @@ class _Opening:
         self.arrays = self._map_arrays()
         self.dropped = False
 
+    def open_around(self, trusted: list[str | type]) -> BaseEstimator:
+        """Return what stands around classifiers, with these in their places."""
+        expected = self.document["members"]
+        content = read_bytes(self.folder / self.document["tree"], MAX_TREE)
+        tree = load_tree(content, trusted)
+        members = members_of(tree)
+        places = {vars(member).get("key"): member for member in members}
+        right = type(tree).__name__ == self.document["class"]
+        if not right or set(places) != set(expected) or len(members) != len(expected):
+            raise ValueError(
+                f"The model in {named(self.folder)} must be a "
+                f"{self.document['class']!r:.80} with a place for each of its "
+                f"{len(expected)} members, got a {type(tree).__name__} with "
+                f"{len(members)} places."
+            )
+        found = {id(member): self.open(expected[key]) for key, member in places.items()}
+        return put_together(tree, found)
+
     def open(self, model: dict) -> TableClassifier:
         """Return the classifier that a part of the document describes."""
         cls = _find_class(model["class"], self.classes)
         parameters, state = self._unpack(model)
-        _check_fitted(cls, parameters, state)
+        if "state" in model:
+            _check_fitted(cls, parameters, state)
         parameters, state = _keep(parameters, state)
         parameters |= _of_this_machine(parameters, self.device)
         listed = {**self.document, "backbones": model.get("backbones")}
-        parameters |= included_backbones(self.folder, listed, parameters)
+        included = included_backbones(self.folder, listed, parameters)
+        parameters |= included | _without_revisions(parameters, included)
         if not self.trust_net_params and parameters.get("net_params"):
             parameters["net_params"], self.dropped = None, True
         clf = _make(cls, parameters, self.document)
+        if "state" in model:
+            self._restore(clf, model, state)
+        return clf
+
+    def _restore(self, clf: TableClassifier, model: dict, state: dict) -> None:
+        """Set what a fit left, after it was compared with what it can be."""
+        cls = type(clf)
         if has_members(cls):
             state["members_"] = [self._member(m) for m in model["members"]]
         try:
             with without_token():
                 clf._check_parameters()
-                _check_root(parameters.get("image_root"))
+                _check_root(vars(clf).get("image_root"))
                 if isinstance(clf, BaseMultimodalClassifier):
                     _check_sizes(clf, state)
                 else:
@@ -99,7 +153,6 @@ class _Opening:
                 f"The model in {named(self.folder)} is not a fitted {cls.__name__}: "
                 f"{error!r}"
             ) from error
-        return clf
 
     def _member(self, model: dict) -> tuple:
         if FOREIGN not in model:
@@ -121,7 +174,7 @@ class _Opening:
             return tuple(
                 {
                     name: unpack(value, self.arrays)
-                    for name, value in model[part].items()
+                    for name, value in model.get(part, {}).items()
                 }
                 for part in ("parameters", "state")
             )
@@ -130,6 +183,21 @@ class _Opening:
 
     def _damage(self, error: Exception) -> ValueError:
         return ValueError(f"The model in {named(self.folder)} is damaged: {error}")
+
+
+def _check_shared(value) -> None:
+    """Raise if an array is named twice: models would take more memory than files."""
+    names, waiting = [], [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if value.get(TAG) == "array":
+                names.append(str(value.get("name")))
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    if len(set(names)) < len(names):
+        raise ValueError("No two parts of a saved model may name the same array.")
 
 
 def check_state(cls: type, parameters: dict, state: dict) -> None:
@@ -153,7 +221,7 @@ def _find_class(
     name: str, classes: Iterable[type[TableClassifier]]
 ) -> type[TableClassifier]:
     known = {cls.__name__: cls for cls in [*_public(TableClassifier), *classes]}
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"The class of a saved model must be one of {sorted(known)}, got "
             f"{name!r:.80}; pass a class of your own as classes=[...]."
@@ -183,6 +251,15 @@ def _of_this_machine(parameters: dict, device: str) -> dict:
     if parameters.get("cache") is not None:
         local["cache"] = "memory"
     return {name: value for name, value in local.items() if name in parameters}
+
+
+def _without_revisions(parameters: dict, included: dict) -> dict:
+    """Return the revisions that are left: a folder has none."""
+    revision = parameters.get("revision")
+    if isinstance(revision, dict):
+        left = {k: v for k, v in revision.items() if k not in included}
+        return {"revision": left or None}
+    return {"revision": None} if revision and "backbone" in included else {}
 
 
 def _make(cls: type, parameters: dict, document: dict) -> TableClassifier:

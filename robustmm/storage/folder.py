@@ -15,9 +15,11 @@ from typing import TypeVar
 from .._version import __version__
 from .files import opened, read_bytes
 
-FORMAT_VERSION = 1
+# Of a classifier, and of what stands around classifiers, such as a pipeline.
+FORMAT_VERSION, COMPOSITION_VERSION = 1, 2
 DOCUMENT = "robustmm.json"
 WEIGHTS = re.compile(r"weights-[0-9a-f]{12}\.safetensors")
+TREE = re.compile(r"tree-[0-9a-f]{12}\.skops")
 BACKBONE = re.compile(r"[a-z_]*backbone-[0-9a-f]{12}")
 # All that transformers writes of a frozen model: no pickles and no programs.
 IN_BACKBONE = frozenset(
@@ -35,7 +37,10 @@ MAX_DOCUMENT_BYTES = 2**24
 MAX_DEPTH = 64
 PATIENCE = 30.0  # seconds of saving by another process
 _TEMPORARY = re.compile(r"\.robustmm\.json\.[0-9a-f]{12}")
-_KEYS = {"class": str, "parameters": dict, "state": dict, "files": dict}
+_KEYS = {
+    FORMAT_VERSION: {"class": str, "parameters": dict, "state": dict, "files": dict},
+    COMPOSITION_VERSION: {"class": str, "tree": str, "members": dict, "files": dict},
+}
 _T = TypeVar("_T")
 
 
@@ -60,13 +65,14 @@ def read_document(folder: Path) -> dict:
     if not isinstance(document, dict) or document.get("format") != "robustmm":
         raise ValueError(f"{named(path)} does not describe a model of robustmm.")
     version = document.get("format_version")
-    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or version not in _KEYS:
         raise ValueError(
             f"The model in {named(folder)} has format {version!r:.80}, written by "
             f"robustmm {document.get('written_by')!r:.80}; robustmm {__version__} "
-            f"opens formats 1 to {FORMAT_VERSION}."
+            f"opens formats 1 to {max(_KEYS)}."
         )
-    wrong = [k for k, kind in _KEYS.items() if not isinstance(document.get(k), kind)]
+    keys = _KEYS[version].items()
+    wrong = [k for k, kind in keys if not isinstance(document.get(k), kind)]
     if wrong:
         raise ValueError(f"{named(path)} is damaged: it lacks {wrong}.")
     return document
@@ -126,12 +132,13 @@ def _state_of(folder: Path) -> tuple | None:
 
 def check_files(folder: Path, document: dict) -> None:
     """Raise ValueError unless all listed files have proper names and are whole."""
-    listed, weights = document["files"], document.get("weights")
+    listed = document["files"]
+    around = document["format_version"] == COMPOSITION_VERSION
     for name, fact in listed.items():
         top, *inside = name.split("/")
-        known = BACKBONE if inside else WEIGHTS
+        kinds = [BACKBONE] if inside else [WEIGHTS, *[TREE] * around]
         proper = all(map(may_be_in_backbone, inside)) and len(inside) <= 1
-        if not (known.fullmatch(top) and proper):
+        if not (any(kind.fullmatch(top) for kind in kinds) and proper):
             raise ValueError(f"No saved model has a file named {name!r:.200}.")
         if inside and (folder / top).is_symlink():
             raise ValueError(f"{named(folder / top)} must not be a link.")
@@ -140,8 +147,12 @@ def check_files(folder: Path, document: dict) -> None:
                 f"{named(folder / name)} is not the file that was saved: it is cut "
                 "short or was changed."
             )
-    if not isinstance(weights, str) or weights not in listed or "/" in weights:
-        raise ValueError(f"The model in {named(folder)} lists no weights.")
+    needed = {"weights": WEIGHTS} | ({"tree": TREE} if around else {})
+    for part, kind in needed.items():
+        name = document.get(part)
+        proper = isinstance(name, str) and kind.fullmatch(name)
+        if not proper or name not in listed:
+            raise ValueError(f"The model in {named(folder)} lists no {part}.")
 
 
 def may_be_in_backbone(name: str) -> bool:
@@ -215,7 +226,7 @@ def check_replaceable(folder: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    kinds = (WEIGHTS, BACKBONE, _TEMPORARY)
+    kinds = (WEIGHTS, BACKBONE, TREE, _TEMPORARY)
     return any(kind.fullmatch(name) for kind in kinds)
 
 

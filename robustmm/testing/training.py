@@ -6,9 +6,11 @@ import io
 
 import numpy as np
 import torch
+from sklearn.metrics import log_loss
 from sklearn.utils import get_tags
 from skorch.callbacks import Callback
 
+from ..training.dropout import ModalityDropout
 from .subject import (
     Subject,
     applies_if,
@@ -203,6 +205,52 @@ def check_early_stopping_holds_rows_out(subject: Subject) -> None:
     losses = history.get("valid_loss")
     has_losses = losses is not None and np.isfinite(losses).all()
     require(has_losses, f"Early stopping must have a valid_loss, got {history}.")
+
+
+@needs("modality_dropout")
+def check_hidden_cells_are_missing_cells(subject: Subject) -> None:
+    """A cell that modality dropout takes away is like one that the table lacks."""
+    X, y = subject.table()
+    fitted = subject.fresh(**subject.given(dropout=0.0)).fit(X, y)
+    X = X[X.notna().all(axis=1)]
+    hidden = torch.eye(2, dtype=torch.bool).repeat(len(X), 1)[: len(X)]
+    lost = X.mask(hidden.numpy(), None)
+    module, collate = fitted.net_.module_, fitted._collate(fitted.net_.module_.backbone)
+    whole, expected = (_batch(fitted, table, collate) for table in (X, lost))
+    given = ModalityDropout(1.0, "row", collate).hide(whole, hidden, module)
+    # Who hides cells itself does so while it is trained.
+    module.train("hidden" in given)
+    with torch.no_grad():
+        outputs = [fitted.net_.infer(batch) for batch in (given, expected)]
+    found, expected = (o[0] if isinstance(o, tuple) else o for o in outputs)
+    rule = "A hidden cell must give the logits of a missing one"
+    require_equal(found.cpu().numpy(), expected.cpu().numpy(), rule, atol=1e-4)
+
+
+def _batch(fitted, X, collate) -> dict:
+    data = fitted._dataset(fitted.net_.module_.backbone, fitted._check_X(X, False))
+    return collate([data[i] for i in range(len(X))])[0]
+
+
+@needs("head_init", "lr", "max_epochs")
+def check_heads_start_from_a_probe(subject: Subject) -> None:
+    """With ``head_init="probe"`` a training begins below the loss of the prior."""
+    names = ("lr", "head_lr", "backbone_lr")
+    still = subject.given(weight_decay=0.0, **dict.fromkeys(names, 1e-12))
+    estimator = subject.fresh(head_init="probe", max_epochs=1, **still)
+    X, y = subject.table()
+    try:
+        estimator.fit(X, y)
+    except ValueError as error:
+        # A module whose head cannot be found may say so.
+        require("head_init" in str(error), f"fit must say why it failed, got {error}.")
+        return
+    prior = np.tile(estimator.class_prior_, (len(y), 1))
+    losses = [log_loss(y, p) for p in (estimator.predict_proba(X), prior)]
+    rule = (
+        'With head_init="probe" and no step, the loss must be below that of the prior'
+    )
+    require(losses[0] < losses[1], f"{rule}, got {losses[0]:.3f}, {losses[1]:.3f}.")
 
 
 def _same(attributes: dict, before: dict) -> bool:

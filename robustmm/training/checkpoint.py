@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from skorch.callbacks import Callback, LRScheduler, PassthroughScoring
@@ -20,9 +21,9 @@ from ..data import BadImage, image_key
 from ..storage.archive import dump_archive, load_archive
 from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
-from ..storage.values import pack
 from .device import generator_states, set_generator_states
-from .net import BestWeights, Net
+from .net import Net
+from .watch import BestWeights
 
 logger = logging.getLogger("robustmm")
 
@@ -86,7 +87,7 @@ def fit_key(
     about = [name, __version__, module.backbone.fingerprint, module.backbone.inputs]
     about += [str(torch.device(net.device)), str(net.autocast)]
     about += sorted((net.forward_params or {}).items())
-    about += [_text_of(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
+    about += [_identity(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
     digest.update(json.dumps(about).encode())
     digest.update(net.draws.states[0].numpy())
     for tensor_name, value in dump_tensors(module).items():
@@ -97,16 +98,19 @@ def fit_key(
     return digest.hexdigest()
 
 
-def _text_of(value) -> str:
+def _identity(value) -> str:
     """The same text for the same parameter in another process."""
-    arrays = {}
+    if isinstance(value, dict):
+        value = {k: _identity(v) for k, v in value.items()}
+    elif isinstance(value, list | tuple):
+        value = type(value).__name__, [_identity(part) for part in value]
+    elif hasattr(value, "get_params") and not isinstance(value, type):
+        # A callback keeps what the last training left; that is no parameter.
+        value = type(value), _identity(value.get_params(deep=False))
     try:
-        text = json.dumps(pack(value, arrays, ""), sort_keys=True)
-    except TypeError:  # callbacks and other objects count by their type
-        if isinstance(value, dict):
-            return str([(str(k), _text_of(v)) for k, v in value.items()])
+        return joblib.hash(value)
+    except Exception:  # what no pickle can hold counts by its type
         return f"{type(value).__module__}.{type(value).__qualname__}"
-    return text + str([(k, v.tolist()) for k, v in arrays.items()])
 
 
 def _content(part: Subset):

@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
 from typing import NoReturn
@@ -14,12 +14,12 @@ from typing import NoReturn
 import pandas as pd
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, LRScheduler
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader, Dataset
 
 from ..backbones.host import HostBatch, is_asynchronous, upload
 from ..data import Collate, bad_images_of
+from .clock import Clock
 from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
@@ -57,6 +57,12 @@ class Net(NeuralNet):
     draws : RandomStream, optional
         Lent to the training whenever it draws random numbers; None draws from torch's
         global generators as they are.
+    modality_dropout : ModalityDropout, optional
+        Hides cells of each batch that is trained on.
+    start : callable (net, rows), optional
+        Called with the training rows before the training begins.
+    clock : Clock, optional
+        Ends the training, behind a step, when its time is spent.
     forward_params : dict, optional
         What the module's ``forward`` gets beside the batch while it is trained.
     owner : str
@@ -68,6 +74,8 @@ class Net(NeuralNet):
     ----------
     damaged_ : dict from row to reason
         The images that could not be read when a batch of the training was made.
+    cut_ : bool
+        Whether the clock has ended the training before its last step.
     """
 
     def __init__(
@@ -76,6 +84,9 @@ class Net(NeuralNet):
         *,
         autocast=None,
         draws=None,
+        modality_dropout=None,
+        start=None,
+        clock=None,
         forward_params=None,
         owner="Net",
         **kwargs,
@@ -83,6 +94,11 @@ class Net(NeuralNet):
         super().__init__(module, **kwargs)
         self.autocast = autocast
         self.draws = draws
+        self.modality_dropout = modality_dropout
+        self.start = start
+        self.clock = Clock(None) if clock is None else clock
+        self.cut_ = False
+        self._closing = [0.0, 0.0]
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
@@ -94,6 +110,19 @@ class Net(NeuralNet):
         params = self.forward_params or {}
         output = self.call(partial(operator.call, **params), x)
         return tuple(t.float() for t in output) if _is_pair(output) else output.float()
+
+    def batches(self, data: Dataset) -> Sequence | DataLoader:
+        """Return the (batch, targets) of rows in their order, to be predicted."""
+        options = self.get_params_for("iterator_valid")
+        size, collate = (
+            options.get("batch_size", self.batch_size),
+            options["collate_fn"],
+        )
+        # A loader of one batch is all cost, and its workers are more. One of a user's
+        # own class may do anything.
+        if self.iterator_valid is not DataLoader or not 0 < len(data) <= size:
+            return self.get_iterator(data, training=False)
+        return [collate([data[i] for i in range(len(data))])]
 
     def evaluate(self, batch: dict, read: Callable = operator.call) -> Tensor:
         """Return what is read from the module for one batch, with no gradient.
@@ -145,6 +174,8 @@ class Net(NeuralNet):
         """Train on; unlike skorch's, a Ctrl-C propagates to the caller."""
         if not self.initialized_:
             self.initialize()
+        if self.start is not None:
+            self.start(self, X)
         self.notify("on_train_begin", X=X, y=y)
         with suppress(EarlyStop):
             self.fit_loop(X, y, **fit_params)
@@ -164,6 +195,8 @@ class Net(NeuralNet):
         """
         batches = self._drawn(iterator) if training else iterator
         super().run_single_epoch(batches, training, prefix, **options)
+        if training:
+            self._closing[0] = self.clock.seconds()
         name, epoch = f"{prefix}_loss", len(self.history)
         # Of losses that are numbers on this side already: nothing waits for a device.
         loss = sum(batch.get(name, 0.0) for batch in self.history[-1]["batches"])
@@ -189,16 +222,23 @@ class Net(NeuralNet):
     def _drawn(self, iterator) -> Iterator:
         with self._lent():
             batches = iter(iterator)
+        steps = 0
         while True:
             with self._lent():
                 batch = next(batches, None)
-            if batch is None:
+            # Behind a step, and in time for what follows an epoch.
+            self.cut_ = bool(batch and steps and self.clock.is_over(self._closing[1]))
+            if batch is None or self.cut_:
                 return
             yield batch
+            steps += 1
 
     def train_step(self, batch, **fit_params) -> dict:
         """Take one optimiser step; dropout draws from the fit's own stream."""
         with self._lent():
+            if self.modality_dropout is not None:
+                x, y = batch
+                batch = self.modality_dropout(x, self.module_), y
             return super().train_step(batch, **fit_params)
 
     def _lent(self):
@@ -206,9 +246,15 @@ class Net(NeuralNet):
 
     def notify(self, method_name: str, **kwargs) -> None:
         """Call the callbacks; skorch's own stop by raising KeyboardInterrupt."""
+        if method_name == "on_epoch_begin" and len(self.history):
+            self.cut_ = self.cut_ or self.clock.is_over(self._closing[1])
+            if self.cut_:  # all have heard of the epoch that was the last
+                raise EarlyStop
         try:
             with self._lent():
                 super().notify(method_name, **kwargs)
+            if method_name == "on_epoch_end":
+                self._closing[1] = self.clock.seconds() - self._closing[0]
         except KeyboardInterrupt as interrupt:
             if _raised_by_callback(interrupt):
                 raise EarlyStop from interrupt
@@ -218,6 +264,8 @@ class Net(NeuralNet):
         """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
         self.train_split = self.draws = self.forward_params = None
+        self.modality_dropout = self.start = None
+        self.clock = Clock(None)
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None
 
@@ -234,113 +282,6 @@ def _raised_by_callback(error: BaseException) -> bool:
     frame = trace.tb_frame
     module = frame.f_globals.get("__name__", "")
     return module.startswith("skorch.callbacks") and frame.f_code.co_name[:3] == "on_"
-
-
-class BestWeights(Callback):
-    """Keep the trainable weights of the best epoch, and stop when none gets better.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without a lower validation loss after which the training stops.
-    """
-
-    def __init__(self, patience: int):
-        self.patience = patience
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs) -> None:
-        """Forget the best of an earlier training."""
-        self.best_loss_, self.waited_, self.best_ = math.inf, 0, {}
-
-    def on_epoch_end(self, net, **kwargs) -> None:
-        """Copy the weights of a better epoch; stop after too many worse ones."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.best_loss_:
-            self.best_loss_, self.waited_ = loss, 0
-            trained = net.get_all_learnable_params()
-            self.best_ = {name: p.detach().clone() for name, p in trained}
-            return
-        self.waited_ += 1
-        if self.waited_ >= self.patience:
-            raise EarlyStop
-
-    def on_train_end(self, net, X=None, y=None, **kwargs) -> None:
-        """Put the best weights back."""
-        with torch.no_grad():
-            for name, parameter in net.get_all_learnable_params():
-                if name in self.best_:
-                    parameter.copy_(self.best_[name])
-        self.best_ = {}
-
-
-class ProgressBar(Callback):
-    """Advance a tqdm bar by one per training batch, with the last losses beside it."""
-
-    def __init__(self, bar):
-        self.bar = bar
-
-    def on_batch_end(self, net, training=False, **kwargs) -> None:
-        """Count one training batch."""
-        if training:
-            self.bar.update()
-
-    def on_epoch_end(self, net, **kwargs) -> None:
-        """Show the losses of the epoch that ended."""
-        row = net.history[-1]
-        losses = {k: row[k] for k in ("train_loss", "valid_loss") if k in row}
-        self.bar.set_postfix(epoch=row["epoch"], **losses)
-
-
-def _constant(x: float) -> float:
-    return 1.0
-
-
-def _linear(x: float) -> float:
-    return 1.0 - x
-
-
-def _cosine(x: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * x))
-
-
-def _polynomial(x: float) -> float:
-    return (1.0 - x) ** 0.9
-
-
-# Decay after the warm-up, as a function of the part of the training that is done.
-SCHEDULES = {
-    "constant": _constant,
-    "linear": _linear,
-    "cosine": _cosine,
-    "polynomial": _polynomial,
-    "held_polynomial": _polynomial,
-}
-
-
-def learning_rate_factor(
-    schedule: str, warmup: float, n_steps: int
-) -> Callable[[int], float]:
-    """Return the function from optimiser step to the factor of the learning rate.
-
-    The first ``warmup * n_steps`` steps rise linearly to 1, or stay at 0.1 for
-    ``"held_polynomial"`` (the recipe of CMPT, section 4.2); then the schedule decays.
-    """
-    n_warm = round(warmup * n_steps)
-    decay, held = SCHEDULES[schedule], schedule == "held_polynomial"
-
-    def factor(step: int) -> float:
-        if step < n_warm:
-            return 0.1 if held else (step + 1) / n_warm
-        done = (step - n_warm) / max(1, n_steps - n_warm)
-        return decay(min(1.0, done))
-
-    return factor
-
-
-def learning_rate_callback(schedule: str, warmup: float, n_steps: int) -> LRScheduler:
-    """Return skorch's scheduler callback for one of ``SCHEDULES``, step by step."""
-    factor = learning_rate_factor(schedule, warmup, n_steps)
-    return LRScheduler(policy=LambdaLR, lr_lambda=factor, step_every="batch")
 
 
 def make_net(module: nn.Module, collate: Collate, params: dict) -> Net:
@@ -377,12 +318,14 @@ def loader_options(device: str) -> dict:
 
 
 def history_frame(net: Net) -> pd.DataFrame:
-    """Return a row per epoch: losses, seconds and the last learning rate."""
-    names = ("epoch", "train_loss", "valid_loss", "dur")
+    """Return a row per epoch: losses, score, seconds and the last learning rate."""
+    names = ("epoch", "train_loss", "valid_loss", "valid_score", "dur")
     rows = []
     for epoch in net.history:
         row = {name: epoch[name] for name in names if name in epoch}
-        rows.append(row | {"lr": epoch["batches"][-1].get("event_lr", net.lr)})
+        # Those of the held-out rows come last, and have none.
+        rates = [b["event_lr"] for b in epoch["batches"] if "event_lr" in b]
+        rows.append(row | {"lr": rates[-1] if rates else net.lr})
     return pd.DataFrame(rows)
 
 

@@ -19,3 +19,12 @@ def test_frequencies(probability):
 def test_an_only_modality_is_never_taken():
     present = torch.tensor([[True, False], [False, True], [False, False]] * 50)
     assert not draw_hidden(present, 1.0).any()
+
+
+def test_a_batch_may_draw_once():
+    present = torch.tensor([[True, True], [False, True], [True, True]])
+    drawn = [draw_hidden(present, 0.6, per="batch") for _ in range(300)]
+    assert all(torch.equal(hidden[0], hidden[2]) for hidden in drawn)
+    assert not any(hidden[1].any() for hidden in drawn)
+    share = torch.stack([hidden[0] for hidden in drawn]).float().mean(dim=0)
+    torch.testing.assert_close(share, torch.full((2,), 0.3), atol=0.1, rtol=0)

@@ -96,3 +96,14 @@ def test_a_head_in_float32_sends_gradients_to_what_is_in_bfloat16():
         head(inputs.bfloat16()).sum().backward()
     assert inputs.grad.any()
     assert head.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("make", "width"), [(LinearHead, 4), (TwoLayerHead, 8)])
+def test_a_head_says_what_its_last_layer_reads(make, width):
+    head, pooled = make(4, 3), torch.randn(5, 4)
+    expected = head(pooled)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = head.hidden(pooled)
+    assert hidden.shape == (5, width)
+    assert isinstance(head.last, nn.Linear)
+    assert torch.equal(nn.Linear.forward(head.last, hidden), expected)

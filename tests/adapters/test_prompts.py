@@ -104,14 +104,15 @@ def test_shared_prompts_agree_with_a_loop_over_samples(by_pattern):
 def test_layers_are_the_first_ones_or_those_listed():
     assert layer_indices("layers", 0, 4) == []
     assert layer_indices("layers", 4, 4) == [0, 1, 2, 3]
+    assert layer_indices("layers", 6, 4) == [0, 1, 2, 3]
     assert layer_indices("layers", [3, 1], 4) == [1, 3]
 
 
 @pytest.mark.parametrize(
     ("layers", "kind", "message"),
     [
-        (5, ValueError, r"layers must be in \[0, 4\], .*, got 5"),
-        (-1, ValueError, r"layers must be in \[0, 4\], .*, got -1"),
+        ([5], ValueError, r"list layers in \[0, 3\] of the backbone, got \[5\]"),
+        (-1, ValueError, "layers must not be negative, got -1"),
         ([0, 4], ValueError, r"list layers in \[0, 3\] of the backbone, got \[0, 4\]"),
         ([0.5], ValueError, "list layers"),
         ([1, 1], ValueError, r"each layer once, got \[1, 1\]"),

@@ -371,3 +371,65 @@ def test_items_carry_keys_where_there_is_a_cache():
     assert cache.get(keys[2].numpy().tobytes()) is not None
     # A cache without room: what is computed from images may be kept elsewhere.
     assert torch.equal(batch_with(ByteCache(0))["image_key"], keys)
+
+
+# ----------------------------------------------------------------- cells taken away
+
+
+@pytest.mark.parametrize("transform", [TRANSFORM, RAGGED, None])
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, None])
+@pytest.mark.parametrize(
+    "sizes", [[(8, 8)] * 4, [(8, 12)] * 4, [(8, 8), (12, 8), (8, 16), (8, 8)]], ids=str
+)
+def test_what_is_hidden_is_as_if_it_had_been_missing(transform, tokenizer, sizes):
+    images = [picture(20 * i, size) for i, size in enumerate(sizes)]
+    texts = ["a cat", "a cat sat", "dog", "cat"]
+    hidden = torch.tensor([[True, False], [False, True], [False, False], [True, False]])
+    left = make_rows(
+        [None if gone else im for im, gone in zip(images, hidden[:, 0], strict=True)],
+        [None if gone else t for t, gone in zip(texts, hidden[:, 1], strict=True)],
+    )
+    cache = ByteCache(2**20)
+    data, lost = (
+        MultimodalDataset(rows, transform, tokenizer, cache=cache)
+        for rows in (make_rows(images, texts), left)
+    )
+    batch, _ = batch_of(data)
+    before = {name: value.clone() for name, value in batch.items()}
+    found = Collate(transform, tokenizer).hide(batch, hidden)
+    assert all(torch.equal(batch[name], before[name]) for name in before)
+    expected, _ = batch_of(lost)
+    assert torch.equal(found["present"], expected["present"])
+    if tokenizer is not None:
+        # The longest text is one of the hidden: its place is padding now.
+        longest = expected["input_ids"].shape[1]
+        for name in ("input_ids", "attention_mask"):
+            assert torch.equal(found[name][:, :longest], expected[name])
+            assert not found["attention_mask"][:, longest:].any()
+    if transform is not None:
+        assert torch.equal(found["image_key"], expected["image_key"])
+        assert_same_pictures(found, expected)
+
+
+def assert_same_pictures(found, expected):
+    """The same pixels inside, and zeros outside, however far both are padded."""
+    for one, other in zip(*map(pictures, (found, expected)), strict=True):
+        assert torch.equal(one, other)
+
+
+def pictures(batch):
+    pixels = batch["pixel_values"]
+    mask = batch.get("pixel_mask", torch.ones(len(pixels), *pixels.shape[2:]).long())
+    assert not (pixels * (1 - mask[:, None])).any()
+    sizes = [(int(m[:, 0].sum()), int(m[0].sum())) for m in mask]
+    assert all(m.sum() == h * w for m, (h, w) in zip(mask, sizes, strict=True))
+    return [p[:, :h, :w] for p, (h, w) in zip(pixels, sizes, strict=True)]
+
+
+def test_hiding_nothing_changes_nothing():
+    batch, _ = batch_of(
+        MultimodalDataset(make_rows([picture(3)]), TRANSFORM, TOKENIZER)
+    )
+    found = Collate(TRANSFORM, TOKENIZER).hide(batch, torch.zeros(1, 2).bool())
+    assert found.keys() == batch.keys()
+    assert all(torch.equal(found[name], batch[name]) for name in batch)

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import threading
 
+import joblib
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
@@ -174,6 +175,25 @@ def test_find_bad_images_uses_threads():
         threads = set()
         find_bad_images(Watched(rows, TRANSFORM), num_workers)
         assert (threading.get_ident() in threads) == (num_workers == 0)
+
+
+def test_find_bad_images_stays_in_threads_whatever_a_caller_s_context_says():
+    with joblib.parallel_config(backend="loky", n_jobs=2):
+        assert find_bad_images(cells_of([pixels(0), b""]), num_workers=2).keys() == {1}
+
+
+def test_find_bad_images_reads_few_rows_ahead():
+    class Watched(ImageCells):
+        def read(self, i):
+            ahead.append(i)
+            if i == 0:
+                raise KeyboardInterrupt
+            return super().read(i)
+
+    ahead = []
+    with pytest.raises(KeyboardInterrupt):
+        find_bad_images(Watched(rows_of([pixels(0)] * 999), TRANSFORM), num_workers=2)
+    assert len(ahead) <= 64
 
 
 def test_find_bad_images_shows_progress_when_asked(capsys):

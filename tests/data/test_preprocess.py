@@ -28,11 +28,13 @@ def noisy(height, width, seed=0):
 def processor_class(name):
     """Transformers' processor that uses Pillow."""
     logging.disable(logging.WARNING)  # it may remark that torchvision is absent
+    package, end = f"transformers.models.{name.lower()}", name.lower()
     try:
-        where = (
-            f"transformers.models.{name.lower()}.image_processing_pil_{name.lower()}"
-        )
-        return getattr(importlib.import_module(where), f"{name}ImageProcessorPil")
+        module = importlib.import_module(f"{package}.image_processing_pil_{end}")
+        return getattr(module, f"{name}ImageProcessorPil")
+    except ModuleNotFoundError:  # the name that it had in 5.0
+        module = importlib.import_module(f"{package}.image_processing_{end}")
+        return getattr(module, f"{name}ImageProcessor")
     finally:
         logging.disable(logging.NOTSET)
 
@@ -79,6 +81,8 @@ CONFIGS = [
 @pytest.mark.parametrize(("name", "config"), CONFIGS)
 def test_equal_to_the_checkpoints_processor(name, config, size):
     processor, image = processor_class(name)(**config), noisy(*size)
+    if "longest_edge" in config.get("size", {}) and "Pil" not in str(type(processor)):
+        pytest.skip("transformers 5.0 reads no longest_edge")
     transform = completed(name, json.loads(processor.to_json_string()))
     theirs = processor(image, return_tensors="pt")["pixel_values"]
     ours = pixels_of(transform, image)

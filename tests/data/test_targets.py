@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 from sklearn import config_context
 
-from robustmm.data.targets import check_sum, encode_targets, mean_one
+from robustmm.data.targets import check_sum, encode_known, encode_targets, mean_one
 from robustmm.data.task_labels import TaskLabels
 
 
@@ -214,3 +214,26 @@ def test_a_single_column_may_be_an_indicator():
     targets = encode_targets(column, multilabel=True)
     assert targets.encoded.tolist() == [[0], [1], [0]]
     assert list(targets.classes) == ["war"]
+
+
+def test_further_labels_are_encoded_among_the_known_ones():
+    known = encode_targets(["b", "a", "c"])
+    found = encode_known(["c", "c"], known)
+    assert found.encoded.tolist() == [2, 2]
+    assert found.classes.tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"among the 3 that are learned, got \['d'\]"):
+        encode_known(["a", "d"], known)
+    with pytest.raises(ValueError, match="labels of one type"):
+        encode_known([1, 2], known)
+
+
+def test_further_indicators_have_the_known_columns():
+    table = pd.DataFrame({"x": [1, 0], "y": [1, 1]})
+    known = encode_targets(table)
+    assert encode_known(table[:1], known).encoded.tolist() == [[1, 1]]
+    assert encode_known(table.to_numpy(), known).encoded.tolist() == [[1, 1], [0, 1]]
+    for wrong in (table[["y", "x"]], table[["x"]], table.to_numpy()[:, :1]):
+        with pytest.raises(ValueError, match="must have the columns that are learned"):
+            encode_known(wrong, known)
+    plain = encode_targets(table.to_numpy())
+    assert encode_known(table, plain).encoded.tolist() == [[1, 1], [0, 1]]

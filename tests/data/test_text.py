@@ -1,12 +1,17 @@
 """Texts become ids one at a time, as transformers would encode them."""
 
+import copy
+import gc
 import pickle
+import threading
+import weakref
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from robustmm.data.text import TextTokenizer
+from robustmm.data import text as module
+from robustmm.data.text import TextTokenizer, prepare_tokenizer
 
 
 def fast_tokenizer(special=True, **options):
@@ -95,3 +100,77 @@ def test_max_length_must_leave_room(length):
 def test_a_tokenizer_without_special_tokens_is_refused():
     with pytest.raises(ValueError, match="must add special tokens"):
         TextTokenizer(fast_tokenizer(special=False), 10)
+
+
+# ------------------------------------------------------------------------ made once
+
+
+@pytest.fixture
+def copies(monkeypatch):
+    """The tokenizers that were copied."""
+    seen = []
+    original = copy.deepcopy
+
+    def spy(value, *memo):
+        seen.append(value)
+        return original(value, *memo)
+
+    monkeypatch.setattr(module.copy, "deepcopy", spy)
+    return seen
+
+
+def test_one_copy_per_tokenizer_and_length(copies):
+    tokenizer, other = fast_tokenizer(), fast_tokenizer()
+    first = prepare_tokenizer(tokenizer, 4)
+    assert first("a cat dog") == TextTokenizer(tokenizer, 4)("a cat dog")
+    copies.clear()
+    assert prepare_tokenizer(tokenizer, 4) is first
+    assert not copies
+    assert prepare_tokenizer(tokenizer, 5)("a cat dog") == [2, 4, 5, 6, 3]
+    assert prepare_tokenizer(tokenizer, 4) is first
+    assert prepare_tokenizer(other, 4) is not first
+    assert len(copies) == 2
+
+
+def test_what_is_read_beside_the_words_may_change():
+    tokenizer = fast_tokenizer()
+    assert prepare_tokenizer(tokenizer, 4)("a cat dog") == [2, 4, 5, 3]
+    tokenizer.truncation_side = "left"
+    assert prepare_tokenizer(tokenizer, 4)("a cat dog") == [2, 5, 6, 3]
+    tokenizer.pad_token = "cat"
+    assert prepare_tokenizer(tokenizer, 4).pad_id == 5
+
+
+def test_few_lengths_are_kept_and_none_of_a_tokenizer_that_is_gone():
+    tokenizer = fast_tokenizer()
+    made = [weakref.ref(prepare_tokenizer(tokenizer, n)) for n in range(4, 44)]
+    gc.collect()
+    kept = [n for n, reference in enumerate(made, 4) if reference() is not None]
+    assert kept == [40, 41, 42, 43]
+    del tokenizer
+    gc.collect()
+    assert not any(reference() for reference in made)
+
+
+def test_threads_with_other_lengths_do_not_disturb_each_other():
+    tokenizer, text, wrong = fast_tokenizer(), "a cat dog " * 8, []
+
+    def encode(length):
+        for _ in range(300):
+            ids = prepare_tokenizer(tokenizer, length)(text)
+            if len(ids) != length or ids[-1] != 3:
+                wrong.append((length, ids))
+
+    threads = [threading.Thread(target=encode, args=(n,)) for n in (4, 5, 6, 7) * 2]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_what_is_refused_is_not_kept():
+    tokenizer = fast_tokenizer()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="the 2 special tokens, got 2"):
+            prepare_tokenizer(tokenizer, 2)

@@ -1,5 +1,8 @@
 """Axes, colours and numbers that all pictures share."""
 
+import inspect
+import sys
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from robustmm import display
 from robustmm.display._axes import (
     COLOURS,
     cell_axes,
@@ -106,3 +110,23 @@ def test_a_map_of_nothing_has_no_numbers():
     image = heat_map(values, vmin=0, vmax=1)
     write_numbers(image, values, "F1")
     assert not image.axes.texts
+
+
+# Without matplotlib -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in vars(display) if n.endswith("Display")])
+def test_a_display_says_what_to_install_before_it_computes(name, monkeypatch):
+    cls = getattr(display, name)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    taken = inspect.signature(cls.from_estimator).parameters.values()
+    given = [p for p in taken if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    with pytest.raises(ImportError, match=r'pip install "robustmm\[plot\]"'):
+        cls.from_estimator(**{p.name: object() for p in given})
+
+
+def test_new_axes_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    for make in (lambda: cell_axes((1, 1)), lambda: plain_axes(1, 1)):
+        with pytest.raises(ImportError, match="A display needs matplotlib"):
+            make()

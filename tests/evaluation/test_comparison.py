@@ -1,5 +1,7 @@
 """The table of methods: the same rows for all, and numbers that can be worked out."""
 
+import inspect
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from evaluation_cases import HALVES, Reader, count_holes, labelled_cells, words
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from robustmm import compare_methods
+from robustmm import compare_methods, missing_rate_curve
 from robustmm.datasets import make_scenes
 
 TEXTS = {"rate": 0.5, "scenario": "text"}
@@ -190,3 +192,41 @@ def test_what_is_no_estimator_is_named():
     for wrong in ("prior", None, Reader):
         with pytest.raises(TypeError, match=r"with a fit method, got 'b': .*"):
             compare_methods({"a": Reader(), "b": wrong}, X, y)
+
+
+# The same arguments as other evaluations --------------------------------------------
+
+
+def test_random_state_draws_as_many_seeds():
+    X, y = labelled_cells()
+    models = {"reader": Reader(uses=("text",))}
+
+    def runs(**options):
+        kept = compare_methods(models, X, y, rate=0.5, return_runs=True, **options)[1]
+        return kept.drop(columns=["fit_seconds", "predict_seconds"])
+
+    first, again, other = (runs(random_state=s) for s in (0, 0, 1))
+    assert first.equals(again)
+    assert first["seed"].nunique() == 3
+    assert set(first["seed"]).isdisjoint(other["seed"])
+    assert len(runs(random_state=np.random.default_rng(0), seeds=[0, 0])) == 2
+    drawn = runs(seeds=first["seed"].tolist())
+    assert drawn.equals(first)
+
+
+def test_jobs_give_the_same_in_the_same_order():
+    X, y = labelled_cells()
+    models = {"text": Reader(uses=("text",)), "image": Reader(uses=("image",))}
+    alone, together = (
+        compare_methods(models, X, y, rate=0.5, n_jobs=n, return_runs=True)[1]
+        for n in (None, 2)
+    )
+    columns = ["method", "seed", "fold", "score"]
+    assert alone[columns].equals(together[columns])
+
+
+def test_both_take_the_same_arguments():
+    shared = {"cv", "scoring", "groups", "image_column", "text_column", "n_jobs"}
+    shared |= {"random_state", "verbose", "scenario", "train_rate", "train_scenario"}
+    for function in (compare_methods, missing_rate_curve):
+        assert shared <= set(inspect.signature(function).parameters)

@@ -6,10 +6,15 @@ import pytest
 from evaluation_cases import Reader, labelled_cells
 from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import f1_score, make_scorer
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from robustmm import missing_rate_curve, score_by_pattern
+from robustmm.evaluation._scoring import score_name
 
 
 class Told(ClassifierMixin, BaseEstimator):
@@ -143,3 +148,37 @@ def test_an_unknown_metric_is_named():
     X, y = labelled_cells(4)
     with pytest.raises(ValueError, match="'accurcy'"):
         missing_rate_curve(Reader(), X, y, scoring="accurcy")
+
+
+# Names of scores --------------------------------------------------------------------
+
+
+def share(fitted, X, y):
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("scoring", "name"),
+    [
+        (None, "accuracy"),
+        ("f1_macro", "f1 macro"),
+        ("neg_log_loss", "negative log loss"),
+        ("average_precision", "average precision"),
+        (make_scorer(f1_score, average="macro"), "f1"),
+        (share, "share"),
+        (lambda fitted, X, y: 0.5, "score"),
+    ],
+)
+def test_names_of_metrics(scoring, name):
+    assert score_name(DummyClassifier(), scoring) == name
+    assert score_name(make_pipeline(DummyClassifier()), scoring) == name
+
+
+def test_the_name_of_what_an_estimator_scores_itself():
+    y = np.zeros((4, 2))
+    assert score_name(DummyClassifier(), None, y) == "subset accuracy"
+    assert score_name(DummyClassifier(), None, y[:, :1]) == "accuracy"
+    search = GridSearchCV(DummyClassifier(), {}, scoring="f1_macro")
+    assert score_name(search) == score_name(make_pipeline(search)) == "f1 macro"
+    assert score_name(GridSearchCV(DummyClassifier(), {})) == "accuracy"
+    assert score_name(FunctionTransformer()) == "score"

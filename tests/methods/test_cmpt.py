@@ -19,7 +19,6 @@ DEFAULTS = {
     "dropout": 0.0,
     "adapter": "lora",
     "lambda_align": 0.2,
-    "modality_dropout": 0.0,
     "detach_target": False,
     "align_reduction": "sum",
     "adapt_text_ffn": False,
@@ -146,16 +145,15 @@ def test_missing_input_and_batch_mates_change_nothing():
     torch.testing.assert_close(alone, logits[1:2], atol=1e-5, rtol=0)
 
 
-def test_modality_dropout_hides_one_modality_of_complete_rows():
-    module = build(modality_dropout=2 / 3)
-    present = torch.tensor([[True, True]] * 3000 + [[True, False]] * 1000)
-    dropped = module._drop(present)
-    assert dropped.any(dim=1).all()
-    assert torch.equal(dropped[3000:], present[3000:])
-    complete = dropped[:3000].all(dim=1).float().mean()
-    image_gone = (~dropped[:3000, 0]).float().mean()
-    assert abs(complete - 1 / 3) < 0.04
-    assert abs(image_gone - 1 / 3) < 0.04
+def test_hidden_cells_leave_the_sum_and_not_the_alignment():
+    module = perturb(build()).train()
+    batch = batch_of([[True, True]] * 4)
+    hidden = torch.tensor([[True, False], [False, True], [False, False], [True, False]])
+    logits, penalty = module(**batch, hidden=hidden)
+    lost, _ = module(**batch | {"present": batch["present"] & ~hidden})
+    torch.testing.assert_close(logits, lost, atol=1e-5, rtol=0)
+    _, expected = module(**batch)
+    torch.testing.assert_close(penalty, expected)
 
 
 @pytest.mark.parametrize("adapter", ["lora", "dora", "vera"])
@@ -205,11 +203,22 @@ def test_proxies_start_as_the_class_tokens():
 
 def test_automatic_modality_dropout_follows_the_data():
     X, y = frame_with_holes()
-    complete = X.dropna()
-    labels = y[X.notna().all(axis=1)]
-    fitted = small(CMPTClassifier).fit(complete, labels)
-    assert fitted.net_.module_.modality_dropout == pytest.approx(2 / 3)
-    assert small(CMPTClassifier).fit(X, y).net_.module_.modality_dropout == 0
+    complete = X.notna().all(axis=1)
+    rates, make = [], CMPTClassifier._dropout
+
+    class Watched(CMPTClassifier):
+        def _dropout(self, module, train):
+            dropout = make(self, module, train)
+            rates.append(0.0 if dropout is None else dropout.probability)
+            return dropout
+
+    small(Watched).fit(X[complete], y[complete])
+    # One row with a hole is no reason to give it up.
+    nearly = complete.copy()
+    nearly.iloc[0] = True
+    small(Watched).fit(X[nearly], y[nearly])
+    small(Watched).fit(X, y)
+    assert rates == pytest.approx([2 / 3, 1 - 9 / 24, 0.0])
 
 
 def test_loss_falls():

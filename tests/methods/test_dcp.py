@@ -367,7 +367,6 @@ def test_full_size_counts():
         ({"prompt_length": 8}, ValueError, "must be a multiple of 3, got 8"),
         ({"prompt_length": 0}, ValueError, r"prompt_length must be in \[1"),
         ({"prompt_depth": 0}, ValueError, r"prompt_depth must be in \[1"),
-        ({"prompt_depth": 5}, ValueError, "at most 4, the number of layers"),
         ({"reduction": 0.5}, TypeError, "reduction must be an integer"),
         ({"prompt_norm": "none"}, ValueError, "prompt_norm must be one of"),
         ({"query_std": -1.0}, ValueError, r"query_std must be in \[0"),

@@ -119,7 +119,8 @@ def test_half_precision_trains(prompt_type):
     [
         ({"prompt_type": "attention", "prompt_length": 3}, "even .* got 3"),
         ({"prompt_type": "prefix"}, "prompt_type must be one of"),
-        ({"prompt_layers": 6}, r"prompt_layers must be in \[0, 4\], .* got 6"),
+        ({"prompt_layers": (0, 5)}, r"prompt_layers must list layers in \[0, 3\]"),
+        ({"prompt_layers": -1}, "prompt_layers must not be negative, got -1"),
         ({"backbone": "robustmm/tiny-clip"}, "reads image and text together"),
     ],
     ids=str,

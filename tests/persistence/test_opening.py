@@ -8,49 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from contract import ToyClassifier, frame_with_holes, small
+from contract import ToyClassifier, small
 from safetensors.numpy import load_file, save_file
+from saved import X, Y, edit, open_toy, same
 
 import robustmm
 from robustmm import MAPClassifier, persistence
-
-X, Y = frame_with_holes()
-
-
-@pytest.fixture(scope="module")
-def toy():
-    return small(ToyClassifier).fit(X, Y)
-
-
-@pytest.fixture
-def folder(toy, tmp_path):
-    robustmm.save(toy, tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture(scope="module")
-def complete(toy, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("complete") / "model"
-    robustmm.save(toy, folder, include_backbone=True)
-    return folder
-
-
-def open_toy(folder, **options):
-    return robustmm.load(folder, classes=[ToyClassifier], **options)
-
-
-def edit(folder, change):
-    """Change the JSON of a saved model."""
-    file = folder / "robustmm.json"
-    document = json.loads(file.read_text())
-    change(document)
-    file.write_text(json.dumps(document))
-
-
-def same(one, other):
-    np.testing.assert_allclose(
-        one.decision_function(X), other.decision_function(X), rtol=0, atol=1e-6
-    )
 
 
 def rewrite(folder, change):

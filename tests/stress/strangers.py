@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 sys.path.insert(0, str(Path(__file__).parent))
 from forgeries import GROUPS, JUNK, World, document_of, write
@@ -37,6 +39,7 @@ BASES = {
     "DeLo": ("DeLoClassifier", "vilt", {"pool_size": 4}),
     "MoRA": ("MoRAClassifier", "clip", {"precision": "float32"}),
     "probe": ("LinearProbeClassifier", "clip", {}),
+    "pipeline": ("LinearProbeClassifier", "clip", {}),
 }
 
 
@@ -49,7 +52,11 @@ def honest(folder: Path, base: str = "MAP"):
     clf = getattr(robustmm, name)(f"robustmm/tiny-{backbone}", **options)
     if "max_epochs" in clf.get_params():
         clf.set_params(max_epochs=1)
-    clf.set_params(random_state=0, device="cpu").fit(X, y)
+    clf.set_params(random_state=0, device="cpu")
+    if base == "pipeline":
+        features = robustmm.OutOfFoldFeatures(clf, cv=2, random_state=0)
+        clf = make_pipeline(features, LogisticRegression())
+    clf.fit(X, y)
     robustmm.save(clf, folder, include_backbone=True)
     rows = X[-6:]
     return rows, robustmm.load(folder, device="cpu").predict_proba(rows)

@@ -71,6 +71,25 @@ class ReadsThePrice(ReadsOtherwise):
         return X.assign(text=X["price"].astype(str)) if "price" in X else X
 
 
+@BROKEN.by("check_two_columns_suffice")
+class WantsTheColumnsOfFit(QuickClassifier):
+    def _check_X(self, X, reset):
+        if reset:
+            self.seen_ = list(X) if isinstance(X, pd.DataFrame) else []
+        elif isinstance(X, pd.DataFrame) and list(X) != self.seen_:
+            raise ValueError("no column may be lacking, got ['robustmm_other']")
+        return super()._check_X(X, reset)
+
+
+@BROKEN.by("check_records_are_read_like_a_table")
+class ReadsNoRecords(QuickClassifier):
+    def _check_X(self, X, reset):
+        rows = super()._check_X(X, reset)
+        if isinstance(X, list):
+            rows.texts[:] = ["text"] * len(rows)
+        return rows
+
+
 @BROKEN.by("check_wrong_columns_are_named")
 class TakesAnyColumns(QuickClassifier):
     def _check_X(self, X, reset):
@@ -141,8 +160,13 @@ def test_a_picture_has_the_same_pixels_as_a_cell_of_any_kind(kind, tmp_path):
     picture = cells.noise_image(size=(6, 4))
     cell = cells.as_cell(picture, kind, tmp_path)
     np.testing.assert_array_equal(np.asarray(decode_image(cell)), np.asarray(picture))
-    types = {"PIL image": Image.Image, "array": np.ndarray, "bytes": bytes}
-    assert isinstance(cell, types.get(kind, str if kind == "str" else Path))
+    types = {
+        "PIL image": Image.Image,
+        "array": np.ndarray,
+        "bytes": bytes,
+        "dict": dict,
+    }
+    assert isinstance(cell, types.get(kind, str if kind in ("str", "base64") else Path))
 
 
 def test_files_do_not_overwrite_each_other(tmp_path):

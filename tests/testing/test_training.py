@@ -115,6 +115,20 @@ class KeepsWhatDiverged(QuickClassifier):
             return self
 
 
+@BROKEN.by("check_hidden_cells_are_missing_cells")
+class SeesWhatIsHidden(QuickClassifier):
+    def _build_module(self, backbone, n_outputs):
+        module = super()._build_module(backbone, n_outputs)
+        module.reads_hidden = True
+        return module
+
+
+@BROKEN.by("check_heads_start_from_a_probe")
+class StartsAtRandom(QuickClassifier):
+    def _start_head(self, net, train):
+        pass
+
+
 def test_every_check_has_something_to_find():
     assert checks_in(training) == set(BROKEN)
 
@@ -122,6 +136,11 @@ def test_every_check_has_something_to_find():
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_check_finds_what_is_broken(name):
     assert_found(name, BROKEN[name])
+
+
+class SaysNothingOfHeads(QuickClassifier):
+    def _head_of(self, module):
+        raise ValueError("No.")
 
 
 class CountsTooMany(QuickClassifier):
@@ -174,6 +193,9 @@ class ShowsNoProgress(QuickClassifier):
         (DrawsFromNumPy, "global_generators_are_left_alone", "that of numpy"),
         (Talks, "quiet_by_default", r"write nothing by default, got 'fitting\\n'"),
         (ShowsNoProgress, "quiet_by_default", "must show its progress"),
+        (SeesWhatIsHidden, "hidden_cells_are_missing_cells", "logits of a missing one"),
+        (StartsAtRandom, "heads_start_from_a_probe", "below that of the prior, got"),
+        (SaysNothingOfHeads, "heads_start_from_a_probe", "why it failed, got No"),
         (HasAnIdleParameter, "every_trained_parameter_moves", r"\['idle'\]"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

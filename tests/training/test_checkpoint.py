@@ -7,6 +7,8 @@ import pickle
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 import zipfile
 from functools import partial
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from contract import ToyClassifier, frame_with_holes, public_classifiers, small
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, EarlyStopping
 
 import robustmm
 from robustmm import DeLoClassifier
@@ -174,6 +176,58 @@ def test_another_fit_starts_anew(steps, tmp_path):
         clf.fit(table, labels, sample_weight=weights)
         assert steps.done == 9
     assert list(tmp_path.iterdir()) == [stored]
+
+
+def identities():
+    """Return what parameters count as that a pickle holds, by reference or by value."""
+    given = [
+        {"optimizer": torch.optim.SGD},
+        {"optimizer": torch.optim.Adam},
+        {"callbacks": [("stop", EarlyStopping(patience=2))]},
+        {"callbacks": [("stop", EarlyStopping(patience=3))]},
+        {"callbacks": [EarlyStopping()]},
+        {"callbacks": (EarlyStopping(),)},
+        {"classes": {"b", "a", "c"}, "weights": np.arange(3)},
+        {"classes": {"b", "a", "c"}, "weights": np.arange(3) + 1},
+        {"a": 1},
+        {"a": 1.0},
+        {"a": Path("1")},
+    ]
+    return [checkpoint._identity(value) for value in given]
+
+
+def test_other_objects_in_net_params_are_another_training():
+    assert len(set(identities())) == len(identities())
+
+
+def test_parameters_count_the_same_in_another_process():
+    code = "import test_checkpoint as t; print(*t.identities(), sep=chr(10))"
+    tests = Path(__file__).parents[1]
+    paths = [
+        str(Path(robustmm.__file__).parents[1]),
+        str(tests),
+        str(tests / "training"),
+    ]
+    for seed in "1", "2":
+        env = os.environ | {
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+        out = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, check=True
+        ).stdout
+        assert out.decode().split() == identities()
+
+
+def test_a_callback_counts_by_its_parameters_and_others_by_their_type():
+    used = EarlyStopping()
+    used.misses_ = 3
+    assert checkpoint._identity(used) == checkpoint._identity(EarlyStopping())
+    closed = [lambda: 1, lambda: 2]
+    assert checkpoint._identity(closed[0]) == "builtins.function"
+    assert checkpoint._identity({"a": closed}) == checkpoint._identity(
+        {"a": closed[::-1]}
+    )
 
 
 def test_a_search_shares_a_folder(tmp_path):

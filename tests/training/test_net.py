@@ -9,54 +9,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from points import Linear, Points, make
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
 from torch import nn
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
-from robustmm.training.net import BestWeights, Net, learning_rate_factor
-
-
-class Points(Dataset):
-    def __init__(self, n=12, weight=1.0):
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(n, 3, generator=generator)
-        self.weight = torch.full((n,), float(weight))
-
-    def __len__(self):
-        return len(self.x)
-
-    def __getitem__(self, i):
-        item = {"x": self.x[i], "sample_weight": self.weight[i], "row": i}
-        return item, int(self.x[i].sum() > 0)
-
-
-class Linear(nn.Module):
-    def __init__(self, penalty=None):
-        super().__init__()
-        self.frozen = nn.Linear(3, 3).requires_grad_(False)
-        self.head = nn.Linear(3, 2)
-        self.penalty = penalty
-
-    def forward(self, x):
-        logits = self.head(self.frozen(x))
-        if self.penalty is None or not self.training:
-            return logits
-        return logits, torch.tensor(self.penalty)
-
-
-def make(penalty=None, module=None, **params):
-    defaults = {
-        "criterion": nn.CrossEntropyLoss,
-        "criterion__reduction": "none",
-        "lr": 0.1,
-        "max_epochs": 3,
-        "batch_size": 4,
-        "train_split": None,
-        "callbacks__print_log": None,
-        "verbose": 0,
-    }
-    return Net(module or Linear(penalty), **defaults | params)
+from robustmm.training.clock import Clock
+from robustmm.training.net import Net, history_frame
 
 
 class Named(nn.Module):
@@ -217,38 +177,6 @@ def test_early_stopping_of_skorch_is_no_interrupt():
     assert len(net.history) == 2
 
 
-def test_best_weights_come_back():
-    seen = {}
-
-    class Worse(Callback):
-        """Pretend that every epoch after the first is worse."""
-
-        def on_epoch_end(self, net, **kwargs):
-            epoch = len(net.history)
-            net.history.record("valid_loss", float(epoch))
-            seen[epoch] = net.module_.head.weight.detach().clone()
-
-    net = make(callbacks=[Worse(), BestWeights(2)], max_epochs=9).fit(Points())
-    assert len(net.history) == 3
-    assert torch.equal(net.module_.head.weight, seen[1])
-    assert not torch.equal(seen[1], seen[3])
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("constant", [0.5, 1, 1, 1]),
-        ("linear", [0.5, 1, 1, 0.5]),
-        ("cosine", [0.5, 1, 1, 0.5]),
-        ("polynomial", [0.5, 1, 1, 0.5**0.9]),
-        ("held_polynomial", [0.1, 0.1, 1, 0.5**0.9]),
-    ],
-)
-def test_schedules(schedule, expected):
-    factor = learning_rate_factor(schedule, warmup=0.5, n_steps=4)
-    np.testing.assert_allclose([factor(step) for step in range(4)], expected)
-
-
 def test_memory_of_the_training_is_released():
     net = make(optimizer=torch.optim.AdamW).fit(Points())
     assert net.optimizer_.state
@@ -334,3 +262,107 @@ def test_no_thread_sees_a_module_half_switched():
         results = list(pool.map(net.evaluate, [batch_of()] * 4))
     for logits in results:
         assert torch.equal(logits, net.evaluate(batch_of()))
+
+
+class Slow(Clock):
+    """A clock that only goes on when it is told to."""
+
+    def __init__(self, limit):
+        super().__init__(limit)
+        self.now = 0.0
+
+    def seconds(self):
+        return self.now
+
+
+class Tick(Callback):
+    """Each step takes a second, each pass over held-out rows ``closing``."""
+
+    def __init__(self, clock, closing=0.0):
+        self.clock, self.closing = clock, closing
+        self.epochs = []
+
+    def on_batch_end(self, net, training=False, **kwargs):
+        self.clock.now += float(training)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.clock.now += self.closing
+        self.epochs.append(len(net.history))
+
+
+@pytest.mark.parametrize(
+    ("limit", "closing", "steps", "cut"),
+    [
+        (0.5, 0.0, [1], True),
+        (2.0, 0.0, [2], True),
+        (3.0, 0.0, [3], True),
+        (4.5, 0.0, [3, 2], True),
+        (9.0, 0.0, [3, 3, 3], False),
+        (100.0, 0.0, [3, 3, 3], False),
+        # What follows the second epoch is foreseen.
+        (7.5, 1.0, [3, 3], True),
+        (6.5, 1.0, [3, 2], True),
+    ],
+)
+def test_a_training_ends_when_its_time_is_spent(limit, closing, steps, cut):
+    clock = Slow(limit)
+    tick = Tick(clock, closing)
+    net = make(callbacks=[tick], clock=clock).fit(Points())
+    assert [len(row["batches"]) for row in net.history] == steps
+    assert [row["epoch"] for row in net.history] == [*range(1, len(steps) + 1)]
+    assert tick.epochs == [*range(1, len(steps) + 1)]
+    assert net.cut_ is cut
+    assert np.isfinite(losses(net)).all()
+
+
+def test_rows_are_made_ready_before_a_training():
+    seen = []
+
+    def start(net, rows):
+        seen.append((rows, len(net.history)))
+
+    points = Points()
+    net = make(start=start).fit(points)
+    assert seen == [(points, 0)]
+    net.release_training_memory()
+    assert net.start is None
+
+
+def test_what_a_step_is_given_may_lack_cells():
+    class Halved:
+        def __call__(self, batch, module):
+            assert module.training is False or module.training is True
+            return {**batch, "x": batch["x"] * 0.5}
+
+    class Seen(Callback):
+        def on_batch_end(self, net, batch=None, training=False, **kwargs):
+            seen[training].append(batch[0]["x"])
+
+    seen = {True: [], False: []}
+    given = []
+
+    class Asking(Linear):
+        def forward(self, x):
+            given.append((self.training, x))
+            return super().forward(x)
+
+    split = predefined_split(Points(4))
+    options = {"train_split": split, "max_epochs": 1, "callbacks": [Seen()]}
+    make(module=Asking(), modality_dropout=Halved(), **options).fit(Points())
+    trained = torch.cat([x for training, x in given if training])
+    held = torch.cat([x for training, x in given if not training])
+    # The batch is the caller's: it stays as it was.
+    torch.testing.assert_close(trained, 0.5 * torch.cat(seen[True]))
+    torch.testing.assert_close(held, torch.cat(seen[False]))
+
+
+def test_the_table_has_the_last_rate_of_the_training():
+    class Rate(Callback):
+        def on_batch_end(self, net, training=False, **kwargs):
+            if training:
+                net.history.record_batch("event_lr", 1.0 / len(net.history))
+
+    split = predefined_split(Points(4))
+    net = make(train_split=split, callbacks=[Rate()]).fit(Points())
+    assert history_frame(net)["lr"].tolist() == [1.0, 0.5, 1 / 3]
+    assert history_frame(make().fit(Points()))["lr"].tolist() == [0.1] * 3

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from contract import ToyClassifier, ToyModule, frame_with_holes, small
 from sklearn.base import clone
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 
 import robustmm
+
+callback = pytest.importorskip("sklearn.callback")  # from scikit-learn 1.9 on
 
 
 class Recorder:
@@ -58,7 +59,7 @@ def test_a_fit_is_a_task_and_each_epoch_a_subtask(data):
 
 def test_scores_are_of_each_epoch_and_change_nothing(data):
     X, y = data
-    monitor = ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
+    monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
     watched = small(ToyClassifier, max_epochs=3).set_callbacks(monitor).fit(X, y)
     alone = small(ToyClassifier, max_epochs=3).fit(X, y)
     np.testing.assert_array_equal(
@@ -97,7 +98,7 @@ def test_a_failed_fit_tears_down_and_leaves_the_estimator_as_it_was(data):
 
 def test_what_was_fitted_on_another_backbone_can_be_watched(data):
     X, y = data
-    monitor = ScoringMonitor(scoring="accuracy")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
     estimator = small(ToyClassifier).fit(X, y)
     estimator.set_params(backbone="robustmm/tiny-vilt").set_callbacks(monitor)
     estimator.fit(X, y)
@@ -106,7 +107,9 @@ def test_what_was_fitted_on_another_backbone_can_be_watched(data):
 
 def test_the_data_are_let_go(data):
     X, y = data[0].copy(), data[1]
-    estimator = small(ToyClassifier).set_callbacks(ScoringMonitor(scoring="accuracy"))
+    estimator = small(ToyClassifier).set_callbacks(
+        callback.ScoringMonitor(scoring="accuracy")
+    )
     estimator.fit(X, y)
     seen = weakref.ref(X)
     del X
@@ -120,7 +123,7 @@ def test_bars_of_epochs_stand_below_those_of_a_search(data, capsys):
     search = GridSearchCV(
         small(ToyClassifier, max_epochs=2), {"batch_size": [12]}, cv=2
     )
-    search.set_callbacks(ProgressBar()).fit(X, y)
+    search.set_callbacks(callback.ProgressBar()).fit(X, y)
     shown = capsys.readouterr().out
     assert "GridSearchCV - fit" in shown
     assert "ToyClassifier - fit" in shown
@@ -128,7 +131,7 @@ def test_bars_of_epochs_stand_below_those_of_a_search(data, capsys):
 
 def test_scores_of_all_folds_of_a_search(data):
     X, y = data
-    monitor = ScoringMonitor(scoring="accuracy")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
     estimator = small(ToyClassifier, max_epochs=2).set_callbacks(monitor)
     GridSearchCV(estimator, {"batch_size": [6, 12]}, cv=2).fit(X, y)
     log = monitor.get_logs().data_as_pandas
@@ -138,7 +141,7 @@ def test_scores_of_all_folds_of_a_search(data):
 
 
 def test_clone_keeps_callbacks():
-    monitor = ScoringMonitor(scoring="accuracy")
+    monitor = callback.ScoringMonitor(scoring="accuracy")
     estimator = small(ToyClassifier).set_callbacks(monitor)
     assert clone(estimator)._skl_callbacks == [monitor]
 

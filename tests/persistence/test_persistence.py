@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 import skops.io
 import torch
-from contract import ToyClassifier, frame_with_holes, small
+from contract import ToyClassifier, small
 from safetensors.numpy import load_file, save_file
+from saved import X, Y, edit, open_toy, same
 from sklearn.exceptions import NotFittedError
 from vilt_cases import full_size_vilt
 
@@ -36,47 +37,9 @@ from robustmm.backbones import checkpoint
 from robustmm.storage.tensors import own_tensors
 from robustmm.training.device import resolve_device
 
-X, Y = frame_with_holes()
-
-
-@pytest.fixture(scope="module")
-def toy():
-    return small(ToyClassifier).fit(X, Y)
-
-
-@pytest.fixture
-def folder(toy, tmp_path):
-    robustmm.save(toy, tmp_path / "model")
-    return tmp_path / "model"
-
-
-@pytest.fixture(scope="module")
-def complete(toy, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("complete") / "model"
-    robustmm.save(toy, folder, include_backbone=True)
-    return folder
-
-
-def open_toy(folder, **options):
-    return robustmm.load(folder, classes=[ToyClassifier], **options)
-
-
-def edit(folder, change):
-    """Change the JSON of a saved model."""
-    file = folder / "robustmm.json"
-    document = json.loads(file.read_text())
-    change(document)
-    file.write_text(json.dumps(document))
-
 
 def loads(state):
     return pickle.loads(state)
-
-
-def same(one, other):
-    np.testing.assert_allclose(
-        one.decision_function(X), other.decision_function(X), rtol=0, atol=1e-6
-    )
 
 
 # What is saved ------------------------------------------------------------------------
@@ -132,7 +95,7 @@ def test_indicators_and_rows_with_bad_images(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("net_params", {"callbacks": [print]}),
+        ("class_weight", {"beach": print}),
         ("random_state", np.random.RandomState(0)),
     ],
 )
@@ -141,6 +104,23 @@ def test_a_parameter_that_json_cannot_hold_is_named(toy, name, value, tmp_path):
     with pytest.raises(TypeError, match=f"{name}.* got (builtins|numpy)"):
         robustmm.save(copy, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_what_only_a_training_needs_is_left_out_with_a_warning(toy, tmp_path):
+    clf = pickle.loads(pickle.dumps(toy))
+    given = {"callbacks": [print, ("own", len)], "optimizer__betas": (0.9, 0.95)}
+    given["optimizer"] = torch.optim.SGD
+    clf.set_params(net_params=given)
+    message = "saved model .* cannot hold print, own len, optimizer=SGD: left out"
+    with pytest.warns(UserWarning, match=message) as seen:
+        robustmm.save(clf, tmp_path)
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    assert clf.net_params is given
+    assert len(given["callbacks"]) == 2
+    again = open_toy(tmp_path, trust_net_params=True)
+    expected = {"callbacks": [], "optimizer__betas": (0.9, 0.95)}
+    assert again.net_params == expected
 
 
 def test_parameters_keep_their_type(toy, tmp_path):
@@ -440,7 +420,8 @@ def test_pickles_and_programs_beside_a_backbone_are_refused(
     ("key", "value", "message"),
     [
         ("format", "other", "does not describe a model"),
-        ("format_version", 2, "has format 2, written by robustmm .* opens formats 1"),
+        ("format_version", 3, "has format 3, written by robustmm .* opens formats 1"),
+        ("format_version", 2, r"lacks \['tree', 'members'\]"),
         ("format_version", "1", "has format '1'"),
         ("format_version", True, "has format True"),
         ("class", "Popen", r"one of \[.*'CMPTClassifier'.*got 'Popen'.*classes="),

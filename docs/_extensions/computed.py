@@ -1,0 +1,166 @@
+"""Tables that are computed from the classes when the site is built, and included."""
+
+import inspect
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from sklearn.base import ClassifierMixin
+
+import robustmm
+from robustmm.backbones import loading
+
+FOLDER = Path(__file__).parents[1] / "generated" / "tables"
+YES, NO = "yes", "no"
+# What a class can do beside what all can: a heading, and the attribute that shows it.
+ABILITIES = {
+    "Learns in stages": "partial_fit",
+    "Merges and exports": "to_huggingface",
+    "Shows its inside": (
+        "expert_usage",
+        "memory_usage",
+        "factor_usage",
+    ),
+}
+
+
+def public_classifiers() -> list[type]:
+    """Return the classes of the public namespace that fit and predict, by name."""
+    classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
+    base = robustmm.BaseMultimodalClassifier
+    found = [c for c in classes if issubclass(c, base) and not inspect.isabstract(c)]
+    return sorted(found, key=lambda c: c.__name__)
+
+
+def every_classifier() -> list[type]:
+    """Return these, and those that are made of them."""
+    classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
+    found = [c for c in classes if issubclass(c, ClassifierMixin)]
+    found = [c for c in found if not inspect.isabstract(c)]
+    return sorted(found, key=lambda c: (c not in public_classifiers(), c.__name__))
+
+
+def summary_of(thing) -> str:
+    """Return the first line of a docstring, without marks of references."""
+    return re.sub(r"\s*\[\d+\]_", "", inspect.getdoc(thing).splitlines()[0])
+
+
+def own_parameters(classifier: type) -> list[inspect.Parameter]:
+    """Return the parameters that not every trained classifier has."""
+    shared = inspect.signature(robustmm.MultimodalClassifier).parameters
+    given = inspect.signature(classifier).parameters
+    return [p for name, p in given.items() if name not in shared]
+
+
+def _class(classifier: type) -> str:
+    return f":class:`~robustmm.{classifier.__name__}`"
+
+
+def list_table(rows: Iterable[Iterable[str]], widths: str = "", title: str = "") -> str:
+    """Return a table in reStructuredText; the first row is its head."""
+    lines = [f".. list-table:: {title}".rstrip(), "   :header-rows: 1"]
+    lines += [f"   :widths: {widths}"] if widths else []
+    lines.append("")
+    for row in rows:
+        for i, cell in enumerate(row):
+            first, *rest = cell.splitlines() or [""]
+            lines.append(f"   {'*' if i == 0 else ' '} - {first}".rstrip())
+            lines += [f"       {line}".rstrip() for line in rest]
+    return "\n".join(lines) + "\n"
+
+
+# The tables ---------------------------------------------------------------------------
+
+
+def methods() -> str:
+    """Each class, what it is, and its default backbones."""
+    rows = [["Class", "What it is", "Backbones by default"]]
+    for classifier in public_classifiers():
+        parameters = inspect.signature(classifier).parameters.values()
+        backbones = [p.default for p in parameters if p.name.endswith("backbone")]
+        named = ", ".join(f"``{name}``" for name in backbones if name is not None)
+        rows.append([_class(classifier), summary_of(classifier), named])
+    return list_table(rows, "25 45 30")
+
+
+def _answers(classifier: type) -> list[str]:
+    """Which of the questions of :func:`capabilities` a class answers with yes."""
+    tags = classifier().__sklearn_tags__()
+    taken = inspect.signature(classifier.fit).parameters
+    facts = [
+        tags.classifier_tags.multi_label,
+        "sample_weight" in taken,
+        "class_weight" in inspect.signature(classifier).parameters,
+    ]
+    for names in ABILITIES.values():
+        names = (names,) if isinstance(names, str) else names
+        facts.append(any(hasattr(classifier, name) for name in names))
+    return [YES if fact else NO for fact in facts]
+
+
+def capabilities() -> str:
+    """What each class can do, from its tags, its signature and its methods."""
+    head = ["Class", "Several labels", "Row weights", "Class weights", *ABILITIES]
+    rows = [[_class(c), *_answers(c)] for c in every_classifier()]
+    return list_table([head, *rows])
+
+
+def _fits(classifier: type, offers: set[str]) -> str:
+    """Whether a class can stand on an architecture, from the streams both name."""
+    wanted = classifier.STREAMS
+    if wanted is None:
+        wanted = ("joint",) if "joint" in offers else ("image", "text")
+    if set(wanted) <= offers:
+        return YES
+    own = set(wanted) & offers
+    pairs = "text_backbone" in inspect.signature(classifier).parameters
+    if not (own and pairs):
+        return NO
+    return f"as the {own.pop()} encoder"
+
+
+def encoders() -> str:
+    """Architectures by classes: which backbone goes with which method."""
+    classes = public_classifiers()
+    head = ["``model_type``", "Streams", *map(_class, classes)]
+    rows = [head]
+    for name, streams in loading._ARCHITECTURES.items():
+        answers = [_fits(c, set(streams)) for c in classes]
+        rows.append([f"``{name}``", ", ".join(streams), *answers])
+    return list_table(rows)
+
+
+def parameters(classifier: type) -> str:
+    """Own parameters of a class: default, the paper's value if it is another."""
+    paper = getattr(classifier, "PAPER", {})
+    # Some papers have a recipe per data set.
+    recipes = paper if any(isinstance(v, dict) for v in paper.values()) else {"": paper}
+    taken = inspect.signature(classifier).parameters
+    told = [p.name for p in own_parameters(classifier)]
+    told += sorted({n for recipe in recipes.values() for n in recipe} - set(told))
+    heads = [f"``PAPER[{name!r}]``" if name else "``PAPER``" for name in recipes]
+    rows = [["Parameter", "Default", *(heads if paper else [])]]
+    for name in told:
+        given = [[r[name]] if name in r else [] for r in recipes.values()]
+        shown = [", ".join(f"``{value!r}``" for value in values) for values in given]
+        default = f"``{taken[name].default!r}``"
+        rows.append([f"``{name}``", default, *(shown if paper else [])])
+    return list_table(rows)
+
+
+def write_tables(app=None) -> None:
+    """Write all tables; unchanged files keep their time, so that builds stay short."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    tables = {f.__name__: f() for f in (methods, capabilities, encoders)}
+    for classifier in public_classifiers():
+        tables[f"parameters_{classifier.__name__}"] = parameters(classifier)
+    for name, text in tables.items():
+        file = FOLDER / f"{name}.rst"
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+
+
+def setup(app) -> dict:
+    """Write the tables before any page is read."""
+    app.connect("builder-inited", write_tables)
+    return {"parallel_read_safe": True}

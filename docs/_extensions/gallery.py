@@ -1,0 +1,44 @@
+"""What the gallery needs to run the examples: their order, options and folder."""
+
+import ast
+import tempfile
+from pathlib import Path
+
+# From the first model to single questions; others come behind them, by name.
+ORDER = [
+    "quickstart",
+    "automatic",
+    "numbers_and_categories",
+    "robustness",
+    "cross_scenario",
+    "grid_search",
+    "experts",
+    "proxy_tokens",
+    "mora_export",
+    "continual",
+    "serving",
+    "serve",
+]
+# Options that make an example short enough for every build of the site.
+OPTIONS = {
+    "continual.py": ["--rows", "24", "--epochs", "2"],
+    "quickstart.py": ["--rows", "600", "--epochs", "4"],
+}
+# Examples write their pictures there; the gallery takes them from the open figures.
+OUT = Path(tempfile.gettempdir()) / "robustmm-gallery"
+
+
+def reset_argv(configuration, script_vars) -> list[str]:
+    """Return the words behind an example's name on its command line."""
+    file = Path(script_vars["src_file"])
+    source = file.read_text()
+    # The gallery takes it away, and the parsers of the examples read it.
+    script_vars["example_globals"]["__doc__"] = ast.get_docstring(ast.parse(source))
+    takes_out = '"--out"' in source
+    return [*OPTIONS.get(file.name, []), *(["--out", str(OUT)] if takes_out else [])]
+
+
+def reading_order(name: str) -> tuple[int, str]:
+    """Return the place of an example, by the name of its file."""
+    stem = Path(name).stem
+    return (ORDER.index(stem) if stem in ORDER else len(ORDER), stem)
