@@ -41,6 +41,7 @@ nb_execution_mode = "off"  # the extension `tour` has run it by then
 # References -------------------------------------------------------------------------
 
 autosummary_generate = True
+smartquotes = False  # types and defaults are code
 autodoc_typehints = "none"  # the numpydoc sections carry the types
 numpydoc_show_class_members = False  # the class template lists them
 maximum_signature_line_length = 70

@@ -56,7 +56,9 @@ def test_the_examples_on_a_page_give_what_is_printed(page):
 
 @pytest.mark.parametrize("page", METHODS, ids=lambda p: p.stem)
 def test_the_first_lines_on_the_page_of_a_method_run(page):
-    code = textwrap.dedent(CODE.search(page.read_text())[1])
+    text = page.read_text()
+    code = textwrap.dedent(CODE.search(text)[1])
+    assert text.index(f".. diagram:: {page.stem}") < CODE.search(text).start()
     assert len([line for line in code.splitlines() if line]) <= 5
     X, y = make_scenes(24, n_classes=4, random_state=0)
     X = drop_modalities(X, rate=0.5, scenario="both", random_state=0)

@@ -27,7 +27,10 @@ WORDS = {
     "which encoder": "encoders",
     "tune": "tuning",
     "serve": "serving",
-    "missing": "missing_cells",
+    "NaN": "missing_cells",
+    "CSV": "getting_started",
+    "deployment": "serving",
+    "memory": "scale",
 }
 TOO_WIDE = """() => {
     const page = document.documentElement;

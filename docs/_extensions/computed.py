@@ -33,11 +33,16 @@ def public_classifiers() -> list[type]:
 
 
 def every_classifier() -> list[type]:
-    """Return these, and those that are made of them."""
+    """Return these, and those that choose among them; not what is put around one."""
     classes = [c for c in vars(robustmm).values() if inspect.isclass(c)]
     found = [c for c in classes if issubclass(c, ClassifierMixin)]
-    found = [c for c in found if not inspect.isabstract(c)]
+    found = [c for c in found if not inspect.isabstract(c) and _needs_nothing(c)]
     return sorted(found, key=lambda c: (c not in public_classifiers(), c.__name__))
+
+
+def _needs_nothing(thing) -> bool:
+    given = inspect.signature(thing).parameters.values()
+    return all(p.default is not p.empty for p in given)
 
 
 def summary_of(thing) -> str:
@@ -116,13 +121,15 @@ def _fits(classifier: type, offers: set[str]) -> str:
     pairs = "text_backbone" in inspect.signature(classifier).parameters
     if not (own and pairs):
         return NO
-    return f"as the {own.pop()} encoder"
+    return f"{own.pop()} side"
 
 
 def encoders() -> str:
     """Architectures by classes: which backbone goes with which method."""
     classes = public_classifiers()
-    head = ["``model_type``", "Streams", *map(_class, classes)]
+    names = [c.__name__.removesuffix("Classifier") for c in classes]
+    links = [f":class:`{n} <robustmm.{n}Classifier>`" for n in names]
+    head = ["``model_type``", "Streams", *links]
     rows = [head]
     for name, streams in loading._ARCHITECTURES.items():
         answers = [_fits(c, set(streams)) for c in classes]

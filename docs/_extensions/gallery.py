@@ -21,8 +21,11 @@ ORDER = [
 ]
 # Options that make an example short enough for every build of the site.
 OPTIONS = {
-    "continual.py": ["--rows", "24", "--epochs", "2"],
-    "quickstart.py": ["--rows", "600", "--epochs", "4"],
+    "automatic.py": ["--rows", "160", "--time-limit", "30"],
+    "continual.py": ["--rows", "16", "--epochs", "2"],
+    "proxy_tokens.py": ["--rows", "360", "--epochs", "8"],
+    "quickstart.py": ["--rows", "480", "--epochs", "3"],
+    "robustness.py": ["--rows", "240", "--folds", "2"],
 }
 # Examples write their pictures there; the gallery takes them from the open figures.
 OUT = Path(tempfile.gettempdir()) / "robustmm-gallery"

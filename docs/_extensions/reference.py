@@ -43,7 +43,15 @@ def drop_citations(app, doctree) -> None:
     for table in doctree.findall(autosummary_table):
         for mark in list(table.findall(pending_xref)):
             if mark.get("refdomain") == "citation":
+                _without_space(mark.parent, mark.parent.index(mark))
                 mark.parent.remove(mark)
+
+
+def _without_space(paragraph, place: int) -> None:
+    """Close the gap that a mark leaves before a full stop."""
+    before = paragraph[place - 1] if place else None
+    if isinstance(before, nodes.Text):
+        paragraph.replace(before, nodes.Text(before.rstrip()))
 
 
 def missing_pages(folder) -> list[str]:
