@@ -76,8 +76,8 @@ class Recipe:
 # embedded encoders; smaller rates for larger encoders.
 RECIPES = (
     Recipe("probe", LinearProbeClassifier, "C", (0.1, 1.0, 0.01), 1, on_pairs=True),
+    Recipe("LoRA", FineTuneClassifier, "lr", (3e-3, 1e-3), 1.3, {"tune": "lora"}),
     Recipe("MoRA", MoRAClassifier, "lr", (3e-2, 1e-2, 3e-3), 1.3),
-    Recipe("LoRA", FineTuneClassifier, "lr", (3e-3, 1e-3), 1.5, {"tune": "lora"}),
     Recipe("MAIL", MAILClassifier, "lr", (3e-3, 1e-3), 2),
     Recipe("CMPT", CMPTClassifier, "lr", (1e-2, 3e-3, 1e-3), 2.5, on_pairs=True),
     Recipe(

@@ -90,6 +90,9 @@ def check_text_of_any_dtype(subject: Subject) -> None:
     expected = subject.fitted.decision_function(X)
     for dtype in ("str", "string", "category"):
         other = X.astype({X.columns[1]: dtype})
+        # Before pandas 3, "str" makes texts of the missing cells: another table.
+        if not other.isna().equals(X.isna()):
+            continue
         require_equal(
             subject.fitted.decision_function(other),
             expected,
