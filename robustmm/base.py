@@ -426,10 +426,6 @@ class BaseMultimodalClassifier(
         """Raise if one of ``values`` (m, k), of rows at positions (m,), is not."""
         refuse_not_finite(rows, positions, values, type(self).__name__)
 
-    def _reads(self) -> tuple[str, ...]:
-        streams = self.net_.module_.backbone.streams
-        return super()._reads() if "joint" in streams else tuple(streams)
-
     def _width(self, read: Callable) -> int:
         """Columns of what ``read`` returns."""
         batch = self._blank_batch(self.net_.module_.backbone)

@@ -33,7 +33,6 @@ from .data import (
     prepare_tokenizer,
     read_rows,
 )
-from .data.frame import MODALITIES
 from .data.screening import (
     missing_report,
     report_bad_images,
@@ -140,10 +139,6 @@ class TableClassifier(
     # Attributes of the fitted classifier beside those that every one has, for `load`,
     # which takes no others.
     _KEPT = ()
-
-    def _reads(self) -> tuple[str, ...]:
-        """Return the modalities that a fitted classifier looks at."""
-        return MODALITIES
 
     def _saved_parameters(self) -> dict:
         """Return the parameters that a saved model holds."""

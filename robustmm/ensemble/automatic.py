@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from ..annotations import TableLike
 from ..checks import check_number
 from ..data import IMAGES, ImageTransform, Rows, find_bad_images, open_cache
 from ..data.frame import PATTERNS, column_position
@@ -26,6 +27,7 @@ from ..data.screening import (
     warn_of_empty_rows,
     without_images,
 )
+from ..data.tables import as_frame
 from ..data.targets import Targets
 from ..methods.linear_probe import LinearProbeClassifier
 from ..table import N_THREADS, TableClassifier
@@ -40,7 +42,7 @@ from .candidates import (
     image_config_of,
 )
 from .leaderboard import check_records, leaderboard_frame
-from .outputs import combine, outputs_of
+from .outputs import combine, log_outputs
 from .rungs import shown
 from .search import search
 from .trials import Bench, Clock, varied
@@ -48,7 +50,15 @@ from .trials import Bench, Clock, varied
 # What the candidates have in common with this class.
 _SHARED = (
     *("image_column", "text_column", "image_root", "max_text_length", "on_bad_image"),
-    *("max_pixels", "batch_size", "class_weight", "device", "precision", "cache"),
+    *(
+        "blank_image",
+        "max_pixels",
+        "batch_size",
+        "class_weight",
+        "device",
+        "precision",
+        "cache",
+    ),
 )
 
 
@@ -193,7 +203,7 @@ class AutoMultimodalClassifier(TableClassifier):
     # Fitting ------------------------------------------------------------------------
 
     def fit(
-        self, X: pd.DataFrame, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> AutoMultimodalClassifier:
         """Try, choose and fit on rows whose image or text may be missing.
 
@@ -290,9 +300,10 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def _table(self, X, bad: dict[int, str]) -> pd.DataFrame:
         """Return the table with names, and without the images that are bad."""
-        if not isinstance(X, pd.DataFrame):
-            columns = [self.image_column, self.text_column]
-            X = pd.DataFrame(X, columns=columns, dtype=object)
+        if isinstance(X, np.ndarray):
+            X = pd.DataFrame(X, columns=self._columns, dtype=object)
+        # One row is a table of one.
+        X = as_frame([dict(X)] if isinstance(X, Mapping | pd.Series) else X)
         if not bad:
             return X
         place = column_position(X, self.image_column)
@@ -331,8 +342,8 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def _mixed(self, X: pd.DataFrame) -> np.ndarray:
         known = self.classes_, self._multilabel
-        outputs, seen = outputs_of([m for _, m in self.members_], X, *known)
-        return combine(outputs, self.weights_, seen, self._multilabel)
+        outputs = np.stack([log_outputs(m, X, *known) for _, m in self.members_])
+        return combine(outputs, self.weights_, self._multilabel)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "members_")

@@ -95,9 +95,6 @@ class TfidfClassifier(PriorClassifier):
 
     _KEPT = ("_log_prior", "vocabulary_", "idf_", "coef_", "intercept_")
 
-    def _reads(self) -> tuple[str, ...]:
-        return ("text",)
-
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("C", self.C, Real, 0, open="low")

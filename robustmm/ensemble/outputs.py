@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pandas as pd
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from ..data.frame import MODALITIES, read_rows
 from ..evaluation.calibration import as_matrix
-from ..table import TableClassifier
 
 # The part of a probability that is spread evenly: a forest says exactly 0, whose
 # logarithm would outvote all others, and a class may be in no row of a member's fit.
@@ -63,47 +58,9 @@ def _indicators(estimator, proba, classes: np.ndarray) -> np.ndarray:
     return as_matrix(proba, estimator)
 
 
-def informed(estimator, X: pd.DataFrame) -> np.ndarray:
-    """Return the rows of which a fitted classifier sees something, (n,) bool.
-
-    One that reads texts only has nothing to say of a row without a text: its answer is
-    that of the class frequencies, and would only water down those of others.
-    """
-    reads = MODALITIES
-    if isinstance(estimator, TableClassifier):
-        reads = estimator._reads()
-    if set(reads) == set(MODALITIES):
-        return np.ones(len(X), dtype=bool)
-    present = read_rows(X, estimator.image_column, estimator.text_column).present
-    return present[:, [MODALITIES.index(name) for name in reads]].any(axis=1)
-
-
-def outputs_of(
-    members: Sequence, X: pd.DataFrame, classes: np.ndarray, multilabel: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what members say of rows, (m, n, C), and what they see of, (m, n)."""
-    outputs = np.stack([log_outputs(m, X, classes, multilabel) for m in members])
-    return outputs, np.stack([informed(m, X) for m in members])
-
-
-def mean_output(
-    outputs: np.ndarray, weights: np.ndarray, seen: np.ndarray
-) -> np.ndarray:
-    """Return the weighted mean (n, C) of outputs (m, n, C).
-
-    Of each row over the members that are informed of it, ``seen`` (m, n); over all
-    where none is.
-    """
-    shares = weights[:, None] * seen  # (m, n)
-    shares = np.where(shares.any(axis=0), shares, weights[:, None])
-    return np.einsum("mn,mnc->nc", shares / shares.sum(axis=0), outputs)
-
-
-def combine(
-    outputs: np.ndarray, weights: np.ndarray, seen: np.ndarray, multilabel: bool
-) -> np.ndarray:
-    """Return the mean of logarithms, as :func:`mean_output`, normalised; (n, C)."""
-    mean = mean_output(outputs, weights, seen)
+def combine(outputs: np.ndarray, weights: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Return the weighted mean of logarithms (m, n, C), normalised; (n, C)."""
+    mean = np.tensordot(weights / weights.sum(), outputs, axes=1)
     return mean if multilabel else log_softmax(mean, axis=1)
 
 

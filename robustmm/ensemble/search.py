@@ -74,11 +74,10 @@ def search(
         reasons = "; ".join(f"{t.name}: {t.reason}" for t in trials)
         raise ValueError(f"A candidate must be fitted without an error, got {reasons}.")
     outputs = np.stack([trial.outputs for trial in done])
-    seen = np.stack([trial.seen for trial in done])
-    counts = select_greedily(outputs, seen, held.gain, options.ensemble_size)
+    counts = select_greedily(outputs, held.gain, options.ensemble_size)
     shares = (counts / counts.sum()).tolist()
     weights = {t.name: w for t, w in zip(done, shares, strict=True) if w}
-    mixed = combine(outputs, counts, seen, bench.targets.multilabel)
+    mixed = combine(outputs, counts, bench.targets.multilabel)
     patterns = bench.patterns[bench.held_out]
     temperatures = dict.fromkeys(("all", *PATTERNS), 1.0)
     if options.calibrate:

@@ -20,7 +20,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from ..checks import check_number
 from ..data.targets import encode_targets
-from .outputs import combine, mean_output, outputs_of
+from .outputs import combine, log_outputs
 from .scores import HeldOut
 
 # Steps in a row that raise nothing, after which the selection ends.
@@ -28,10 +28,7 @@ _PATIENCE = 5
 
 
 def select_greedily(
-    outputs: np.ndarray,
-    seen: np.ndarray,
-    score: Callable[[np.ndarray], tuple],
-    size: int,
+    outputs: np.ndarray, score: Callable[[np.ndarray], tuple], size: int
 ) -> np.ndarray:
     """Return how often each member was taken, (m,), in the best ensemble on the way.
 
@@ -39,21 +36,20 @@ def select_greedily(
     ----------
     outputs : ndarray of shape (m, n, C)
         Logarithms that members give to held-out rows.
-    seen : ndarray of shape (m, n), bool
-        Of which rows each member is informed.
     score : callable (ndarray of shape (n, C)) -> tuple
         Of the mean of some of them; the greater, the better.
     size : int
         Steps at most.
     """
-    one_more = np.eye(len(outputs), dtype=int)
     counts = np.zeros(len(outputs), dtype=int)
     best, best_counts, since = None, counts, 0
-    for _ in range(size):
-        scores = [score(mean_output(outputs, counts + one, seen)) for one in one_more]
+    total = np.zeros_like(outputs[0])
+    for step in range(1, size + 1):
+        scores = [score((total + each) / step) for each in outputs]
         # The first of equals: members stand in the order of their cost.
         chosen = max(range(len(scores)), key=scores.__getitem__)
-        counts = counts + one_more[chosen]
+        total = total + outputs[chosen]
+        counts = counts + np.bincount([chosen], minlength=len(counts))
         since += 1
         if best is None or scores[chosen] > best:
             best, best_counts, since = scores[chosen], counts, 0
@@ -151,13 +147,11 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
             shape = np.empty((len(targets.encoded), 1))
             weights = _check_sample_weight(sample_weight, shape, dtype=np.float64)
         held = HeldOut(X, targets, weights, self.scoring)
-        outputs, seen = self._outputs(X, targets.classes, targets.multilabel)
-        counts = select_greedily(outputs, seen, held.gain, self.ensemble_size)
+        outputs = self._outputs(X, targets.classes, targets.multilabel)
+        counts = select_greedily(outputs, held.gain, self.ensemble_size)
         self.classes_, self._multilabel = targets.classes, targets.multilabel
         self.weights_ = counts / counts.sum()
-        self.score_ = held.score(
-            combine(outputs, self.weights_, seen, self._multilabel)
-        )
+        self.score_ = held.score(combine(outputs, self.weights_, self._multilabel))
         return self
 
     def _members(self) -> list:
@@ -170,17 +164,16 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
             check_is_fitted(member)
         return [member for _, member in self.estimators]
 
-    def _outputs(self, X, classes: np.ndarray, multilabel: bool, used=None) -> tuple:
+    def _outputs(self, X, classes: np.ndarray, multilabel: bool, used=None):
         members = self._members()
-        if used is not None:
-            members = [members[i] for i in used]
-        return outputs_of(members, X, classes, multilabel)
+        used = range(len(members)) if used is None else used
+        return np.stack([log_outputs(members[i], X, classes, multilabel) for i in used])
 
     def _logits(self, X) -> np.ndarray:
         check_is_fitted(self)
         used = np.flatnonzero(self.weights_)
-        outputs, seen = self._outputs(X, self.classes_, self._multilabel, used)
-        return combine(outputs, self.weights_[used], seen, self._multilabel)
+        outputs = self._outputs(X, self.classes_, self._multilabel, used)
+        return combine(outputs, self.weights_[used], self._multilabel)
 
     def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
         """Return probabilities (n, n_classes), in the order of ``classes_``."""

@@ -16,7 +16,7 @@ from skorch.callbacks import Callback
 from ..data.targets import Targets
 from ..training.net import EarlyStop
 from .candidates import Candidate
-from .outputs import informed, log_outputs
+from .outputs import log_outputs
 from .scores import HeldOut
 from .splits import held_out_parts
 
@@ -77,8 +77,6 @@ class Trial:
         One for each part of rows that was held out.
     outputs : ndarray of shape (n_held_out, C)
         Logarithms of what they say of these rows.
-    seen : ndarray of shape (n_held_out,), bool
-        Of which of them they see something.
     score, key
         Of these outputs, and what trials are compared by.
     epochs, seconds, predict_seconds
@@ -90,7 +88,6 @@ class Trial:
     reason: str = ""
     fitted: list = field(default_factory=list)
     outputs: np.ndarray | None = None
-    seen: np.ndarray | None = None
     score: float = np.nan
     key: tuple = ()
     epochs: int | None = None
@@ -173,8 +170,7 @@ class Bench:
             self._run(trial, epochs, seconds)
 
     def _run(self, trial: Trial, epochs: int | None, seconds: float) -> None:
-        fitted, outputs, seen = [], [], []
-        spent = predicting = 0.0
+        fitted, outputs, spent, predicting = [], [], 0.0, 0.0
         for train, test in self.parts:
             start = time.perf_counter()
             left = (seconds - spent - predicting) / (len(self.parts) - len(fitted))
@@ -184,9 +180,7 @@ class Bench:
             known = self.targets.classes, self.targets.multilabel
             outputs.append(log_outputs(fitted[-1], self.X.iloc[test], *known))
             predicting += time.perf_counter() - start
-            seen.append(informed(fitted[-1], self.X.iloc[test]))
         trial.fitted, trial.outputs = fitted, np.concatenate(outputs)
-        trial.seen = np.concatenate(seen)
         trial.epochs, trial.seconds = epochs, spent
         trial.predict_seconds = predicting
         trial.n_trained = getattr(fitted[-1], "n_trainable_parameters_", None)
@@ -246,7 +240,8 @@ def _limit(estimator: BaseEstimator, seconds: float) -> dict:
     if not np.isfinite(seconds):
         return {}
     seconds = max(seconds, 0.01)
-    if "time_limit" in params:
+    # Where a fit may go on after a kill, it refuses a limit of its own.
+    if "time_limit" in params and params.get("checkpoint_dir") is None:
         own = params["time_limit"]
         estimator.set_params(time_limit=seconds if own is None else min(own, seconds))
         return {"time_limit": own}

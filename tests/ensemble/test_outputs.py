@@ -7,18 +7,7 @@ from scipy.special import expit
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import LinearSVC
 
-from robustmm import LinearProbeClassifier
-from robustmm.ensemble.baselines import TfidfClassifier
-from robustmm.ensemble.outputs import (
-    Predicted,
-    combine,
-    informed,
-    log_outputs,
-    mean_output,
-    row_losses,
-)
-
-SEEN = np.ones((2, 1), dtype=bool)
+from robustmm.ensemble.outputs import Predicted, combine, log_outputs, row_losses
 
 
 def test_columns_are_put_in_order_and_an_unknown_class_is_nearly_impossible():
@@ -62,11 +51,11 @@ def test_a_member_must_have_finite_probabilities():
 
 def test_the_mean_is_that_of_logarithms_and_normalised():
     one, other = np.log([[0.8, 0.2]]), np.log([[0.2, 0.8]])
-    mean = combine(np.stack([one, other]), np.array([3, 1]), SEEN, False)
+    mean = combine(np.stack([one, other]), np.array([3, 1]), False)
     odds = np.exp(mean[0, 0] - mean[0, 1])
     assert odds == pytest.approx(4 ** (3 / 4 - 1 / 4))
     assert np.exp(mean).sum() == pytest.approx(1)
-    both = combine(np.stack([one, other]), np.array([1, 1]), SEEN, True)
+    both = combine(np.stack([one, other]), np.array([1, 1]), True)
     np.testing.assert_allclose(both, (one + other) / 2)
 
 
@@ -85,23 +74,3 @@ def test_known_answers_agree_with_one_another():
     assert (two.predict_proba(None).argmax(axis=1) == [0, 1]).all()
     several = Predicted(logits, np.arange(2), True)
     assert several.predict(None).tolist() == [[1, 0], [0, 1]]
-
-
-def test_who_reads_texts_only_is_not_informed_of_a_row_without():
-    X, y = texts(9)
-    X.loc[2, "text"] = None
-    words = TfidfClassifier().fit(X.drop(index=2), np.delete(y, 2))
-    assert np.flatnonzero(~informed(words, X)).tolist() == [2]
-    assert informed(First(), X).all()
-    X["image"] = [np.full((4, 4, 3), i, dtype=np.uint8) for i in range(9)]
-    bert = LinearProbeClassifier("robustmm/tiny-bert", device="cpu").fit(X, y)
-    both = LinearProbeClassifier("robustmm/tiny-clip", device="cpu").fit(X, y)
-    assert np.flatnonzero(~informed(bert, X)).tolist() == [2]
-    assert informed(both, X).all()
-
-
-def test_a_row_is_averaged_over_those_who_are_informed_of_it():
-    outputs = np.array([[1.0, 1.0, 1.0], [3.0, 3.0, 3.0]])[:, :, None]
-    seen = np.array([[True, True, False], [True, False, False]])
-    mean = mean_output(outputs, np.array([1, 1]), seen)
-    assert mean.ravel().tolist() == [2.0, 1.0, 2.0]

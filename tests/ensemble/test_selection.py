@@ -13,45 +13,28 @@ def score_against(target):
     return lambda mean: (-float(np.abs(mean - target).sum()),)
 
 
-def everything(outputs):
-    return np.ones(outputs.shape[:2], dtype=bool)
-
-
-def test_a_member_that_sees_nothing_of_a_row_is_not_asked():
-    # The first is right where it sees something, the second is right on the other row.
-    outputs = np.array([[1.0, 0.0], [0.0, 1.0]])[:, :, None]
-    seen = np.array([[True, False], [True, True]])
-    counts = select_greedily(outputs, seen, score_against(1.0), size=8)
-    assert counts[0] == 7  # the more of it the better, and the second all the same
-    assert counts[1] == 1
-
-
 def test_members_are_taken_again_until_the_mean_is_best():
     outputs = np.array([0.0, 1.0, 9.0]).reshape(3, 1, 1)
-    counts = select_greedily(outputs, everything(outputs), score_against(0.75), size=4)
+    counts = select_greedily(outputs, score_against(0.75), size=4)
     assert counts.tolist() == [1, 3, 0]
 
 
 def test_the_best_on_the_way_is_returned_not_the_last():
     outputs = np.array([1.0, -5.0]).reshape(2, 1, 1)
     # A second step can only be the same member again, which is no better.
-    assert select_greedily(
-        outputs, everything(outputs), score_against(1.0), size=9
-    ).tolist() == [1, 0]
+    assert select_greedily(outputs, score_against(1.0), size=9).tolist() == [1, 0]
 
 
 def test_of_equals_the_first_is_taken():
     outputs = np.ones((3, 2, 2))
-    assert select_greedily(
-        outputs, everything(outputs), lambda mean: (0.5,), 1
-    ).tolist() == [1, 0, 0]
+    assert select_greedily(outputs, lambda mean: (0.5,), 1).tolist() == [1, 0, 0]
 
 
 def test_a_size_of_one_is_the_best_single_member():
     rng = np.random.default_rng(0)
     outputs = rng.normal(size=(6, 20, 3))
     score = score_against(outputs[4] + 0.01)
-    assert select_greedily(outputs, everything(outputs), score, 1).argmax() == 4
+    assert select_greedily(outputs, score, 1).argmax() == 4
 
 
 def fitted(n=60):
