@@ -107,6 +107,12 @@ def test_no_page_is_too_wide_or_asks_another_machine(site, browser):
     assert loud == []
 
 
+def test_no_page_shows_the_key_of_a_citation(site):
+    texts = {name: (BUILD / name).read_text() for name in pages()}
+    key = re.compile(r"\[R[0-9a-f]{6,}-\d+\]")
+    assert [name for name, text in texts.items() if key.search(text)] == []
+
+
 def test_text_can_be_read_in_both_schemes(site, browser):
     for scheme, darker in (("light", False), ("dark", True)):
         page = browser.new_page(color_scheme=scheme)

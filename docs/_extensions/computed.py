@@ -5,12 +5,25 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+import transformers as hf
 from sklearn.base import ClassifierMixin
 
 import robustmm
 from robustmm.backbones import loading
 
 FOLDER = Path(__file__).parents[1] / "generated" / "tables"
+# The sizes of these are the defaults of their configurations in transformers.
+USUAL = {
+    "openai/clip-vit-base-patch32": lambda: hf.CLIPModel(hf.CLIPConfig()),
+    "openai/clip-vit-base-patch16": lambda: hf.CLIPModel(
+        hf.CLIPConfig(vision_config={"patch_size": 16})
+    ),
+    "dandelin/vilt-b32-mlm": lambda: hf.ViltModel(hf.ViltConfig()),
+    "bert-base-uncased": lambda: hf.BertModel(hf.BertConfig()),
+    "distilbert-base-uncased": lambda: hf.DistilBertModel(hf.DistilBertConfig()),
+    "google/vit-base-patch16-224": lambda: hf.ViTModel(hf.ViTConfig()),
+}
 YES, NO = "yes", "no"
 # What a class can do beside what all can: a heading, and the attribute that shows it.
 ABILITIES = {
@@ -137,6 +150,21 @@ def encoders() -> str:
     return list_table(rows)
 
 
+def encoder_sizes() -> str:
+    """Parameters and megabytes of usual checkpoints, from their configurations."""
+    rows = [["Checkpoint", "Parameters, million", "As float32, MB"]]
+    for name in ("robustmm/tiny-clip", "robustmm/tiny-vilt", "robustmm/tiny-bert"):
+        rows.append(_size(name, robustmm.load_backbone(name)))
+    with torch.device("meta"):  # shapes without weights: nothing is loaded
+        rows += [_size(name, make()) for name, make in USUAL.items()]
+    return list_table(rows)
+
+
+def _size(name: str, model) -> list[str]:
+    count = sum(p.numel() for p in model.parameters())
+    return [f"``{name}``", f"{count / 1e6:,.1f}", f"{4 * count / 1e6:,.0f}"]
+
+
 def parameters(classifier: type) -> str:
     """Own parameters of a class: default, the paper's value if it is another."""
     paper = getattr(classifier, "PAPER", {})
@@ -158,7 +186,8 @@ def parameters(classifier: type) -> str:
 def write_tables(app=None) -> None:
     """Write all tables; unchanged files keep their time, so that builds stay short."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    tables = {f.__name__: f() for f in (methods, capabilities, encoders)}
+    makers = (methods, capabilities, encoders, encoder_sizes)
+    tables = {make.__name__: make() for make in makers}
     for classifier in public_classifiers():
         tables[f"parameters_{classifier.__name__}"] = parameters(classifier)
     for name, text in tables.items():
