@@ -50,7 +50,8 @@ from .trials import Bench, Clock, varied
 # What the candidates have in common with this class.
 _SHARED = (
     *("image_column", "text_column", "image_root", "max_text_length", "on_bad_image"),
-    *("max_pixels", "batch_size", "class_weight", "device", "precision", "cache"),
+    *("blank_image", "max_pixels", "batch_size", "class_weight"),
+    *("device", "precision", "cache"),
 )
 
 

@@ -240,7 +240,8 @@ def _limit(estimator: BaseEstimator, seconds: float) -> dict:
     if not np.isfinite(seconds):
         return {}
     seconds = max(seconds, 0.01)
-    if "time_limit" in params:
+    # Where a fit may go on after a kill, it refuses a limit of its own.
+    if "time_limit" in params and params.get("checkpoint_dir") is None:
         own = params["time_limit"]
         estimator.set_params(time_limit=seconds if own is None else min(own, seconds))
         return {"time_limit": own}
