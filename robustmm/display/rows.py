@@ -42,6 +42,11 @@ class RowsDisplay:
         A row each, in HTML.
     caption : str
         What is shown of how much.
+
+    Examples
+    --------
+    >>> RowsDisplay(["", "text"], [["0", "Snow."]], caption="1 of 1 rows")
+    <RowsDisplay: 1 of 1 rows>
     """
 
     def __init__(self, header: list[str], cells: list[list[str]], caption: str):
