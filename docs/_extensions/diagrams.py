@@ -89,6 +89,8 @@ class Diagram(Directive):
         draw = getattr(pictures, name, None)
         if draw is None:
             raise ExtensionError(f"pictures.py must draw {name!r}, and does not.")
+        # Or the page would keep a picture that is drawn otherwise by now.
+        self.state.document.settings.record_dependencies.add(pictures.__file__)
         canvas = Canvas(name.replace("_", "-"))
         draw(canvas)
         alt = " ".join(draw.__doc__.split())
