@@ -49,8 +49,7 @@ def open_folder(
     models = list(document["members"].values()) if around else [document]
     for model in models:
         _check_model(model, classes, fitted=not around)
-    if around:
-        _check_shared(models)
+    _check_shared(models)
     check_files(folder, document)
     opening = _Opening(folder, document, device, classes, trust_net_params)
     if around:

@@ -175,7 +175,7 @@ def load_tree(data: bytes, trusted: Iterable[str | type] = ()) -> BaseEstimator:
     skops = _skops()
     try:
         check_archive(data)
-        unknown = set(skops.get_untrusted_types(data=data)) - _known() - trusted
+        unknown = set(untrusted_types(data)) - trusted
         if not unknown:
             tree = skops.loads(data, trusted=sorted(_known() | trusted))
             _refuse_overrides(tree)
@@ -190,6 +190,11 @@ def load_tree(data: bytes, trusted: Iterable[str | type] = ()) -> BaseEstimator:
         "imported and run, and compiled ones, such as trees, may crash on forged "
         "numbers."
     )
+
+
+def untrusted_types(data: bytes) -> list[str]:
+    """Return names of types in a tree that are not known to be harmless."""
+    return sorted(set(_skops().get_untrusted_types(data=data)) - _known())
 
 
 def check_archive(data: bytes) -> None:

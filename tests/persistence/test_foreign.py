@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from robustmm.persistence import foreign
+from robustmm import LinearProbeClassifier
 from robustmm.persistence.foreign import dump_foreign, load_foreign
+from robustmm.persistence.tree import Member, dump_tree
 
 X, Y = np.arange(8.0).reshape(4, 2), [0, 1, 0, 1]
 
@@ -38,12 +39,11 @@ def test_a_type_of_somebody_else_is_neither_written_nor_opened(monkeypatch):
         load_foreign(as_array(content))
 
 
-def test_a_small_file_cannot_ask_for_any_memory(monkeypatch):
-    monkeypatch.setattr(foreign, "_MAX_BYTES", 1000)
+def test_a_small_file_cannot_ask_for_any_memory():
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", "0" * 100_000)
-    with pytest.raises(ValueError, match="holds 100000 bytes"):
+    with pytest.raises(ValueError, match="must not be compressed, got 100000 bytes"):
         load_foreign(as_array(packed.getvalue()))
 
 
@@ -53,7 +53,18 @@ def test_what_is_no_archive_is_refused(content):
         load_foreign(as_array(content))
 
 
+def test_a_member_has_no_members():
+    inside = make_pipeline(
+        StandardScaler(), LinearProbeClassifier("robustmm/tiny-clip")
+    )
+    with pytest.raises(TypeError, match=r"Pipeline with \['LinearProbeClassifier'\]"):
+        dump_foreign(inside)
+    place = make_pipeline(StandardScaler(), Member("0"))
+    with pytest.raises(ValueError, match="must not have places"):
+        load_foreign(as_array(dump_tree(place)))
+
+
 def test_without_skops_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "skops.io", None)
-    with pytest.raises(ImportError, match="pip install skops"):
+    with pytest.raises(ImportError, match="pip install"):
         dump_foreign(LogisticRegression().fit(X, Y))

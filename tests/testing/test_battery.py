@@ -78,6 +78,8 @@ def test_checks_of_absent_parameters_are_left_out():
         "check_every_trained_parameter_moves",
         "check_grid_search_over_a_pipeline",
         "check_heads_compute_in_float32",
+        "check_heads_start_from_a_probe",
+        "check_hidden_cells_are_missing_cells",
         "check_interrupt_changes_nothing",
         "check_numbers_must_be_finite",
     }
