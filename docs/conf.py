@@ -82,7 +82,7 @@ html_css_files = ["site.css", "tables.css"]
 html_math_renderer = "mathml"  # see _extensions: browsers draw it, nothing is loaded
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "changelog": []}
+html_sidebars = {"index": [], "results": []}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,

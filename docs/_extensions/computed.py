@@ -116,10 +116,28 @@ def _answers(classifier: type) -> list[str]:
     return [YES if fact else NO for fact in facts]
 
 
+def _stands_on(classifier: type) -> str:
+    streams = getattr(classifier, "STREAMS", None)
+    if streams is None:
+        return "any"
+    return (
+        "one for both (ViLT)"
+        if streams == ("joint",)
+        else "an image and a text encoder"
+    )
+
+
 def capabilities() -> str:
     """What each class can do, from its tags, its signature and its methods."""
-    head = ["Class", "Several labels", "Row weights", "Class weights", *ABILITIES]
-    rows = [[_class(c), *_answers(c)] for c in every_classifier()]
+    head = [
+        "Class",
+        "Encoders",
+        "Several labels",
+        "Row weights",
+        "Class weights",
+        *ABILITIES,
+    ]
+    rows = [[_class(c), _stands_on(c), *_answers(c)] for c in every_classifier()]
     return list_table([head, *rows])
 
 
