@@ -129,16 +129,9 @@ def _stands_on(classifier: type) -> str:
 
 def capabilities() -> str:
     """What each class can do, from its tags, its signature and its methods."""
-    head = [
-        "Class",
-        "Encoders",
-        "Several labels",
-        "Row weights",
-        "Class weights",
-        *ABILITIES,
-    ]
+    head = ["Class", "Encoders", "Several labels", "Row weights", "Class weights"]
     rows = [[_class(c), _stands_on(c), *_answers(c)] for c in every_classifier()]
-    return list_table([head, *rows])
+    return list_table([[*head, *ABILITIES], *rows])
 
 
 def _fits(classifier: type, offers: set[str]) -> str:
