@@ -118,13 +118,8 @@ def _answers(classifier: type) -> list[str]:
 
 def _stands_on(classifier: type) -> str:
     streams = getattr(classifier, "STREAMS", None)
-    if streams is None:
-        return "any"
-    return (
-        "one for both (ViLT)"
-        if streams == ("joint",)
-        else "an image and a text encoder"
-    )
+    names = {("joint",): "ViLT", ("image", "text"): "an image and a text encoder"}
+    return "any" if streams is None else names[tuple(streams)]
 
 
 def capabilities() -> str:

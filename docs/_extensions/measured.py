@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pandas as pd
-from computed import FOLDER, list_table
+from computed import FOLDER, list_table, public_classifiers
 
 RUNS = Path(__file__).parents[1] / "results_runs.json"
 # The runs that the tables of costs and scores are made of: a group of the file, and a
@@ -65,10 +65,10 @@ def write_costs(app=None) -> None:
     table = measured()
     FOLDER.mkdir(parents=True, exist_ok=True)
     texts = {"costs": costs(table)}
-    for classifier, names in RUNS_OF.items():
-        own = table[table.index.isin(names)]
+    for classifier in public_classifiers():
+        own = table[table.index.isin(RUNS_OF.get(classifier.__name__, ()))]
         text = costs(own) if len(own) else "Not measured on these tables yet.\n"
-        texts[f"costs_{classifier}"] = text
+        texts[f"costs_{classifier.__name__}"] = text
     for name, text in texts.items():
         file = FOLDER / f"{name}.rst"
         if not file.exists() or file.read_text() != text:
