@@ -73,6 +73,7 @@ class MAILModule(nn.Module):
         linears: Sequence[str | tuple[str, ...]],
         router_level: str,
         balance_weight: float,
+        top_k: int | None,
         **options,
     ):
         super().__init__()
@@ -84,8 +85,10 @@ class MAILModule(nn.Module):
         self.routers: list[tuple[int, tuple[str, ...], Router]] = []
         options["level"] = router_level
         for layer, count in enumerate(n_experts):
+            # Shapes with few experts leave some layers fewer than are asked for.
+            options |= {"n_experts": count, "top_k": top_k and min(top_k, count)}
             for name in linears:
-                self._adapt(layer, name, n_experts=count, **options)
+                self._adapt(layer, name, **options)
         self.pooler = trained_pooler(stream.pooler, stream.width)
         # One layer, as in equation 3; the prompt methods on ViLT have two.
         self.head = LinearHead(stream.width, n_outputs)
@@ -196,7 +199,8 @@ class MAILClassifier(MultimodalClassifier):
         How ``n_experts`` is spread over four equal groups of layers: evenly; more near
         the input (8-6-4-2 for 5); more near the output (2-4-6-8).
     top_k : int
-        Experts that serve a token, at most the smallest count of a layer.
+        Experts that serve a token, at most the largest count of a layer; a layer that
+        has fewer asks all of them.
     routing : {"top_k", "soft_merge"}
         Take the ``top_k`` most probable experts, or all, weighted.
     router_level : {"token", "instance"}
@@ -219,7 +223,7 @@ class MAILClassifier(MultimodalClassifier):
     ------
     ValueError
         In ``fit``, if the backbone has no joint stream of text and image, if the counts
-        do not fit its layers, or if ``top_k`` exceeds the smallest count.
+        do not fit its layers, or if ``top_k`` exceeds the largest count.
 
     References
     ----------
@@ -353,10 +357,10 @@ class MAILClassifier(MultimodalClassifier):
 
     def _check_backbone(self, backbone: Backbone) -> None:
         counts = self._expert_counts(backbone)
-        if self.routing == "top_k" and self.top_k > min(counts):
+        if self.routing == "top_k" and self.top_k > max(counts):
             raise ValueError(
-                "top_k must be at most the smallest number of experts of a layer, "
-                f"{min(counts)}, got {self.top_k!r}."
+                "top_k must be at most the largest number of experts of a layer, "
+                f"{max(counts)}, got {self.top_k!r}."
             )
 
     def _expert_counts(self, backbone: Backbone) -> list[int]:

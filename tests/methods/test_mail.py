@@ -149,8 +149,8 @@ def test_shapes_spread_the_experts(n_experts, shape, expected):
     ("params", "message"),
     [
         ({"top_k": 6}, "top_k must be at most .* of a layer, 5, got 6"),
-        ({"top_k": 3, "expert_shape": "triangle"}, "of a layer, 2, got 3"),
-        ({"n_experts": [2, 2, 1, 2]}, "of a layer, 1, got 2"),
+        ({"top_k": 9, "expert_shape": "triangle"}, "of a layer, 8, got 9"),
+        ({"n_experts": [2, 2, 1, 2], "top_k": 3}, "of a layer, 2, got 3"),
         ({"n_experts": [2, 2, 2]}, "each of the 4 layers, got 3"),
         ({"n_experts": [2, 2, 2, 0]}, "each of n_experts must be .* got 0"),
         ({"n_experts": 0}, "n_experts must be .* got 0"),
@@ -199,6 +199,16 @@ def test_variants_train_pickle_and_show_their_usage(params):
         assert (total < 1).all()
     else:
         np.testing.assert_allclose(total, 1, atol=1e-6)
+
+
+def test_a_layer_of_few_experts_asks_all_of_them():
+    X, y = frame_with_holes()
+    fitted = small(MAILClassifier, expert_shape="triangle", top_k=3).fit(X, y)
+    asked = {layer: router.top_k for layer, _, router in fitted.net_.module_.routers}
+    assert asked == {0: 3, 1: 3, 2: 3, 3: 2}  # of 8, 6, 4 and 2 experts
+    usage = fitted.expert_usage(X)
+    last = usage[usage["layer"] == usage["layer"].max()]
+    assert (last["frequency"] == 1).all()
 
 
 def test_usage_is_a_row_per_pattern_layer_linear_and_expert():
