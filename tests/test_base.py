@@ -211,9 +211,9 @@ def test_a_class_refuses_what_it_cannot_stand_on_before_an_image_is_opened(cls):
         ("MAILClassifier", {"top_k": 9}, "top_k must be at most .* got 9"),
         ("MAILClassifier", {"n_experts": (2, 3)}, "n_experts must have a count for"),
         ("MoRAClassifier", {"n_layers": 99}, "n_layers must be at most"),
-        ("MSPClassifier", {"prompt_layers": 99}, "prompt_layers must be in"),
+        ("MSPClassifier", {"prompt_layers": (0, 99)}, "prompt_layers must list"),
         ("MAPClassifier", {"prompt_layers": (0, 99)}, "prompt_layers must list"),
-        ("MemPromptClassifier", {"shared_layers": 99}, "shared_layers must be in"),
+        ("MemPromptClassifier", {"shared_layers": (0, 99)}, "shared_layers must list"),
     ],
     ids=str,
 )

@@ -61,7 +61,8 @@ class ByteCache:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must be 0 or more, got {max_bytes!r}.")
         self.max_bytes = int(max_bytes)
-        self._arrays = LRUCache(self.max_bytes, getsizeof=lambda array: array.nbytes)
+        # Without a bound of its own, so that the budget may be changed.
+        self._arrays = LRUCache(math.inf, getsizeof=lambda array: array.nbytes)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -94,8 +95,11 @@ class ByteCache:
         held.flags.writeable = False
         with self._lock:
             self._arrays.pop(key, None)
-            if held.nbytes <= self.max_bytes:
-                self._arrays[key] = held
+            if held.nbytes > self.max_bytes:
+                return
+            self._arrays[key] = held
+            while self._arrays.currsize > self.max_bytes:
+                self._arrays.popitem()  # the least recently used
 
     def clear(self) -> None:
         """Drop everything."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
-from ._axes import COLOURS
+from ._axes import COLOURS, need_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +94,7 @@ class LeaderboardDisplay:
         axes : sequence of matplotlib Axes, optional
             Where to draw, one for each panel; a new figure if None.
         """
+        need_matplotlib()
         if not hasattr(type(estimator), "leaderboard_"):
             raise TypeError(
                 "estimator must be an AutoMultimodalClassifier, got "

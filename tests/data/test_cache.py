@@ -77,6 +77,16 @@ def test_what_is_held_cannot_be_changed():
     assert mine.flags.writeable
 
 
+def test_a_lower_budget_holds_from_the_next_array_on():
+    cache = ByteCache(200)
+    cache.put(b"a", block(60))
+    cache.put(b"b", block(60))
+    cache.max_bytes = 130
+    cache.put(b"c", block(60))
+    assert cache.get(b"a") is None
+    assert cache.nbytes == 120
+
+
 def test_negative_budget():
     with pytest.raises(ValueError, match="max_bytes must be 0 or more, got -1"):
         ByteCache(-1)

@@ -128,7 +128,8 @@ def test_lengths_must_agree(name):
 
 
 def test_on_bad_image_is_checked():
-    with pytest.raises(ValueError, match="'raise' or 'record', got 'missing'"):
+    rule = "'raise', 'record' or 'ignore', got 'missing'"
+    with pytest.raises(ValueError, match=rule):
         MultimodalDataset(make_rows([None]), None, None, on_bad_image="missing")
 
 

@@ -47,6 +47,7 @@ def test_all_cells_compile_and_lines_are_short(code):
 
 def test_it_is_a_page_of_the_documentation():
     docs = TOUR.parents[1] / "docs"
-    assert "   generated/tour\n" in (docs / "index.rst").read_text()
-    assert "tour.ipynb" in (docs / "conf.py").read_text()
+    assert "<generated/tour>\n" in (docs / "getting_started.rst").read_text()
+    assert '"tour",\n' in (docs / "conf.py").read_text()
+    assert "tour.ipynb" in (docs / "_extensions" / "tour.py").read_text()
     assert json.loads(TOUR.read_text())["nbformat"] == 4

@@ -316,7 +316,7 @@ def test_labels_of_several_tasks_are_refused(learned):
         clf.partial_fit(X, np.r_[y[:8], y_2[:8]])
     with pytest.raises(ValueError, match="of the kind of the first call"):
         clf.partial_fit(X, np.arange(len(X)) % 2)
-    with pytest.raises(ValueError, match="feature names"):
+    with pytest.raises(ValueError, match="must have a column 'text'"):
         clf.partial_fit(X.rename(columns={"text": "words"}), y)
     assert len(clf.task_classes_) == 3
 

@@ -159,6 +159,7 @@ def load_again(name, monkeypatch):
 def test_older_versions_of_scikit_learn_fit_without_callbacks(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.callback", None)
     load_again("training.tasks", monkeypatch)
+    load_again("table", monkeypatch)
     load_again("base", monkeypatch)
     trained = load_again("trained", monkeypatch)
 
