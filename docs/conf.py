@@ -90,6 +90,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "search_bar_text": "Search: a class, a word, a question",
     "navbar_end": ["version-switcher", "theme-switcher"],
+    # A release adds its name and address to the file, and is named here as it is built.
     "switcher": {"json_url": "_static/versions.json", "version_match": "latest"},
     "footer_start": ["copyright"],
     "footer_end": [],

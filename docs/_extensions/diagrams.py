@@ -10,6 +10,7 @@ from html import escape
 import pictures
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from measured import RUNS
 from sphinx.errors import ExtensionError
 
 WIDTH = 480
@@ -90,7 +91,8 @@ class Diagram(Directive):
         if draw is None:
             raise ExtensionError(f"pictures.py must draw {name!r}, and does not.")
         # Or the page would keep a picture that is drawn otherwise by now.
-        self.state.document.settings.record_dependencies.add(pictures.__file__)
+        for file in (pictures.__file__, str(RUNS)):
+            self.state.document.settings.record_dependencies.add(file)
         canvas = Canvas(name.replace("_", "-"))
         draw(canvas)
         alt = " ".join(draw.__doc__.split())

@@ -1,5 +1,9 @@
 """What the diagrams show; the first sentence of each is read to who cannot see it."""
 
+from measured import RUNS_OF, measured
+
+SIMPLE = ("FineTuneClassifier", "LinearProbeClassifier")
+
 
 def _vilt(c, x=236, y=40, h=120, text="ViLT\nall layers") -> None:
     """The frozen encoder that reads both, and what follows it."""
@@ -29,9 +33,7 @@ def cmpt(c) -> None:
     c.arrow((238, 60), (262, 60))
     c.box(264, 8, 78, 30, "class", "plain")
     c.box(264, 46, 78, 30, "proxy", "trained")
-    c.text(
-        306, 106, "trained to be what\nthe text's class token\nwould be", kind="small"
-    )
+    c.text(306, 92, "trained to be the\ntext's class token", kind="small")
     c.arrow((342, 23), (362, 38))
     c.arrow((342, 61), (362, 46))
     c.text(372, 42, "+")
@@ -253,3 +255,22 @@ def decision(c) -> None:
         "keep what beats the probe\non rows that were held out",
         "plain",
     )
+
+
+def costs(c) -> None:
+    """Accuracy of each method as a square, the best on top, with the seconds that a fit
+    took; the table below has the numbers."""
+    table = measured().drop("Class-prior", errors="ignore")
+    low, high = table["score"].min(), table["score"].max()
+    papers = {n for c, names in RUNS_OF.items() if c not in SIMPLE for n in names}
+    for i, (name, row) in enumerate(table.iterrows()):
+        y = 12 + 19 * i
+        x = 196 + 218 * (row["score"] - low) / max(high - low, 1e-9)
+        c.text(184, y, name.replace("-", " "), "end", "small")
+        c.parts.append(f'<path d="M192 {y} H420" class="line faint"/>')
+        c.box(x - 5, y - 5, 10, 10, "", "trained" if name in papers else "cell")
+        c.text(476, y, f"{row['fit']:.0f} s", "end", "small")
+    bottom = 14 + 19 * len(table)
+    c.text(196, bottom, f"{low:.2f}", "middle", "small")
+    c.text(414, bottom, f"{high:.2f}", "middle", "small")
+    c.text(305, bottom, "accuracy", "middle", "small")
