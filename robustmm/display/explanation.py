@@ -124,13 +124,8 @@ class ExplanationDisplay:
         """
         width = _WIDTH if ax is None else ax.bbox.width / ax.figure.dpi
         lines = _lines(self.explanation, int(width * _LETTERS))
-        heights = np.array(
-            [
-                _NOTE if self.explanation.image is None else _PICTURE,
-                len(lines) * _LINE if lines else _NOTE,
-                _BAR,
-            ]
-        )
+        words_height = len(lines) * _LINE if lines else _NOTE
+        heights = np.array([self._picture_height(), words_height, _BAR])
         self.ax_ = plain_axes(_WIDTH, heights.sum() + 0.7) if ax is None else ax
         self.figure_ = self.ax_.figure
         self.ax_.set_axis_off()
@@ -149,6 +144,13 @@ class ExplanationDisplay:
             return f"{title}\n{found.pattern.replace('_', ' ')}"
         parts = found.modalities["probability"].items()
         return f"{title}\n" + ", ".join(f"{p:.3f} without the {m}" for m, p in parts)
+
+    def _picture_height(self) -> float:
+        """Return inches: two pictures side by side, high ones made smaller."""
+        image = self.explanation.image
+        if image is None:
+            return _NOTE
+        return min(_PICTURE, _WIDTH / 2 * image.height / image.width + 0.1)
 
     def _limit(self) -> float:
         """Return the largest support of a word or a region, either way."""

@@ -1,5 +1,7 @@
 """Regions and words have the colour of what they say, and one scale."""
 
+import dataclasses
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -99,10 +101,7 @@ def test_a_large_picture_keeps_its_boxes():
     found = explanation(regions=[1.0, 0.0])
     large = Image.new("RGB", (4000, 2000))
     table = found.regions.assign(right=[2000, 4000], left=[0, 2000], bottom=2000)
-    found = Explanation(
-        *("cat", 0.5, "text_missing", "log_odds", large, None),
-        *(found.modalities, found.words, table),
-    )
+    found = dataclasses.replace(found, image=large, regions=table)
     display = ExplanationDisplay.from_explanation(found)
     image = display.ax_.child_axes[0].child_axes[1].images[0]
     assert image.get_array().shape == (512, 1024)
@@ -164,6 +163,18 @@ def test_a_longer_text_has_more_lines_and_a_higher_figure():
     assert len(written(long)) == 100
     heights = [d.figure_.get_size_inches()[1] for d in (short, long)]
     assert heights[1] > heights[0] + 1
+
+
+def test_a_wide_picture_makes_a_lower_figure():
+    heights = []
+    for size in ((2000, 200), (200, 200), (200, 2000)):
+        found = dataclasses.replace(
+            explanation(regions=[1.0]), image=Image.new("RGB", size)
+        )
+        display = ExplanationDisplay.from_explanation(found)
+        heights.append(display.figure_.get_size_inches()[1])
+    assert heights[0] < heights[1] - 2
+    assert heights[1] == heights[2]
 
 
 def test_given_axes_are_used():
