@@ -8,6 +8,7 @@ from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
+from .display import ExplanationDisplay as ExplanationDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .display import RowsDisplay as RowsDisplay
@@ -16,6 +17,7 @@ from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection
 from .ensemble import OutOfFoldFeatures as OutOfFoldFeatures
 from .ensemble import TunedThresholdsClassifier as TunedThresholdsClassifier
+from .evaluation import Explanation as Explanation
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
 from .evaluation import compare_methods as compare_methods
@@ -23,6 +25,7 @@ from .evaluation import continual_matrix as continual_matrix
 from .evaluation import cross_scenario_matrix as cross_scenario_matrix
 from .evaluation import embedding_coordinates as embedding_coordinates
 from .evaluation import expected_calibration_error as expected_calibration_error
+from .evaluation import explain as explain
 from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance

@@ -8,6 +8,7 @@ from .continual import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
+from .explanation import ExplanationDisplay as ExplanationDisplay
 from .leaderboard import LeaderboardDisplay as LeaderboardDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .rows import RowsDisplay as RowsDisplay

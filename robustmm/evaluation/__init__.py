@@ -7,6 +7,8 @@ from .continual import average_performance as average_performance
 from .continual import continual_matrix as continual_matrix
 from .continual import forgetting as forgetting
 from .embedding import embedding_coordinates as embedding_coordinates
+from .explanation import Explanation as Explanation
+from .explanation import explain as explain
 from .patterns import modality_importance as modality_importance
 from .patterns import score_by_pattern as score_by_pattern
 from .robustness import cross_scenario_matrix as cross_scenario_matrix

@@ -16,10 +16,13 @@ import robustmm
 from robustmm import (
     CMPTClassifier,
     DeLoClassifier,
+    Explanation,
+    ExplanationDisplay,
     LinearProbeClassifier,
     MissingRateCurveDisplay,
     compare_methods,
     drop_modalities,
+    explain,
     load_backbone,
     missing_rate_curve,
     missing_table,
@@ -95,6 +98,11 @@ compare_methods({"CMPT": clf}, X, y, sedes=[0])  # wrong
 display = MissingRateCurveDisplay.from_estimator(clf, X, y)
 assert_type(display, MissingRateCurveDisplay)
 assert_type(display.ax_, Axes)
+found = explain(clf, {"image": None, "text": "a boat"}, grid=(2, 3))
+assert_type(found, Explanation)
+found.words.head()
+explain(clf, holes[:1], grid="3")  # wrong
+ExplanationDisplay.from_estimator(clf, holes[:1]).plot()
 
 # Saving -----------------------------------------------------------------------------
 
