@@ -3,6 +3,7 @@
 from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
 from .base import BaseMultimodalClassifier as BaseMultimodalClassifier
+from .display import AttentionMapDisplay as AttentionMapDisplay
 from .display import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .display import CrossScenarioDisplay as CrossScenarioDisplay

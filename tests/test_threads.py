@@ -11,6 +11,7 @@ import pytest
 from contract import frame_with_holes, public_classifiers, small
 
 from robustmm import (
+    CMPTClassifier,
     DeLoClassifier,
     FineTuneClassifier,
     MAILClassifier,
@@ -37,6 +38,7 @@ VARIANTS = [
 ]
 EVERY = [(cls, {}) for cls in public_classifiers()] + VARIANTS
 LOOKS = [
+    (CMPTClassifier, {}, "attention_maps"),
     (MAILClassifier, {}, "expert_usage"),
     (MAILClassifier, {"router_level": "instance"}, "expert_usage"),
     (DeLoClassifier, {}, "factor_usage"),

@@ -30,6 +30,7 @@ ABILITIES = {
     "Learns in stages": "partial_fit",
     "Merges and exports": "to_huggingface",
     "Shows its inside": (
+        "attention_maps",
         "expert_usage",
         "memory_usage",
         "factor_usage",

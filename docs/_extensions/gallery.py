@@ -14,6 +14,7 @@ ORDER = [
     "grid_search",
     "experts",
     "proxy_tokens",
+    "attention",
     "explanation",
     "mora_export",
     "continual",

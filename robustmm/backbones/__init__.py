@@ -1,5 +1,7 @@
 """Frozen Hugging Face models as streams of named tokens."""
 
+from .attention import attention_frame as attention_frame
+from .attention import attention_maps as attention_maps
 from .backbone import Backbone as Backbone
 from .backbone import fitted_on as fitted_on
 from .features import POOLINGS as POOLINGS

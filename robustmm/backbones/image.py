@@ -97,6 +97,11 @@ class ImageStream(Stream):
         spans = {"image": (0, values.shape[1])}
         return Tokens(values, None, spans, self.anchor(pixel_values))
 
+    def grid(self, pixel_values: Tensor) -> tuple[int, int]:
+        """Return how many patches images have from top to bottom and across."""
+        height, width = self.patches(pixel_values[:1]).shape[2:]
+        return height, width
+
     def anchor(self, pixel_values: Tensor) -> Tensor | None:
         """Return the row to be pooled; None where pooling needs all of them."""
         return first_row(pixel_values)

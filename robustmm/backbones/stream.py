@@ -215,7 +215,38 @@ class Stream(FrozenModule, ABC):
         # The anchor counts from the start of its segment, which inserted prompts move.
         return tokens.span(self.segments[0])[0] + tokens.anchor  # (B,)
 
+    def attention(self, i: int, tokens: Tokens, rows: Tensor | None = None) -> Tensor:
+        """Return how much rows attend to every token in layer ``i``, (B, heads, R, L).
+
+        Each sums to 1 over the keys: those of a prefix, then the tokens. They are
+        computed anew from what entered the layer, with its adapters and masks, and
+        nothing is kept.
+
+        Parameters
+        ----------
+        tokens : Tokens
+            What enters the layer.
+        rows : Tensor of shape (B, R), int64, optional
+            Positions of the rows that ask; None means all.
+        """
+        self._check_place(i, "query")
+        norm = self._part(i, self.layout.norms[0])
+        x = norm(tokens.values) if self.layout.pre_norm else tokens.values
+        query, key, _, mask = self._heads(i, x, tokens, rows)
+        scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        return scores.softmax(dim=-1)
+
     def _attend(self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor:
+        query, key, value, mask = self._heads(i, x, tokens, rows)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self._map(i, "out", mixed.transpose(1, 2).flatten(2), tokens)
+
+    def _heads(
+        self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Query, key and value, (B, heads, ., d / heads), and who sees whom."""
         query, key, value = self._project(i, x, tokens, rows)
         n_prefix = 0
         if tokens.prefix is not None:
@@ -233,8 +264,7 @@ class Stream(FrozenModule, ABC):
             for t in (query, key, value)
         )
         mask = self._attention_mask(tokens, rows, n_prefix)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self._map(i, "out", mixed.transpose(1, 2).flatten(2), tokens)
+        return query, key, value, mask
 
     def _project(
         self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None

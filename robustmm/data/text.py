@@ -98,6 +98,25 @@ class TextTokenizer:
         # alone.
         return self._tokenizer.encode(_valid_unicode(text or "")).ids
 
+    def words(self, text: str) -> tuple[list[str], list[int | None]]:
+        """Return the words of a text, and the word that each of its tokens is of.
+
+        Words are as the text spells them, but for those that are cut off, and tokens
+        are those of calling this; the word of a special token is None.
+        """
+        text = _valid_unicode(text)
+        encoding = self._tokenizer.encode(text)
+        spans: dict[int, tuple[int, int]] = {}
+        for word, (start, stop) in zip(
+            encoding.word_ids, encoding.offsets, strict=True
+        ):
+            if word is not None:
+                spans[word] = spans.get(word, (start, stop))[0], stop
+        # Counted anew: where the start of a text is cut off, the first is not 0.
+        places = {word: place for place, word in enumerate(spans)}
+        words = [text[start:stop].strip() for start, stop in spans.values()]
+        return words, [places.get(word) for word in encoding.word_ids]
+
 
 def _valid_unicode(text: str) -> str:
     # Lone surrogates (from a broken JSON or file name) cannot be encoded as UTF-8; the

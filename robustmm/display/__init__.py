@@ -4,6 +4,7 @@ Each display is made from an estimator or from a DataFrame, keeps what it shows 
 attributes, and draws it with ``plot``, in axes of the caller or its own.
 """
 
+from .attention import AttentionMapDisplay as AttentionMapDisplay
 from .continual import ContinualMatrixDisplay as ContinualMatrixDisplay
 from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .embedding import EmbeddingDisplay as EmbeddingDisplay

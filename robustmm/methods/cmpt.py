@@ -18,7 +18,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar
 
+import pandas as pd
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +31,17 @@ from ..adapters import (
     VeRABasis,
     VeRALinear,
 )
-from ..backbones import Backbone, HostBatch, join_encoders, take_rows, upload
+from ..annotations import TableLike
+from ..backbones import (
+    Backbone,
+    HostBatch,
+    Tokens,
+    attention_frame,
+    attention_maps,
+    join_encoders,
+    take_rows,
+    upload,
+)
 from ..checks import check_choice, check_number
 from ..trained import MultimodalClassifier
 
@@ -110,6 +122,29 @@ class CMPTModule(nn.Module):
         """Return the fused tokens of equation 5, (B, d)."""
         return self._fuse(*self._encode(present, batch), present)
 
+    def attention(
+        self, found: list[dict], layer: int, present: Tensor, **batch: Tensor
+    ) -> Tensor:
+        """Add each row's attention maps, by modality and token, to ``found``.
+
+        Returns their places there and their sums, (B, 2).
+        """
+        host, start = HostBatch.of(present, batch), len(found)
+        maps: list[dict] = [{} for _ in host.present]
+        for modality in MODALITIES:
+            rows = host.rows(modality)
+            if len(rows) == 0:
+                continue
+            own = take_rows({**batch, "host": host}, rows)
+            tokens, pixels = self._embed(modality, own), own.get("pixel_values")
+            seen = attention_maps(self.backbone[modality], tokens, layer, pixels)
+            for name, values in seen.items():
+                for row, value in zip(rows.tolist(), values, strict=True):
+                    maps[row][modality, name] = value
+        found += maps
+        sums = [float(sum(value.sum() for value in row.values())) for row in maps]
+        return torch.tensor([[start + i, total] for i, total in enumerate(sums)])
+
     def _encode(self, present: Tensor, batch: dict) -> tuple[Tensor, Tensor]:
         """Class and proxy tokens (B, 2, d); zeros where the modality is missing."""
         host = HostBatch.of(present, batch)
@@ -122,20 +157,26 @@ class CMPTModule(nn.Module):
         empty = self.head.weight.new_zeros(len(host.present), stream.width)
         if len(rows) == 0:
             return empty, empty
-        tokens = stream.embed(**take_rows({**batch, "host": host}, rows))
+        tokens = self._embed(modality, take_rows({**batch, "host": host}, rows))
         rows = upload(rows, empty.device)
         if self.proxies is None:
             pooled = stream.pool(stream.run(tokens))
             return empty.index_copy(0, rows, pooled.to(empty.dtype)), empty
-        # Attention has no order, so the proxy may stand last; in a causal text encoder
-        # it has to, or it would see nothing.
-        tokens = tokens.insert("proxy", self.proxies[modality])
         tokens = stream.run(tokens, keep=("proxy",))
         proxy = stream.norm(tokens["proxy"][:, 0])
         pooled = stream.pool(tokens)
         return tuple(
             empty.index_copy(0, rows, t.to(empty.dtype)) for t in (pooled, proxy)
         )
+
+    def _embed(self, modality: str, batch: dict) -> Tokens:
+        """What enters an encoder, with the proxy where there is one."""
+        tokens = self.backbone[modality].embed(**batch)
+        if self.proxies is None:
+            return tokens
+        # Attention has no order, so the proxy may stand last; in a causal text encoder
+        # it has to, or it would see nothing.
+        return tokens.insert("proxy", self.proxies[modality])
 
     def _fuse(self, classes: Tensor, proxies: Tensor, present: Tensor) -> Tensor:
         """Equation 5: the gate and the sum."""
@@ -320,6 +361,76 @@ class CMPTClassifier(MultimodalClassifier):
     weight_decay: float = 0.02
     lr_schedule: str = "held_polynomial"
     warmup: float = 0.5
+
+    def attention_maps(self, X: TableLike, layer: int = -1) -> pd.DataFrame:
+        """Return what the class token and the proxy attend to, patch by patch.
+
+        These are the maps of figures 6 and 11 of the paper, and the same over words.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``; no labels are needed.
+        layer : int
+            Of each encoder; negative numbers count from the last, -1.
+
+        Returns
+        -------
+        DataFrame
+            For each ``row`` of X, by its label, each ``modality`` that it has and each
+            ``token``, ``"class"`` or ``"proxy"``, a line per patch of the image, with
+            its place ``y`` and ``x`` in the grid counted from the top left, or per
+            ``word`` of the text, as far as the encoder reads it; ``position`` counts
+            either. ``attention`` is the probability that the layer gives to the patch
+            or, summed, to the tokens of the word: the mean over the heads. Special
+            tokens and the proxy are left out, so it adds up to less than 1 over a
+            picture or a text; the rest goes to them. Rows without any modality have no
+            lines, nor has the class token of SigLIP, which has none, nor the proxy with
+            ``use_proxy=False``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an encoder has no such layer, or no row has an image or a text.
+
+        See Also
+        --------
+        AttentionMapDisplay : Draws the maps of one row.
+
+        Examples
+        --------
+        >>> from robustmm import CMPTClassifier
+        >>> from robustmm.datasets import make_scenes
+        >>> X, y = make_scenes(20, n_classes=2, random_state=0)
+        >>> clf = CMPTClassifier(
+        ...     "robustmm/tiny-clip", "robustmm/tiny-bert", max_epochs=1, random_state=0
+        ... )
+        >>> maps = clf.fit(X, y).attention_maps(X[:1])
+        >>> maps.groupby(["modality", "token"]).size().tolist()  # 6 x 6 and 18 words
+        [36, 36, 18, 18]
+        """
+        check_is_fitted(self)
+        backbone = self.net_.module_.backbone
+        n_layers = min(backbone[modality].n_layers for modality in MODALITIES)
+        check_number("layer", layer, Integral, -n_layers, n_layers - 1)
+        found: list[dict] = []
+
+        def read(module: CMPTModule, **batch: Tensor) -> Tensor:
+            return module.attention(found, layer, **batch)
+
+        values, empty = self._evaluate(X, read)
+        if empty.all():
+            raise ValueError(
+                "At least one row must have an image or a text, got "
+                f"{len(empty)} rows in which both cells are missing."
+            )
+        rows, split = self._check_X(X, reset=False), self._collate(backbone).tokenizer
+        kept = [i for i in range(len(rows)) if not empty[i]]
+        return attention_frame(
+            [rows.index[i] for i in kept],
+            [found[int(values[i, 0])] for i in kept],
+            [split.words(rows.texts[i] or "") for i in kept],
+        )
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from robustmm import load_backbone
 from robustmm.data import text as module
 from robustmm.data.text import TextTokenizer, prepare_tokenizer
 
@@ -53,6 +54,26 @@ def test_long_texts_keep_the_last_special_token():
     assert tokenize("a cat dog a cat dog") == [2, 4, 5, 3]
     left = TextTokenizer(fast_tokenizer(truncation_side="left"), 4)
     assert left("a cat dog a cat dog") == [2, 5, 6, 3]
+
+
+def test_words_are_spelled_as_in_the_text_and_tokens_know_theirs():
+    tokenize = TextTokenizer(load_backbone("robustmm/tiny-bert").tokenizer, 40)
+    text = "A Caf\u00e9, unbelievable!"
+    words, word_of = tokenize.words(text)
+    assert words == ["A", "Caf\u00e9", ",", "unbelievable", "!"]
+    assert len(word_of) == len(tokenize(text)) > len(words) + 2
+    assert (word_of[0], word_of[-1]) == (None, None)
+    inner = word_of[1:-1]
+    assert inner == sorted(inner)
+    assert set(inner) == set(range(5))
+    assert tokenize.words("") == ([], [None, None])
+
+
+def test_words_are_those_that_fit():
+    tokenize = TextTokenizer(fast_tokenizer(), 4)
+    assert tokenize.words("a cat dog") == (["a", "cat"], [None, 0, 1, None])
+    left = TextTokenizer(fast_tokenizer(truncation_side="left"), 4)
+    assert left.words("a cat dog") == (["cat", "dog"], [None, 0, 1, None])
 
 
 def test_equal_to_transformers():

@@ -3,9 +3,11 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from contract import frame_with_holes, small
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
@@ -289,3 +291,117 @@ def test_full_size_counts_and_pickle(full_size):
     head_and_proxies = 2 * 768 + 2 * 769
     assert fitted.n_trainable_parameters_ == 147_456 + head_and_proxies
     assert len(pickle.dumps(fitted)) < 3_000_000
+
+
+# Attention --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X, y = frame_with_holes()
+    return small(CMPTClassifier, rank=4, lr=3e-3, max_epochs=2).fit(X, y)
+
+
+def test_attention_maps_have_a_line_per_patch_and_word(fitted):
+    X, _ = frame_with_holes()
+    X = X.set_axis([f"row {i}" for i in range(len(X))])
+    maps = fitted.attention_maps(X)
+    places = ["row", "modality", "token"]
+    sizes = maps.groupby(places).size()
+    for label, cells in X[X[["image", "text"]].notna().any(axis=1)].iterrows():
+        there = [m for m in ("image", "text") if pd.notna(cells[m])]
+        assert sizes[label].index.tolist() == [
+            (m, token) for m in there for token in ("class", "proxy")
+        ]
+        if "text" in there:
+            part = maps[(maps["row"] == label) & (maps["modality"] == "text")]
+            words = part[part["token"] == "proxy"]["word"]
+            assert "".join(words) == cells["text"].replace(" ", "")
+    images = sizes.loc[:, "image"]
+    assert (images == 36).all()
+    assert maps["attention"].between(0, 1).all()
+    sums = maps.groupby(places)["attention"].sum()
+    assert sums.between(0.01, 1).all()
+
+
+def attention_in_every_layer(module, modality, batch):
+    """Mean over the heads, (n_layers, L, L), of one row with its proxy at the end."""
+    stream, seen = module.backbone[modality], []
+
+    def look(i, tokens):
+        seen.append(stream.attention(i, tokens).mean(1)[0])
+        return tokens
+
+    with torch.inference_mode():
+        tokens = stream.embed(**batch).insert("proxy", module.proxies[modality])
+        stream.run(tokens, look)
+    return torch.stack(seen).numpy()
+
+
+@pytest.mark.parametrize("layer", [0, 2, -1])
+def test_attention_maps_are_those_of_the_layer(fitted, layer):
+    X, _ = frame_with_holes()
+    row, module = X[X.notna().all(axis=1)].iloc[[0]], fitted.net_.module_
+    data = fitted._dataset(module.backbone, fitted._check_X(row, reset=False))
+    batch, _ = fitted._collate(module.backbone)([data[0]])
+    maps = fitted.attention_maps(row, layer).groupby(["modality", "token"])["attention"]
+    # The class token stands first, the proxy last, and a separator before it.
+    for token, place in (("class", 0), ("proxy", -1)):
+        pixels = {"pixel_values": batch["pixel_values"]}
+        weights = attention_in_every_layer(module, "image", pixels)[layer, place]
+        found = maps.get_group(("image", token)).to_numpy()
+        np.testing.assert_allclose(found, weights[1:-1], atol=1e-6)
+        words = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        weights = attention_in_every_layer(module, "text", words)[layer, place]
+        found = maps.get_group(("text", token)).to_numpy()
+        assert found.sum() == pytest.approx(weights[1:-2].sum(), abs=1e-5)
+        assert found[0] == pytest.approx(weights[1], abs=1e-6)
+
+
+def test_attention_of_a_row_does_not_depend_on_the_others(fitted):
+    X, _ = frame_with_holes()
+    together = fitted.attention_maps(X)
+    for i in (0, 3, 7):
+        alone = fitted.attention_maps(X.iloc[[i]])
+        same = together[together["row"] == X.index[i]]
+        assert same["position"].tolist() == alone["position"].tolist()
+        np.testing.assert_allclose(same["attention"], alone["attention"], atol=1e-5)
+
+
+def test_looking_at_attention_leaves_predictions_as_they_are(fitted):
+    X, _ = frame_with_holes()
+    before = fitted.decision_function(X)
+    fitted.attention_maps(X, layer=1)
+    np.testing.assert_array_equal(fitted.decision_function(X), before)
+
+
+@pytest.mark.parametrize("text_backbone", ["robustmm/tiny-bert", "robustmm/tiny-clip"])
+def test_without_proxies_only_the_class_token_has_maps(text_backbone):
+    X, y = frame_with_holes()
+    options = {"use_proxy": False, "text_backbone": text_backbone}
+    plain = small(CMPTClassifier, **options).fit(X, y)
+    assert plain.attention_maps(X)["token"].unique().tolist() == ["class"]
+
+
+def test_words_that_are_cut_off_have_no_lines():
+    X, y = frame_with_holes()
+    short = small(CMPTClassifier, max_text_length=5).fit(X, y)
+    maps = short.attention_maps(X)
+    texts = maps[(maps["modality"] == "text") & (maps["token"] == "class")]
+    assert texts.groupby("row").size().max() == 3
+
+
+def test_unusable_looks_at_attention_are_named(fitted):
+    X, _ = frame_with_holes()
+    with pytest.raises(NotFittedError):
+        CMPTClassifier().attention_maps(X)
+    with pytest.raises(ValueError, match=r"layer must be in \[-4, 3\], got 4"):
+        fitted.attention_maps(X, layer=4)
+    with pytest.raises(TypeError, match=r"layer must be an integer, got 'last'"):
+        fitted.attention_maps(X, layer="last")
+    nothing = X.iloc[:2].assign(image=None, text=None)
+    with (
+        pytest.warns(UserWarning, match="neither image nor text"),
+        pytest.raises(ValueError, match="must have an image or a text"),
+    ):
+        fitted.attention_maps(nothing)
