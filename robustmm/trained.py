@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
@@ -20,6 +19,7 @@ from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import Subset
 
+from .annotations import TableLike
 from .base import BaseMultimodalClassifier
 from .checks import check_choice, check_folder, check_number
 from .data import Rows
@@ -211,11 +211,11 @@ class MultimodalClassifier(BaseMultimodalClassifier):
 
     def fit(
         self,
-        X: pd.DataFrame,
+        X: TableLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         validation_data: tuple | None = None,
-    ) -> MultimodalClassifier:
+    ) -> Self:
         """Train on rows whose image or text may be missing.
 
         Parameters

@@ -7,6 +7,7 @@ from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -197,7 +198,7 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def fit(
         self, X: TableLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> AutoMultimodalClassifier:
+    ) -> Self:
         """Try, choose and fit on rows whose image or text may be missing.
 
         Parameters

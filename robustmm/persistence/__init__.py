@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from copy import copy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save as save_arrays
@@ -146,7 +147,7 @@ def load(
     *,
     trust_net_params: bool = False,
     trusted: Iterable[str | type] = (),
-) -> BaseEstimator:
+) -> BaseMultimodalClassifier | Any:
     """Open what :func:`save` has written; nothing in it is executed.
 
     The folder's files are read as JSON and safetensors after their names, sizes and
