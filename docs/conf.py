@@ -68,6 +68,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
+    "capture_repr": ("_repr_html_",),  # not what matplotlib's calls return
     "write_computation_times": False,
     "remove_config_comments": True,
     "nested_sections": False,

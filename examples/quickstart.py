@@ -32,6 +32,7 @@ parser.add_argument("--rows", type=int, default=1800, help="rows in the table")
 parser.add_argument("--epochs", type=int, default=6, help="passes over the rows")
 parser.add_argument("--seed", type=int, default=0, help="random_state of everything")
 parser.add_argument("--out", type=Path, default=Path("outputs"), help="for the picture")
+parser.add_argument("--quiet", action="store_true", help="no progress bars")
 args = parser.parse_args()
 
 X, y = make_scenes(args.rows, random_state=args.seed)
@@ -60,7 +61,7 @@ def cmpt(**params) -> CMPTClassifier:
         lr_schedule="cosine",
         warmup=0.1,
         random_state=args.seed,
-        verbose=1,
+        verbose=int(not args.quiet),
         **params,
     )
 

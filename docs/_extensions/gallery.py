@@ -26,7 +26,7 @@ OPTIONS = {
     "automatic.py": ["--rows", "160", "--time-limit", "30"],
     "continual.py": ["--rows", "16", "--epochs", "2"],
     "proxy_tokens.py": ["--rows", "360", "--epochs", "8"],
-    "quickstart.py": ["--rows", "480", "--epochs", "3"],
+    "quickstart.py": ["--rows", "480", "--epochs", "3", "--quiet"],
     "robustness.py": ["--rows", "240", "--folds", "2"],
 }
 # Examples write their pictures there; the gallery takes them from the open figures.
