@@ -45,6 +45,7 @@ smartquotes = False  # types and defaults are code
 autodoc_typehints = "none"  # the numpydoc sections carry the types
 numpydoc_show_class_members = False  # the class template lists them
 maximum_signature_line_length = 70
+toc_object_entries_show_parents = "hide"  # they stand in the title of the page
 # A reference to one of our own names must resolve. Those of other projects lead to
 # their pages if ``inventories.py`` knows them; no server is asked.
 nitpicky = True

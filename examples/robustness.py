@@ -48,6 +48,7 @@ parser.add_argument("--seed", type=int, default=0, help="random_state of everyth
 parser.add_argument(
     "--out", type=Path, default=Path("outputs"), help="for the pictures"
 )
+parser.add_argument("--quiet", action="store_true", help="no progress bars")
 args = parser.parse_args()
 args.out.mkdir(parents=True, exist_ok=True)
 
@@ -76,7 +77,7 @@ models = {
 models = {name: models[name] for name in args.methods}
 X, y = make_scenes(args.rows, random_state=args.seed)
 splits = StratifiedShuffleSplit(args.folds, test_size=0.4, random_state=args.seed)
-common = {"cv": splits, "random_state": args.seed, "verbose": 1}
+common = {"cv": splits, "random_state": args.seed, "verbose": int(not args.quiet)}
 
 # %%
 # More and more test rows miss a modality

@@ -27,7 +27,7 @@ OPTIONS = {
     "continual.py": ["--rows", "16", "--epochs", "2"],
     "proxy_tokens.py": ["--rows", "360", "--epochs", "8"],
     "quickstart.py": ["--rows", "480", "--epochs", "3", "--quiet"],
-    "robustness.py": ["--rows", "240", "--folds", "2"],
+    "robustness.py": ["--rows", "240", "--folds", "2", "--quiet"],
 }
 # Examples write their pictures there; the gallery takes them from the open figures.
 OUT = Path(tempfile.gettempdir()) / "robustmm-gallery"
