@@ -90,10 +90,13 @@ class _Warnings:
 @cache
 def _hush_pillow() -> None:
     Image.init()
-    for name in [name for name in sys.modules if name.startswith("PIL.")]:
-        if getattr(sys.modules[name], "warnings", None) is warnings:
-            sys.modules[name].warnings = _Warnings()
-        if hasattr(sys.modules[name], "logger"):
+    # A copy: a plug-in that another thread fails to import is gone the next moment.
+    for name, module in list(sys.modules.items()):
+        if not name.startswith("PIL."):
+            continue
+        if getattr(module, "warnings", None) is warnings:
+            module.warnings = _Warnings()
+        if hasattr(module, "logger"):
             logging.getLogger(name).addFilter(_is_shown)
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import warnings
 import zlib
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from robustmm.data import faults
 from robustmm.data.decode import decode_image
 from robustmm.data.faults import BadImage, bad_image_reasons, short
 
@@ -236,3 +238,15 @@ def test_pillows_modules_still_have_all_of_warnings():
     with pytest.warns(DeprecationWarning, match="as ever") as caught:
         standing_in.warn("as ever", DeprecationWarning, stacklevel=1)
     assert caught[0].filename == __file__
+
+
+def test_a_plug_in_that_another_thread_fails_to_import_is_no_matter(monkeypatch):
+    class Fleeting(types.ModuleType):
+        def __getattr__(self, name):
+            sys.modules.pop("PIL.gone", None)  # as a failed import does
+            raise AttributeError(name)
+
+    monkeypatch.setitem(sys.modules, "PIL.fleeting", Fleeting("PIL.fleeting"))
+    monkeypatch.setitem(sys.modules, "PIL.gone", types.ModuleType("PIL.gone"))
+    faults._hush_pillow.__wrapped__()
+    assert "PIL.gone" not in sys.modules
