@@ -54,7 +54,7 @@ from .data.screening import (
     warn_of_left_out,
     without_images,
 )
-from .data.targets import Targets, mean_one
+from .data.targets import Targets, log_odds_of, mean_one
 from .storage.left_out import can_pickle, without_unstorable
 from .storage.tensors import dump_tensors, load_tensors
 from .table import TableClassifier
@@ -435,13 +435,7 @@ class BaseMultimodalClassifier(
     def _log_odds(self, X) -> np.ndarray:
         """Logits (n, C); for a row without any modality, those of the prior."""
         logits, empty = self._evaluate(X)
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self.class_prior_)
-            if self._multilabel:
-                log_prior -= np.log1p(-self.class_prior_)
-        # Finite, as scores are that can be ranked and averaged; and so far out that the
-        # probability of a class that was never seen is exactly 0.
-        logits[empty] = np.clip(log_prior, -1e3, 1e3)
+        logits[empty] = log_odds_of(self.class_prior_, self._multilabel)
         return logits
 
     def transform(self, X: TableLike) -> np.ndarray:

@@ -344,3 +344,14 @@ def split_rows(
     return tuple(
         train_test_split(rows, test_size=n_held, stratify=labels, random_state=seed)
     )
+
+
+def log_odds_of(prior: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Return the logits (C,) whose probabilities are ``prior``, finite ones."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(prior)
+        if multilabel:
+            logits = logits - np.log1p(-prior)
+    # Finite, as scores are that can be ranked and averaged; and so far out that the
+    # probability of a class that was never seen is exactly 0.
+    return np.clip(logits, -1e3, 1e3)

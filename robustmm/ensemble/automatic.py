@@ -29,11 +29,11 @@ from ..data.screening import (
     without_images,
 )
 from ..data.tables import as_frame
-from ..data.targets import Targets
+from ..data.targets import Targets, log_odds_of
 from ..methods.linear_probe import LinearProbeClassifier
 from ..table import N_THREADS, TableClassifier
 from ..training.device import resolve_device
-from .baselines import TfidfClassifier, check_array, log_odds_of
+from .baselines import TfidfClassifier, check_array
 from .calibration import at_temperature
 from .candidates import (
     Candidate,

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_number
 from ..data.screening import rows_to_train
-from ..data.targets import Targets
+from ..data.targets import Targets, log_odds_of
 from ..table import TableClassifier
 
 # Behind which a class that was never seen has probability 0, as in the other classes.
@@ -186,15 +186,6 @@ def _words(**options) -> TfidfVectorizer:
     return TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **options
     )
-
-
-def log_odds_of(prior: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Return the logits (C,) whose probabilities are ``prior``, finite ones."""
-    with np.errstate(divide="ignore"):
-        logits = np.log(prior)
-        if multilabel:
-            logits = logits - np.log1p(-prior)
-    return np.clip(logits, -_FAR, _FAR)
 
 
 def check_array(state: dict, name: str, shape: tuple[int, ...]) -> None:

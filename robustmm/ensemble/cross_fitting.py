@@ -91,20 +91,3 @@ def _takes(estimator, name: str) -> bool:
     known = inspect.signature(estimator.fit).parameters
     # Pipelines and frozen estimators take anything, and say themselves what is wrong.
     return name in known or any(p.kind is p.VAR_KEYWORD for p in known.values())
-
-
-def one_column_per_label(output, classes) -> np.ndarray:
-    """Return a multilabel output as (n, L), whatever shape the estimator gives it.
-
-    scikit-learn's forests and ``MultiOutputClassifier`` return a list with the two
-    probabilities of each label, or one where the rows all had the same.
-    """
-    if not isinstance(output, list):
-        return np.asarray(output, dtype=np.float64)
-    columns = []
-    for part, known in zip(output, classes, strict=True):
-        part = np.reshape(part, (len(part), -1))
-        # Of a single class, 0 or 1, that is what the label is.
-        single = part.shape[1] == 1 and len(known) == 1
-        columns.append(np.full(len(part), known[0]) if single else part[:, -1])
-    return np.column_stack(columns).astype(np.float64)

@@ -14,10 +14,10 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from ..checks import check_choice
+from ..evaluation.calibration import one_column_per_label
 from .cross_fitting import (
     MULTILABEL,
     cross_fit,
-    one_column_per_label,
     route,
     split_rows,
 )

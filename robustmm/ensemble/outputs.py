@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from ..evaluation.calibration import as_matrix
+from ..evaluation.calibration import one_column_per_label
 
 # The part of a probability that is spread evenly: a forest says exactly 0, whose
 # logarithm would outvote all others, and a class may be in no row of a member's fit.
@@ -55,7 +55,7 @@ def _columns(estimator, proba: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _indicators(estimator, proba, classes: np.ndarray) -> np.ndarray:
     """Return the probability of each label, (n, L); they stand in one order."""
-    return as_matrix(proba, estimator)
+    return one_column_per_label(proba, getattr(estimator, "classes_", None))
 
 
 def combine(outputs: np.ndarray, weights: np.ndarray, multilabel: bool) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..data.frame import PATTERNS
-from .baselines import log_odds_of
+from ..data.targets import log_odds_of
 from .calibration import at_temperature, fit_temperatures
 from .candidates import Candidate
 from .leaderboard import leaderboard_records

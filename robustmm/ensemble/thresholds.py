@@ -17,10 +17,10 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_choice, check_number
+from ..evaluation.calibration import one_column_per_label
 from .cross_fitting import (
     MULTILABEL,
     cross_fit,
-    one_column_per_label,
     route,
     split_rows,
 )

@@ -83,19 +83,21 @@ def expected_calibration_error(
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-def as_matrix(proba, estimator) -> np.ndarray:
-    """Return probabilities as a matrix, (n, C), whatever form a classifier gave them.
+def one_column_per_label(output, classes) -> np.ndarray:
+    """Return a multilabel output as (n, L), whatever shape the estimator gives it.
 
-    scikit-learn's forests have a matrix for each of several labels, of a single column
-    where the label never varied.
+    scikit-learn's forests and ``MultiOutputClassifier`` return a list with the two
+    probabilities of each label, or one where the rows all had the same.
     """
-    if not isinstance(proba, list):
-        return np.asarray(proba, dtype=float)
-    columns = [
-        np.asarray(p)[:, list(known).index(1)] if 1 in known else np.zeros(len(p))
-        for p, known in zip(proba, estimator.classes_, strict=True)
-    ]
-    return np.stack(columns, axis=1)
+    if not isinstance(output, list):
+        return np.asarray(output, dtype=np.float64)
+    columns = []
+    for part, known in zip(output, classes, strict=True):
+        part = np.reshape(part, (len(part), -1))
+        # Of a single class, 0 or 1, that is what the label is.
+        single = part.shape[1] == 1 and len(known) == 1
+        columns.append(np.full(len(part), known[0]) if single else part[:, -1])
+    return np.column_stack(columns).astype(np.float64)
 
 
 def _predictions(y, proba: np.ndarray, classes) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from ..data.frame import Rows
 from ..data.screening import report_bad_images
 from ._columns import columns_of, common_value
 from ._occlusion import OneRow, cover, grid_regions, leave_out, text_words
-from .calibration import as_matrix
+from .calibration import one_column_per_label
 
 # Of one call: rows, and pixels of their pictures (three bytes each).
 _MOST_ROWS = 64
@@ -273,7 +273,9 @@ def _predict(
         # Lazily: of a large photograph, few copies fit into memory at a time.
         while batch := list(islice(variants, size)):
             proba = estimator.predict_proba(one.table(batch))
-            found.append(as_matrix(proba, estimator))
+            found.append(
+                one_column_per_label(proba, getattr(estimator, "classes_", None))
+            )
             bar.update(len(batch))
     return np.concatenate(found)
 

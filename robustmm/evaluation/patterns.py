@@ -15,7 +15,7 @@ from ..checks import check_choice, check_number
 from ..data.frame import MODALITIES, PATTERNS, column_position
 from ._runs import Table, draw_seeds
 from ._scoring import Scorer
-from .calibration import as_matrix, expected_calibration_error
+from .calibration import expected_calibration_error, one_column_per_label
 
 CODES = {"text": 1, "image": 2}
 
@@ -121,7 +121,9 @@ def score_by_pattern(
 
 
 def _calibration(estimator: BaseEstimator, part: Table) -> dict[str, float]:
-    proba = as_matrix(estimator.predict_proba(part.X), estimator)
+    proba = one_column_per_label(
+        estimator.predict_proba(part.X), getattr(estimator, "classes_", None)
+    )
     y = np.asarray(part.y.toarray() if hasattr(part.y, "toarray") else part.y)
     classes = None if y.ndim == 2 else estimator.classes_
     error = expected_calibration_error(y, proba, classes=classes)

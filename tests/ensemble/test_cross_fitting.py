@@ -7,9 +7,9 @@ from sklearn.model_selection import KFold
 
 from robustmm.ensemble.cross_fitting import (
     cross_fit,
-    one_column_per_label,
     split_rows,
 )
+from robustmm.evaluation.calibration import one_column_per_label
 
 LABELS = np.array([0, 0, 0, 0, 1, 1])
 

@@ -8,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.svm import LinearSVC
 
 from robustmm import expected_calibration_error, score_by_pattern
-from robustmm.evaluation.calibration import as_matrix
+from robustmm.evaluation.calibration import one_column_per_label
 
 
 def test_bins_are_weighted_by_their_rows():
@@ -115,7 +115,7 @@ def test_a_matrix_per_label_becomes_one():
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(20, 2)), np.tile([[1, 0, 1], [0, 0, 1]], (10, 1))
     forest = RandomForestClassifier(3, random_state=0).fit(X, Y)
-    found = as_matrix(forest.predict_proba(X), forest)
+    found = one_column_per_label(forest.predict_proba(X), forest.classes_)
     assert found.shape == (20, 3)
     assert (found[:, 1] == 0).all()
     assert (found[:, 2] == 1).all()
