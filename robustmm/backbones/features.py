@@ -48,6 +48,8 @@ class FrozenFeatures:
         self.backbone = backbone
         self.pooling = pooling
         self.store = store
+        # Now, not in the first batch: on a device, each weight has to come to the host.
+        self._fingerprint = backbone.fingerprint if store is not None else None
 
     @property
     def width(self) -> int:
@@ -77,7 +79,7 @@ class FrozenFeatures:
         backbone, device = self.backbone, present.device
         # A dummy image depends on the settings, too.
         settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
+        recall = FrozenResults(self.store, self._fingerprint, *settings)
 
         def compute(rows: list[int]) -> list[np.ndarray]:
             picked = take_rows({"present": present, **batch}, rows)
