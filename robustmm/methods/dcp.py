@@ -372,10 +372,12 @@ class DCPClassifier(MultimodalClassifier):
     train_queries: bool = True
     query_std: float = 0.02
     train_output: bool = True
-    max_epochs: int = 20
+    max_epochs: int = 12
     lr: float = 1e-2
     weight_decay: float = 2e-2
-    batch_size: int = 256
+    batch_size: int = 32
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     # As many as epochs: the best epoch is kept, and none is left out.
     n_iter_no_change: int = 20
 

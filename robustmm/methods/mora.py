@@ -352,9 +352,11 @@ class MoRAClassifier(MultimodalClassifier):
     w0_residual: bool = False
     dropout: float = 0.1
 
-    max_epochs: int = 20
-    batch_size: int = 256
-    lr: float = 1e-2
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-2
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
     lr_schedule: str = "cosine"
     n_iter_no_change: int = 20
