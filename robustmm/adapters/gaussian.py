@@ -21,8 +21,8 @@ _NOTHING = -1e3
 class GroupMoments(nn.Module):
     r"""Numbers, means and the scatter within groups of vectors, exact when streamed.
 
-    A chunk in which group :math:`g` has :math:`n'` rows of mean :math:`\mu'` and scatter
-    :math:`S'` about it changes what is known of :math:`n` rows to
+    A chunk that has :math:`n'` rows of group :math:`g`, of mean :math:`\mu'` and
+    scatter :math:`S'` about it, changes what is known of :math:`n` rows to
 
     .. math:: W \leftarrow W + S' + \frac{n n'}{n + n'} \delta \delta^\top, \quad
               \mu \leftarrow \mu + \frac{n'}{n + n'} \delta, \quad
@@ -142,8 +142,8 @@ class SharedGaussian(NamedTuple):
 
     :math:`\log p(x | g) = (x - m)^\top w_g + b_g` up to a term that all groups have in
     common, with :math:`w_g = \Sigma^{-1} (\mu_g - m)`, :math:`b_g = -\frac 1 2 (\mu_g -
-    m)^\top w_g` and any :math:`m`: the mean of all rows, so that the difference of large
-    numbers is not what is left.
+    m)^\top w_g` and any :math:`m`: here the mean of all rows, so that the answer is no
+    small difference of large numbers.
 
     Shapes: ``center`` (d,), ``weight`` (G, d), ``bias`` (G,), ``shares`` (G,), the
     logarithm of each group's part of the rows, and ``known`` (G,) bool, whether it has
@@ -170,8 +170,8 @@ class SharedGaussian(NamedTuple):
         r"""Return the Gaussians of the groups of several moments, one after another.
 
         Their scatters are pooled. The covariance is :math:`(1 - s) W / N + s\,
-        \mathrm{tr}(W) / (N d)\, I`, that of scikit-learn's ``LinearDiscriminantAnalysis``
-        with empirical priors and a number for its shrinkage.
+        \mathrm{tr}(W) / (N d)\, I`, as in scikit-learn's ``LinearDiscriminantAnalysis``
+        with empirical priors and a number as its shrinkage.
 
         Parameters
         ----------
