@@ -1,5 +1,8 @@
 """Trainable pieces, pure torch."""
 
+from .class_gaussians import ClassGaussians as ClassGaussians
+from .class_gaussians import ClassMoments as ClassMoments
+from .class_gaussians import log_odds_of_pairs as log_odds_of_pairs
 from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear

@@ -189,7 +189,7 @@ class SharedGaussian(NamedTuple):
         covariance = sum(m.scatter for m in moments) / total
         weight = _solve(_shrunk(covariance, shrinkage), centered)
         bias = -(centered * weight).sum(dim=1) / 2
-        return cls(center, weight, bias, _log(shares), known)
+        return cls(center, weight, bias, log_shares(counts), known)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
         """Return it for vectors of a type on a device."""
@@ -301,5 +301,12 @@ def _solve(covariance: Tensor, means: Tensor) -> Tensor:
     return torch.cholesky_solve(means.T, factor).T
 
 
-def _log(shares: Tensor) -> Tensor:
-    return shares.log().clamp(min=_NOTHING)
+def log_shares(counts: Tensor) -> Tensor:
+    """Return the logarithms of the parts of a sum, (G,); -1000 for a part of nothing.
+
+    Examples
+    --------
+    >>> log_shares(torch.tensor([1.0, 0.0]))
+    tensor([    0., -1000.])
+    """
+    return (counts / counts.sum().clamp(min=1e-300)).log().clamp(min=_NOTHING)
