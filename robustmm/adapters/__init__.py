@@ -2,6 +2,7 @@
 
 from .class_gaussians import ClassGaussians as ClassGaussians
 from .class_gaussians import ClassMoments as ClassMoments
+from .class_gaussians import GaussianReadout as GaussianReadout
 from .class_gaussians import log_odds_of_pairs as log_odds_of_pairs
 from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
@@ -40,6 +41,8 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .ridge import RandomFeatures as RandomFeatures
+from .ridge import RidgeSums as RidgeSums
 from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss

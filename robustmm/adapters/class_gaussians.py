@@ -102,8 +102,12 @@ class ClassGaussians(NamedTuple):
             As of :meth:`SharedGaussian.of`.
         """
         by_kind = zip(*(m.kinds for m in moments), strict=True)
-        kinds = [SharedGaussian.of(kind, shrinkage) for kind in by_kind]
-        return cls(kinds, log_shares(torch.cat([m.rows for m in moments])))
+        prior = log_shares(torch.cat([m.rows for m in moments]))
+        # Of all rows, or a vector would speak of a group that it was never seen with.
+        kinds = [
+            SharedGaussian.of(k, shrinkage)._replace(shares=prior) for k in by_kind
+        ]
+        return cls(kinds, prior)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
         """Return it for vectors of a type on a device."""
@@ -135,3 +139,66 @@ def log_odds_of_pairs(scores: Tensor) -> Tensor:
     """
     without, there = scores.unflatten(1, (-1, 2)).unbind(dim=2)
     return there - without
+
+
+class GaussianReadout(nn.Module):
+    """What :class:`ClassGaussians` compute with, as tensors of a module.
+
+    In float32 on the device of the module, whatever autocast says. Until it was
+    :meth:`set`, all groups are alike.
+
+    Parameters
+    ----------
+    n_groups : int
+    widths : sequence of int
+        As of :class:`ClassMoments`.
+
+    Examples
+    --------
+    >>> moments = ClassMoments(n_groups=2, widths=(1,))
+    >>> rows, parts = torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.eye(2)
+    >>> here = torch.ones(4, 1, dtype=torch.bool)
+    >>> moments.update([rows], here, parts.repeat_interleave(2, dim=0))
+    >>> readout = GaussianReadout(n_groups=2, widths=(1,))
+    >>> readout.set(ClassGaussians.of([moments], shrinkage=0.0))
+    >>> readout([rows], here).argmax(dim=1)
+    tensor([0, 0, 1, 1])
+    """
+
+    def __init__(self, n_groups: int, widths: Sequence[int]):
+        super().__init__()
+        self.n_kinds = len(widths)
+        self.prior = nn.Parameter(torch.zeros(n_groups))
+        for kind, width in enumerate(widths):
+            self.register_buffer(f"center_{kind}", torch.zeros(width))
+            for name, shape in {"weight": (n_groups, width), "bias": n_groups}.items():
+                parameter = nn.Parameter(torch.zeros(shape))
+                self.register_parameter(f"{name}_{kind}", parameter)
+            self.register_buffer(f"shares_{kind}", torch.zeros(n_groups))
+            known = torch.zeros(n_groups, dtype=torch.bool)
+            self.register_buffer(f"known_{kind}", known)
+
+    @property
+    def gaussians(self) -> ClassGaussians:
+        """The same tensors, as they are called."""
+        kinds = [
+            SharedGaussian(*(getattr(self, f"{n}_{i}") for n in SharedGaussian._fields))
+            for i in range(self.n_kinds)
+        ]
+        return ClassGaussians(kinds, self.prior)
+
+    @torch.no_grad()
+    def set(self, gaussians: ClassGaussians) -> None:
+        """Take what was computed from moments."""
+        self.prior.copy_(gaussians.prior)
+        own = self.gaussians.kinds
+        for mine, given in zip(own, gaussians.kinds, strict=True):
+            for tensor, value in zip(mine, given, strict=True):
+                tensor.copy_(value)
+
+    def forward(
+        self, vectors: Sequence[Tensor], present: Tensor, n_sets: int = 1
+    ) -> Tensor:
+        """Return the logits of groups, (B, G)."""
+        with torch.autocast(present.device.type, enabled=False):
+            return self.gaussians(vectors, present, n_sets)

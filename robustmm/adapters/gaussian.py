@@ -268,6 +268,7 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
     Parameters
     ----------
     targets : ndarray of int of shape (n,), or of zeros and ones of shape (n, L)
+        NaN where it is not known whether a row has a label.
     n_classes : int
         C, or L.
 
@@ -279,8 +280,8 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
     [[0.0, 1.0, 1.0, 0.0]]
     """
     if targets.ndim == 2:
-        there = torch.from_numpy(targets).double()  # (n, L)
-        return torch.stack([1 - there, there], dim=2).flatten(1)
+        told = torch.from_numpy(targets)  # (n, L)
+        return torch.stack([told == 0, told == 1], dim=2).flatten(1).double()
     return nn.functional.one_hot(torch.from_numpy(targets), n_classes).double()
 
 

@@ -58,6 +58,16 @@ class FrozenQueries(FrozenVectors):
         return tuple(m for m in COLUMNS if _stream_of(self.backbone, m) is not None)
 
     @property
+    def places(self) -> tuple[int, ...]:
+        """Their columns in ``present``."""
+        return tuple(COLUMNS[name] for name in self.modalities)
+
+    @property
+    def source(self) -> str:
+        """Names the encoder and the layers: what vectors may be compared by."""
+        return f"{self.backbone.fingerprint} at {list(self.layers)}"
+
+    @property
     def widths(self) -> tuple[int, ...]:
         """Entries of the vector of each modality."""
         widths = []
