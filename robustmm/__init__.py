@@ -36,12 +36,16 @@ from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
+from .methods.gaussian_prototype import (
+    GaussianPrototypeClassifier as GaussianPrototypeClassifier,
+)
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
+from .methods.ranpac import RanPACClassifier as RanPACClassifier
 from .missingness import apply_missing_table as apply_missing_table
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

@@ -6,6 +6,7 @@ from .backbone import Backbone as Backbone
 from .backbone import fitted_on as fitted_on
 from .features import POOLINGS as POOLINGS
 from .features import FrozenFeatures as FrozenFeatures
+from .features import FrozenVectors as FrozenVectors
 from .features import encode_streams as encode_streams
 from .features import projected as projected
 from .features import projected_width as projected_width
@@ -20,6 +21,9 @@ from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys
+from .queries import FrozenQueries as FrozenQueries
+from .queries import check_layers as check_layers
+from .queries import read_queries as read_queries
 from .revisions import pin as pin
 from .revisions import revisions_by_name as revisions_by_name
 from .stream import Stream as Stream
