@@ -36,6 +36,7 @@ from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
+from .methods.l2p import L2PClassifier as L2PClassifier
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
