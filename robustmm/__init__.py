@@ -35,6 +35,7 @@ from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
+from .methods.dual_prompt import DualPromptClassifier as DualPromptClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
 from .methods.l2p import L2PClassifier as L2PClassifier
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
