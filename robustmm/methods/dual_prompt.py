@@ -12,7 +12,7 @@ pool of input prompts for all stages instead.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
@@ -21,21 +21,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Subset
 
-from ..adapters import layer_indices
+from ..adapters import GroupMoments, SharedGaussian, layer_indices
 from ..annotations import TableLike
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
 from ..stagewise import QUERIES, Stage, StagewiseClassifier, StagewiseModule
 
+INFERENCES = ("key", "gaussian")
+
 
 class DualPromptStage(Stage):
-    """A head, the prompts of one stage, (layers, 2, l, d), and its key, (d,)."""
+    """A head, the prompts of one stage, (layers, 2, l, d), and its key, (d,).
 
-    def __init__(self, width: int, n_outputs: int, n_layers: int, length: int):
+    With ``n_groups``, also the moments of the queries of so many groups of rows.
+    """
+
+    def __init__(
+        self, width: int, n_outputs: int, n_layers: int, length: int, n_groups: int
+    ):
         super().__init__(width, n_outputs)
         self.prompts = uniform(n_layers, 2, length, width)
         # A sum: the key's length does not matter, and a stage may go on.
         self.register_buffer("key", torch.zeros(width))
+        self.moments = GroupMoments(n_groups, width) if n_groups else None
 
 
 class DualPromptModule(StagewiseModule):
@@ -47,6 +55,9 @@ class DualPromptModule(StagewiseModule):
     the prompts of the stage with the largest :math:`\cos(q, k_t)` and the heads of all
     stages. Of several labels, each head reads the features under its own prompts: what
     the layers before them compute is shared.
+
+    In the place of the cosine, the Gaussians of a stage's classes may decide, with one
+    covariance for all: :math:`\log \sum_{c \in t} \pi_c\, p(q | c)`.
 
     The key's only loss, :math:`-\cos(q, k_t)` over the rows of the stage, is least at
     :math:`\sum q / \lVert q \rVert`, which is computed.
@@ -68,12 +79,15 @@ class DualPromptModule(StagewiseModule):
         stage_layers: Sequence[int],
         stage_length: int,
         query: str,
+        task_inference: str,
+        shrinkage: float,
         store=None,
     ):
+        self.task_inference, self.shrinkage = task_inference, shrinkage
+        self.multilabel, self.gaussian = multilabel, None
         self.shared_layers, self.stage_layers = list(shared_layers), list(stage_layers)
         self.stage_length = stage_length
         super().__init__(backbone, columns, query, store)
-        self.multilabel = multilabel
         width = self.stream.width
         self.shared = uniform(len(self.shared_layers), 2, shared_length, width)
         # The layer from which on the stage matters.
@@ -81,10 +95,13 @@ class DualPromptModule(StagewiseModule):
 
     def make_stage(self, n_outputs: int) -> DualPromptStage:
         """Return a stage's head, prompts and key."""
+        n_groups = 0
+        if self.task_inference == "gaussian":
+            # Of several labels no row has one class: the stage is one group.
+            n_groups = 1 if self.multilabel else n_outputs
         n_layers = len(self.stage_layers)
-        return DualPromptStage(
-            self.backbone["joint"].width, n_outputs, n_layers, self.stage_length
-        )
+        sizes = n_outputs, n_layers, self.stage_length, n_groups
+        return DualPromptStage(self.stream.width, *sizes)
 
     def begin(self, stage: int) -> None:
         """Let the prompts of a stage start from those of the stage before."""
@@ -119,11 +136,24 @@ class DualPromptModule(StagewiseModule):
         return self._branch(self._trunk(batch), prompts)
 
     def stage_scores(self, present: Tensor, **batch: Tensor) -> Tensor:
-        """Return the similarity of each row to the key of each stage, (B, T)."""
+        """Return each row's similarity to each key, or log-likelihood, (B, T)."""
         query = self.query(present, **batch)
+        if self.task_inference == "gaussian":
+            gaussian = self.gaussian or self.settle().to(query.device)
+            scores = gaussian(query) + gaussian.shares  # (B, groups)
+            sizes = [len(stage.moments.counts) for stage in self.stages]
+            parts = [part.logsumexp(dim=1) for part in scores.split(sizes, dim=1)]
+            return torch.stack(parts, dim=1)
         keys = torch.stack([stage.key for stage in self.stages])  # (T, d)
         with torch.autocast(query.device.type, enabled=False):
             return F.normalize(query, dim=1) @ F.normalize(keys, dim=1).T
+
+    def settle(self) -> SharedGaussian | None:
+        """Return the Gaussians of what was seen so far, by which stages are found."""
+        if self.task_inference != "gaussian":
+            return None
+        moments = [stage.moments for stage in self.stages]
+        return SharedGaussian.of(moments, self.shrinkage)
 
     def _trunk(self, batch: dict[str, Tensor]) -> Tokens:
         """Run the layers in which no stage has prompts of its own."""
@@ -185,6 +215,12 @@ class DualPromptClassifier(StagewiseClassifier):
     query : {"text", "mean"}
         What is compared with the keys, of the frozen model: the class token of the
         text, or the mean of the class tokens of what a row has.
+    task_inference : {"key", "gaussian"}
+        Whether the stage of a row is that of the closest key, as in the paper, or of
+        the likeliest classes, of which each is a Gaussian of the queries, all with one
+        covariance. Nothing of earlier stages is replayed for either.
+    shrinkage : float
+        How far that covariance is shrunk towards a multiple of the identity, in [0, 1].
 
     References
     ----------
@@ -213,6 +249,8 @@ class DualPromptClassifier(StagewiseClassifier):
         "stage_layers": (2, 3, 4),
         "stage_length": 5,
         "query": "text",
+        "task_inference": "key",
+        "shrinkage": 0.1,
         "max_text_length": 512,
         "max_epochs": 10,
         "batch_size": 4,
@@ -231,12 +269,16 @@ class DualPromptClassifier(StagewiseClassifier):
     stage_layers: int | Sequence[int] = 3
     stage_length: int = 5
     query: str = "text"
+    task_inference: str = "key"
+    shrinkage: float = 0.1
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("shared_length", self.shared_length, Integral, 0)
         check_number("stage_length", self.stage_length, Integral, 0)
         check_choice("query", self.query, QUERIES)
+        check_choice("task_inference", self.task_inference, INFERENCES)
+        check_number("shrinkage", self.shrinkage, Real, 0, 1)
 
     def _check_backbone(self, backbone: Backbone) -> None:
         self._layers(backbone["joint"].n_layers)
@@ -269,16 +311,38 @@ class DualPromptClassifier(StagewiseClassifier):
             stage_layers=own,
             stage_length=self.stage_length,
             query=self.query,
+            task_inference=self.task_inference,
+            shrinkage=self.shrinkage,
             store=self._state_cache(),
         )
 
     def _look_at(self, net, train: Subset) -> None:
         queries = self._read_rows(net, train, DualPromptModule.query)
-        key = net.module_.stages[self._task].key
-        key += F.normalize(queries, dim=1).sum(dim=0).to(key.device)
+        stage = net.module_.stages[self._task]
+        stage.key += F.normalize(queries, dim=1).sum(dim=0).to(stage.key.device)
+        if stage.moments is not None:
+            groups = torch.ones(len(queries), 1)
+            if not self._multilabel:
+                groups = torch.from_numpy(train.dataset.targets[train.indices])
+            stage.moments.update(queries, groups)
+
+    def _keep(self, net) -> None:
+        super()._keep(net)
+        self._settle()
+
+    def _restore(self, trained: dict) -> None:
+        super()._restore(trained)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Compute once what every prediction needs."""
+        module = self.net_.module_
+        gaussian = module.settle()
+        if gaussian is not None:
+            module.gaussian = gaussian.to(module.shared.device)
 
     def predict_task(self, X: TableLike) -> np.ndarray:
-        """Return the stage with the closest key, (n,) int, in the order of learning.
+        """Return the stage that each row is taken for, (n,) int, in order of learning.
 
         -1 for a row without any modality.
         """

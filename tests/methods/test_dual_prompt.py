@@ -1,9 +1,13 @@
 """DualPrompt: whose prompts a row gets, keys in closed form, and counts."""
 
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from contract import frame_with_holes, small
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
 from stage_cases import (
     assert_earlier_stages_stay,
@@ -148,6 +152,35 @@ def test_the_stage_is_told_by_nothing_and_empty_rows_have_none():
     assert set(np.delete(found, 3)) <= {0, 1}
 
 
+def test_the_likeliest_classes_may_tell_the_stage():
+    options = {"task_inference": "gaussian", "shrinkage": 0.2, "lr": 1e-9}
+    clf, stages = small(DualPromptClassifier, **options), stages_of(3)
+    for X, y in stages:
+        clf.partial_fit(X, y)
+    X, y = pd.concat(X for X, _ in stages), np.concatenate([y for _, y in stages])
+    stage = np.repeat(range(3), len(stages[0][1]))
+    queries = clf._evaluate(X, DualPromptModule.query)[0]
+    lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.2).fit(queries, y)
+    owner = {c: i for i, (_, labels) in enumerate(stages) for c in labels}
+    proba = np.stack(
+        [
+            lda.predict_proba(queries)[:, [owner[c] == i for c in lda.classes_]].sum(1)
+            for i in range(3)
+        ],
+        axis=1,
+    )
+    assert (clf.predict_task(X) == proba.argmax(axis=1)).all()
+    assert (clf.predict_task(X) == stage).mean() > 0.8
+    twin = pickle.loads(pickle.dumps(clf))
+    assert (clf.predict_task(X) == twin.predict_task(X)).all()
+
+
+def test_the_gaussians_of_earlier_stages_stay_and_labels_may_be_several():
+    assert_earlier_stages_stay(DualPromptClassifier, task_inference="gaussian")
+    clf = assert_learns_indicators(DualPromptClassifier, task_inference="gaussian")
+    assert set(clf.predict_task(stages_of(1)[0][0])) <= {0, 1}
+
+
 def test_queries_may_be_kept():
     assert_queries_may_be_kept(DualPromptClassifier)
 
@@ -173,6 +206,8 @@ def test_loss_falls():
         ({"stage_layers": (2, 9)}, r"stage_layers must list layers in \[0, 3\]"),
         ({"shared_layers": -1}, "shared_layers must not be negative"),
         ({"stage_length": -1}, "stage_length must be in"),
+        ({"task_inference": "told"}, "task_inference must be one of"),
+        ({"shrinkage": 2}, "shrinkage must be in"),
         ({"query": "image"}, "query must be one of"),
         ({"backbone": "robustmm/tiny-clip"}, "reads image and text together"),
     ],
