@@ -66,14 +66,16 @@ class StagewiseModule(nn.Module):
         # From the outputs of one head after another to those of the classes.
         order = torch.tensor([*chain(*columns)]).argsort()
         self.register_buffer("order", order, persistent=False)
-        self.stages = nn.ModuleList(self.make_stage(len(own)) for own in columns)
+        self.stages = nn.ModuleList(
+            self.make_stage(i, len(own)) for i, own in enumerate(columns)
+        )
 
     @property
     def stream(self):
         """The joint stream."""
         return self.backbone["joint"]
 
-    def make_stage(self, n_outputs: int) -> Stage:
+    def make_stage(self, position: int, n_outputs: int) -> Stage:
         """Return what a stage of so many outputs has to itself."""
         return Stage(self.stream.width, n_outputs)
 

@@ -1,5 +1,7 @@
 """Trainable pieces, pure torch."""
 
+from .components import ComponentPool as ComponentPool
+from .components import PromptSlice as PromptSlice
 from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear

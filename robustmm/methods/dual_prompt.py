@@ -93,7 +93,7 @@ class DualPromptModule(StagewiseModule):
         # The layer from which on the stage matters.
         self.fork = min(self.stage_layers, default=self.stream.n_layers)
 
-    def make_stage(self, n_outputs: int) -> DualPromptStage:
+    def make_stage(self, position: int, n_outputs: int) -> DualPromptStage:
         """Return a stage's head, prompts and key."""
         n_groups = 0
         if self.task_inference == "gaussian":
