@@ -45,6 +45,7 @@ from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
 from .methods.rebq import RebQClassifier as RebQClassifier
+from .methods.sequential import SequentialClassifier as SequentialClassifier
 from .missingness import apply_missing_table as apply_missing_table
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

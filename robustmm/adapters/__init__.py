@@ -39,6 +39,8 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .replay import ReservoirMemory as ReservoirMemory
+from .replay import reservoir_slots as reservoir_slots
 from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss
