@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -197,6 +198,25 @@ class SequentialClassifier(StagewiseClassifier):
     (60, 4)
     """
 
+    # The training that DeLo's paper gives all methods; of the updates it says nothing.
+    PAPER: ClassVar[dict] = {
+        "backbone": "dandelin/vilt-b32-mlm",
+        "tune": "lora",
+        "rank": 4,
+        "masked": False,
+        "memory_size": 0,
+        "max_text_length": 512,
+        "max_epochs": 10,
+        "batch_size": 4,
+        "lr": 1e-4,
+        "weight_decay": 0.0,
+        "lr_schedule": "cosine",
+        "warmup": 0.1,
+        "head_init": "random",
+        "head_lr": None,
+        "modality_dropout": 0.0,
+        "early_stopping": False,
+    }
     _KEPT = (*StagewiseClassifier._KEPT, "_memory_sizes")
 
     tune: str = "lora"
