@@ -1,6 +1,6 @@
 """RebQ: reconstruct the missing modality's query, then ask the pools of both.
 
-Zhao, Zou, Wen, Zhang and Chen, "Reconstruct before Query: Continual Missing Modality
+Zhao, Zou, Yu and Xu, "Reconstruct before Query: Continual Missing Modality
 Learning with Decomposed Prompt Collaboration", arXiv:2403.11373, 2024.
 
 Prompts are weighted sums of components, of which each stage adds some: a pool that is
@@ -234,7 +234,7 @@ class RebQClassifier(StagewiseClassifier):
 
     References
     ----------
-    .. [1] Zhao, Zou, Wen, Zhang and Chen, "Reconstruct before Query: Continual Missing
+    .. [1] Zhao, Zou, Yu and Xu, "Reconstruct before Query: Continual Missing
        Modality Learning with Decomposed Prompt Collaboration", arXiv:2403.11373, 2024.
 
     Examples
