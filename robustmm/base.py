@@ -274,13 +274,17 @@ class BaseMultimodalClassifier(
         kept = rows_to_train(rows, weights)
         # Weights count by their ratios alone: a mean of 1 leaves the learning rate and
         # a method's penalties what they are. Rows that are left out must not shift it.
-        in_loss = mean_one(in_loss, kept)
+        in_loss = self._row_weights(in_loss, kept)
         module = self._new_module(backbone, draws)
         # What is bad by now was told of by the screening. A file that is damaged later
         # is recorded by the net, for one warning at the end.
         on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
         data = self._dataset(backbone, rows, targets.encoded, in_loss, on_bad_image)
         return module, data, kept
+
+    def _row_weights(self, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return the weights (n,) that the training sees, zero where not ``kept``."""
+        return mean_one(weights, kept)
 
     def _open_backbone(self, device: torch.device) -> Backbone:
         """Load the backbone and refuse what the method cannot stand on."""

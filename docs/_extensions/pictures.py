@@ -285,6 +285,38 @@ def linear_probe(c) -> None:
     c.legend("cell", "missing", "frozen", "plain", "trained")
 
 
+def gaussian_prototype(c) -> None:
+    """A frozen encoder makes a vector of each cell that is there, and each class has a
+    mean, all of them one covariance, which only grow by the rows of later calls."""
+    _cells(c, image=(14, "cell"), text=(84, "missing"))
+    c.arrow((82, 30), (104, 30))
+    c.box(106, 8, 88, 44, "frozen\nencoder")
+    c.arrow((194, 30), (216, 30))
+    c.box(218, 8, 54, 44, "vector", "plain")
+    c.arrow((272, 30), (294, 30))
+    c.box(296, 8, 116, 44, "a mean per class\none covariance", "trained")
+    c.arrow((412, 30), (434, 30))
+    c.text(446, 30, "y")
+    c.text(250, 100, "what is missing says nothing", kind="small")
+    c.legend("cell", "missing", "frozen", "plain", "trained")
+
+
+def ranpac(c) -> None:
+    """A frozen encoder makes a vector of each cell that is there, a fixed random matrix
+    many features of it, and two sums of them give a ridge regression at any time."""
+    _cells(c, image=(14, "cell"), text=(84, "missing"))
+    c.arrow((82, 30), (104, 30))
+    c.box(106, 8, 78, 44, "frozen\nencoder")
+    c.arrow((184, 30), (200, 30))
+    c.box(202, 8, 88, 44, "random\nfeatures", "frozen")
+    c.arrow((290, 30), (306, 30))
+    c.box(308, 8, 104, 44, "two sums,\nridge regression", "trained")
+    c.arrow((412, 30), (434, 30))
+    c.text(446, 30, "y")
+    c.text(246, 100, "zeros", kind="small")
+    c.legend("cell", "missing", "frozen", "trained")
+
+
 def decision(c) -> None:
     """Start with the linear probe on two or three encoders; classes that come in
     stages go to DeLo; if the probe is good enough, stop; otherwise adapt: with two

@@ -189,7 +189,7 @@ class SharedGaussian(NamedTuple):
         covariance = sum(m.scatter for m in moments) / total
         weight = _solve(_shrunk(covariance, shrinkage), centered)
         bias = -(centered * weight).sum(dim=1) / 2
-        return cls(center, weight, bias, _log(shares), known)
+        return cls(center, weight, bias, log_shares(counts), known)
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
         """Return it for vectors of a type on a device."""
@@ -268,6 +268,7 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
     Parameters
     ----------
     targets : ndarray of int of shape (n,), or of zeros and ones of shape (n, L)
+        NaN where it is not known whether a row has a label.
     n_classes : int
         C, or L.
 
@@ -279,8 +280,8 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
     [[0.0, 1.0, 1.0, 0.0]]
     """
     if targets.ndim == 2:
-        there = torch.from_numpy(targets).double()  # (n, L)
-        return torch.stack([1 - there, there], dim=2).flatten(1)
+        told = torch.from_numpy(targets)  # (n, L)
+        return torch.stack([told == 0, told == 1], dim=2).flatten(1).double()
     return nn.functional.one_hot(torch.from_numpy(targets), n_classes).double()
 
 
@@ -301,5 +302,12 @@ def _solve(covariance: Tensor, means: Tensor) -> Tensor:
     return torch.cholesky_solve(means.T, factor).T
 
 
-def _log(shares: Tensor) -> Tensor:
-    return shares.log().clamp(min=_NOTHING)
+def log_shares(counts: Tensor) -> Tensor:
+    """Return the logarithms of the parts of a sum, (G,); -1000 for a part of nothing.
+
+    Examples
+    --------
+    >>> log_shares(torch.tensor([1.0, 0.0]))
+    tensor([    0., -1000.])
+    """
+    return (counts / counts.sum().clamp(min=1e-300)).log().clamp(min=_NOTHING)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,7 +16,70 @@ from .stream import Stream
 POOLINGS = ("token", "mean", "both")
 
 
-class FrozenFeatures:
+class FrozenVectors(ABC):
+    """Map a batch to one vector per row, with frozen encoders, once per content.
+
+    A child says how long a vector is, and computes those that are not known.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    store : Store or None
+        Where vectors are kept, so that folds and candidates of a search share them.
+    *settings : JSON values
+        What vectors depend on beside the backbone and the content of a row.
+    """
+
+    def __init__(self, backbone: Backbone, store: Store | None, *settings):
+        self.backbone = backbone
+        self.store = store
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Entries of a vector."""
+
+    @abstractmethod
+    def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Compute the vectors of a batch, (B, width)."""
+
+    def __call__(
+        self, present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None = None
+    ) -> Tensor:
+        """Return the vectors of a batch, (B, width).
+
+        Parameters
+        ----------
+        present : Tensor of shape (B, 2), bool
+            Whether image and text are there.
+        batch : dict of Tensor
+            Inputs of the encoders; with its ``"host"`` there is nothing to wait for.
+        image_key : Tensor of shape (B, 20), uint8, optional
+            Names the image of each row; without it, and without that of the host, the
+            store is not used.
+        """
+        if image_key is None and "host" in batch:
+            image_key = batch["host"].image_key
+        if self.store is None or (image_key is None and "pixel_values" in batch):
+            return self._encode(present, batch)
+        backbone, device = self.backbone, present.device
+        # A dummy image depends on the settings, too.
+        settings = [*self.settings, backbone.max_text_length, backbone.image_config]
+        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
+
+        def compute(rows: list[int]) -> list[np.ndarray]:
+            picked = take_rows({"present": present, **batch}, rows)
+            encoded = self._encode(picked.pop("present"), picked)
+            # What is kept has to come to the host: the one wait, once per row.
+            return [vector.copy() for vector in encoded.cpu().numpy()]
+
+        contents = _contents(HostBatch.of(present, batch), image_key)
+        vectors = recall(contents, device, compute, (self.width,))
+        return upload(torch.from_numpy(np.stack(vectors)), device)
+
+
+class FrozenFeatures(FrozenVectors):
     r"""Map a batch to one vector per row, with frozen encoders.
 
     A joint encoder reads both cells of a row, the dummy in the place of a missing one.
@@ -45,49 +110,14 @@ class FrozenFeatures:
     def __init__(
         self, backbone: Backbone, pooling: str = "token", store: Store | None = None
     ):
-        self.backbone = backbone
+        super().__init__(backbone, store, pooling)
         self.pooling = pooling
-        self.store = store
 
     @property
     def width(self) -> int:
         """Entries of a vector."""
         streams = self.backbone.streams.values()
         return sum(self._stream_width(stream) for stream in streams) + len(COLUMNS)
-
-    def __call__(
-        self, present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None = None
-    ) -> Tensor:
-        """Return the vectors of a batch, (B, width).
-
-        Parameters
-        ----------
-        present : Tensor of shape (B, 2), bool
-            Whether image and text are there.
-        batch : dict of Tensor
-            Inputs of the encoders; with its ``"host"`` there is nothing to wait for.
-        image_key : Tensor of shape (B, 20), uint8, optional
-            Names the image of each row; without it, and without that of the host, the
-            store is not used.
-        """
-        if image_key is None and "host" in batch:
-            image_key = batch["host"].image_key
-        if self.store is None or (image_key is None and "pixel_values" in batch):
-            return self._encode(present, batch)
-        backbone, device = self.backbone, present.device
-        # A dummy image depends on the settings, too.
-        settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
-
-        def compute(rows: list[int]) -> list[np.ndarray]:
-            picked = take_rows({"present": present, **batch}, rows)
-            encoded = self._encode(picked.pop("present"), picked)
-            # What is kept has to come to the host: the one wait, once per row.
-            return [vector.copy() for vector in encoded.cpu().numpy()]
-
-        contents = _contents(HostBatch.of(present, batch), image_key)
-        vectors = recall(contents, device, compute, (self.width,))
-        return upload(torch.from_numpy(np.stack(vectors)), device)
 
     @torch.no_grad()
     def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
