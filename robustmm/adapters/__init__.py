@@ -4,6 +4,8 @@ from .class_gaussians import ClassGaussians as ClassGaussians
 from .class_gaussians import ClassMoments as ClassMoments
 from .class_gaussians import GaussianReadout as GaussianReadout
 from .class_gaussians import log_odds_of_pairs as log_odds_of_pairs
+from .components import ComponentPool as ComponentPool
+from .components import PromptSlice as PromptSlice
 from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear
@@ -41,6 +43,8 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .replay import ReservoirMemory as ReservoirMemory
+from .replay import reservoir_slots as reservoir_slots
 from .ridge import RandomFeatures as RandomFeatures
 from .ridge import RidgeSums as RidgeSums
 from .routing import Router as Router

@@ -4,6 +4,11 @@ from .attention import attention_frame as attention_frame
 from .attention import attention_maps as attention_maps
 from .backbone import Backbone as Backbone
 from .backbone import fitted_on as fitted_on
+from .classes import IMAGE_CLASS as IMAGE_CLASS
+from .classes import FrozenClasses as FrozenClasses
+from .classes import class_tokens as class_tokens
+from .classes import hide_modality as hide_modality
+from .classes import with_image_class as with_image_class
 from .features import POOLINGS as POOLINGS
 from .features import FrozenFeatures as FrozenFeatures
 from .features import FrozenVectors as FrozenVectors
