@@ -17,6 +17,7 @@ from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
 from .head import LinearHead as LinearHead
+from .head import TiedHead as TiedHead
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
 from .keys import TaskKey as TaskKey
@@ -33,6 +34,8 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .retrieval import RetrievedPrompts as RetrievedPrompts
+from .retrieval import TokenFilter as TokenFilter
 from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss
