@@ -14,7 +14,6 @@ References
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import field, replace
 from numbers import Integral, Real
 from pathlib import Path
@@ -595,18 +594,12 @@ class RAGPTClassifier(MultimodalClassifier):
         """Return how many rows all can find, whatever group they are of."""
         largest = int(groups.unique(return_counts=True)[1].max()) if len(groups) else 0
         most = len(groups) - largest
-        if most == 0:
+        if most < self.n_neighbors:
+            # No warning: a table without images, or a fold of few rows, is legal.
             logger.warning(
-                "%s: there are no complete training rows of two pictures, so nothing "
-                "is retrieved.",
-                type(self).__name__,
-            )
-        elif most < self.n_neighbors:
-            warnings.warn(
-                f"n_neighbors={self.n_neighbors} is lowered to {most}: there are "
-                f"{len(groups)} complete training rows, up to {largest} of one "
-                "picture.",
-                stacklevel=2,
+                "%s: n_neighbors=%d is lowered to %d, as there are %d complete "
+                "training rows, up to %d of them of one picture.",
+                *(type(self).__name__, self.n_neighbors, most, len(groups), largest),
             )
         return min(most, self.n_neighbors)
 
