@@ -475,7 +475,7 @@ class RAGPTClassifier(MultimodalClassifier):
         check_number("prompt_length", self.prompt_length, Integral, 1)
         check_number("prompt_layer", self.prompt_layer, Integral, 0)
         check_number("label_std", self.label_std, Real, 0, open="low")
-        check_number("dropout", self.dropout, Real, 0, 1, open="high")
+        check_number("dropout", self.dropout, Real, 0, 1)
         check_choice("pool", self.pool, POOLS)
         check_choice("label_channel", self.label_channel, LABEL_CHANNELS)
         if self.memory_size is not None:
