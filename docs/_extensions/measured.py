@@ -23,6 +23,7 @@ RUNS_OF = {
     "MSPClassifier": ["MSP"],
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
+    "RAGPTClassifier": ["RAGPT"],
 }
 
 

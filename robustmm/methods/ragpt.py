@@ -397,6 +397,11 @@ class RAGPTClassifier(MultimodalClassifier):
 
     Attributes
     ----------
+    classes_ : ndarray of shape (n_classes,)
+        Labels in the order of the outputs.
+    net_ : Net
+        The fitted skorch net; the others are listed at
+        :class:`BaseMultimodalClassifier`.
     n_memory_ : int
         Training rows in the memory.
     n_neighbors_ : int
