@@ -30,6 +30,7 @@ from .evaluation import explain as explain
 from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance
+from .evaluation import retrieval_scores as retrieval_scores
 from .evaluation import score_by_pattern as score_by_pattern
 from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
