@@ -30,6 +30,7 @@ from .evaluation import explain as explain
 from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance
+from .evaluation import retrieval_scores as retrieval_scores
 from .evaluation import score_by_pattern as score_by_pattern
 from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
@@ -47,6 +48,7 @@ from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
+from .methods.ragpt import RAGPTClassifier as RAGPTClassifier
 from .methods.ranpac import RanPACClassifier as RanPACClassifier
 from .methods.rebq import RebQClassifier as RebQClassifier
 from .methods.sequential import SequentialClassifier as SequentialClassifier

@@ -25,6 +25,7 @@ RUNS_OF = {
     "MSPClassifier": ["MSP"],
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
+    "RAGPTClassifier": ["RAGPT"],
     "RebQClassifier": [],
     "SequentialClassifier": [],
 }

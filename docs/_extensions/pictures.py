@@ -118,6 +118,31 @@ def dcp(c) -> None:
     c.legend("cell", "frozen", "trained")
 
 
+def ragpt(c) -> None:
+    """A row finds similar training rows that are complete; from these a missing cell
+    is generated, and prompts and a label token are made for ViLT."""
+    _cells(c, image=(58, "missing"), text=(120, "cell"))
+    c.arrow((82, 136), (104, 136))
+    c.box(106, 116, 66, 40, "CLIP")
+    c.arrow((139, 116), (139, 94))
+    c.box(96, 4, 92, 90, "", "frame")
+    c.text(142, 15, "complete rows", kind="small")
+    for i in range(3):
+        c.box(102, 26 + 22 * i, 40, 18, "image", "cell")
+        c.box(146, 26 + 22 * i, 36, 18, "text", "cell")
+    for y, name in ((4, "prompts"), (44, "labels"), (84, "generated\nimage")):
+        c.arrow((188, 50), (208, y + 17))
+        c.box(210, y, 74, 34, name, "trained")
+        c.arrow((284, y + 17), (306, y + 17 + (84 - y) // 4))
+    c.arrow((43, 152), (43, 172), (296, 172), (296, 120), (306, 120))
+    c.box(308, 16, 76, 122, "ViLT\nall layers")
+    c.arrow((384, 78), (404, 78))
+    c.box(406, 58, 52, 40, "head", "trained")
+    c.arrow((458, 78), (466, 78))
+    c.text(473, 78, "y")
+    c.legend("cell", "missing", "frozen", "trained")
+
+
 def delo(c) -> None:
     """Each task has pools of factors, a head and a key of its own; a row goes to the
     task whose key is most like it."""

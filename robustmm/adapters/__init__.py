@@ -27,6 +27,7 @@ from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
 from .head import LinearHead as LinearHead
+from .head import TiedHead as TiedHead
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
 from .keys import TaskKey as TaskKey
@@ -45,6 +46,8 @@ from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
 from .replay import ReservoirMemory as ReservoirMemory
 from .replay import reservoir_slots as reservoir_slots
+from .retrieval import RetrievedPrompts as RetrievedPrompts
+from .retrieval import TokenFilter as TokenFilter
 from .ridge import RandomFeatures as RandomFeatures
 from .ridge import RidgeSums as RidgeSums
 from .routing import Router as Router
