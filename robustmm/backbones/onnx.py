@@ -211,7 +211,9 @@ def _axes(name: str, ragged: bool) -> dict[int, str]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to itself what the exporter says of its own parts."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")]
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "onnx_ir", "onnxscript")
+    ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
