@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .host import COLUMNS, HostBatch, take_rows, upload
+from .host import COLUMNS, HostBatch, TracedBatch, take_rows, upload
 from .prefix import FrozenResults, Store, image_keys, text_keys
 from .stream import Stream
 
@@ -213,7 +213,11 @@ def encode_streams(
         if nothing:
             vectors = vectors * 0.0
         empty = vectors.new_zeros(len(present), vectors.shape[1])
-        parts.append(empty.index_copy(0, upload(rows, vectors.device), vectors))
+        filled = empty.index_copy(0, upload(rows, vectors.device), vectors)
+        if isinstance(host, TracedBatch):  # it has run the others as well
+            here = present[:, COLUMNS[modality], None]
+            filled = filled.where(here, 0.0)
+        parts.append(filled)
     return parts
 
 

@@ -141,6 +141,11 @@ class ImageTransform:
             image = image.resize((width, height), self.resample, box=decoded.box)
         return _center_crop(np.array(image), self.crop_size)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the size of the result follows the picture."""
+        return self.crop_size is None and self.size is None
+
     def blank(self) -> np.ndarray:
         """Return the white picture that stands for a missing one: uint8, (H, W, 3)."""
         divisor = self.size_divisor or 1
