@@ -374,7 +374,9 @@ class BaseMultimodalClassifier(
     def _blank_batch(self, backbone: Backbone) -> dict[str, torch.Tensor]:
         """Return the batch of one row without any modality: white image, empty text."""
         data = self._dataset(backbone, Rows([None], [None], [0]))
-        return self._collate(backbone)([data[0]])[0]
+        batch, _ = self._collate(backbone)([data[0]])
+        pictures = batch.pop("pictures", None)
+        return batch if pictures is None else batch | pictures.pixels()
 
     # Prediction ---------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from .cache import ByteCache, FolderCache
 from .frame import Rows, format_rows
 from .images import KEY_BYTES, ImageCells
+from .pictures import Pictures
 from .preprocess import ImageTransform
 from .text import TextTokenizer
 
@@ -163,9 +164,8 @@ class Collate:
             ``present`` (B, 2) bool, columns image and text; ``row`` (B,) long;
             ``sample_weight`` (B,) float32. With a tokenizer ``input_ids`` and
             ``attention_mask`` (B, T) long, padded to the longest text; a missing text
-            is that of ``""``. With a transform ``pixel_values`` (B, 3, H, W) float32; a
-            missing image is white; where sizes differ, images are padded with zeros at
-            the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
+            is that of ``""``. With a transform ``pictures``, `Pictures` of length B,
+            bytes until the net has them on its device.
             ``bad`` (B,), an object array of reasons or None, only if an image could not
             be read; see `bad_images_of`.
             ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
@@ -183,7 +183,8 @@ class Collate:
         if self.tokenizer is not None:
             batch |= pad_ids([row["ids"] for row in rows], self.tokenizer.pad_id)
         if self.transform is not None:
-            batch |= self._pixels([row["image"] for row in rows])
+            images = [row["image"] for row in rows]
+            batch["pictures"] = Pictures(images, self.transform)
         # Known from the dataset, so either all items have one or none has.
         if "key" in rows[0]:
             keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
@@ -195,28 +196,6 @@ class Collate:
             # One entry per row, as of all else in a batch.
             batch["bad"] = np.array(bad, dtype=object)
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
-
-    def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
-        # White before it is normalised: in the normalised space, that is 1 for ViLT and
-        # another number for each channel of CLIP.
-        filled = [self.transform.blank() if im is None else im for im in images]
-        if len({image.shape for image in filled}) == 1:
-            # np.stack copies: cached images are read-only, which torch warns of.
-            stacked = torch.from_numpy(np.stack(filled))
-            return {"pixel_values": self.transform.normalize(stacked)}
-        height, width, _ = np.max([image.shape for image in filled], axis=0)
-        values = torch.zeros(len(filled), 3, height, width)  # (B, 3, H, W)
-        # Said apart, not read off the values as in ViLT's first code: a picture may
-        # hold a pixel that normalises to zero.
-        mask = torch.zeros(len(filled), height, width, dtype=torch.long)
-        for i, image in enumerate(filled):
-            tall, wide, _ = image.shape
-            pixels = torch.from_numpy(np.array(image))[None]
-            # Normalised before it is padded: a zero of the padding is a zero for the
-            # model.
-            values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
-            mask[i, :tall, :wide] = 1
-        return {"pixel_values": values, "pixel_mask": mask}
 
     def hide(
         self, batch: dict[str, Any], hidden: torch.Tensor
@@ -239,30 +218,11 @@ class Collate:
             texts = pad_ids([self.tokenizer(None), longest], self.tokenizer.pad_id)
             for name, values in texts.items():
                 batch[name] = torch.where(text[:, None], values[:1], batch[name])
-        if "pixel_values" in batch and image.any():
-            batch |= self._whitened(batch, image)
+        if "pictures" in batch and image.any():
+            batch["pictures"] = batch["pictures"].hide(image)
         if "image_key" in batch:
             batch["image_key"] = batch["image_key"].masked_fill(image[:, None], 0)
         return batch
-
-    def _whitened(self, batch: dict, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Put the white picture in the place of some images (B,)."""
-        white = self.transform.normalize(torch.from_numpy(self.transform.blank())[None])
-        pixels, mask = batch["pixel_values"], batch.get("pixel_mask")
-        if mask is None and pixels.shape[1:] == white.shape[1:]:
-            places = image[:, None, None, None]
-            return {"pixel_values": torch.where(places, white, pixels)}
-        # Of another size than the others: it has its own place in the padded batch.
-        n, _, tall, wide = pixels.shape
-        height, width = white.shape[2:]
-        shape = max(tall, height), max(wide, width)
-        values, inside = pixels.new_zeros(n, 3, *shape), torch.zeros(n, *shape).long()
-        values[:, :, :tall, :wide] = pixels
-        inside[:, :tall, :wide] = 1 if mask is None else mask
-        values[image], inside[image] = 0, 0
-        values[image, :, :height, :width] = white
-        inside[image, :height, :width] = 1
-        return {"pixel_values": values, "pixel_mask": inside}
 
 
 def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:

@@ -103,7 +103,7 @@ class ImageCells:
             # Hashing pixels costs about as much as resizing them; files may change.
             self._keys[i] = key
         picture = self.cache.get(key)
-        if picture is None or not _may_be(picture, self.transform):
+        if picture is None or not self.transform.may_make(picture):
             picture = self.transform(cell, root)
             self.cache.put(key, picture)
         return picture, key
@@ -113,13 +113,6 @@ def _is_path(cell: Any) -> bool:
     return isinstance(cell, os.PathLike) or (
         isinstance(cell, str) and not is_inline(cell)
     )
-
-
-def _may_be(picture: np.ndarray, transform: ImageTransform) -> bool:
-    """Whether a cache's array can be what a transform made."""
-    pixels = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    size = transform.crop_size or transform.size or picture.shape[:2]
-    return pixels and 0 not in picture.shape and picture.shape[:2] == size
 
 
 def find_bad_images(

@@ -344,6 +344,7 @@ def test_attention_maps_are_those_of_the_layer(fitted, layer):
     row, module = X[X.notna().all(axis=1)].iloc[[0]], fitted.net_.module_
     data = fitted._dataset(module.backbone, fitted._check_X(row, reset=False))
     batch, _ = fitted._collate(module.backbone)([data[0]])
+    batch |= batch["pictures"].pixels()
     maps = fitted.attention_maps(row, layer).groupby(["modality", "token"])["attention"]
     # The class token stands first, the proxy last, and a separator before it.
     for token, place in (("class", 0), ("proxy", -1)):
