@@ -16,9 +16,11 @@ from .factors import Selection as Selection
 from .factors import StaticFactors as StaticFactors
 from .factors import count_factors as count_factors
 from .factors import factor_frame as factor_frame
+from .gaussian import OAS as OAS
 from .gaussian import GroupMoments as GroupMoments
 from .gaussian import SharedGaussian as SharedGaussian
 from .gaussian import group_parts as group_parts
+from .gaussian import oracle_shrinkage as oracle_shrinkage
 from .gaussian import sum_log_likelihoods as sum_log_likelihoods
 from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
