@@ -91,9 +91,7 @@ class ClassGaussians(NamedTuple):
     prior: Tensor
 
     @classmethod
-    def of(
-        cls, moments: Sequence[ClassMoments], shrinkage: float | str, n_sets: int = 1
-    ) -> Self:
+    def of(cls, moments: Sequence[ClassMoments], shrinkage: float | str) -> Self:
         """Return the Gaussians of the groups of several moments, one after another.
 
         Parameters
@@ -101,7 +99,6 @@ class ClassGaussians(NamedTuple):
         moments : sequence of ClassMoments
             Of the same modalities.
         shrinkage : float or "oas"
-        n_sets : int
             As of :meth:`SharedGaussian.of`.
         """
         by_kind = zip(*(m.kinds for m in moments), strict=True)

@@ -62,7 +62,7 @@ class GaussianPrototypeModule(StreamedModule):
 
     def solve(self) -> None:
         """Invert the pooled covariance."""
-        self.readout.set(ClassGaussians.of([self.sums], self.shrinkage, self.n_sets))
+        self.readout.set(ClassGaussians.of([self.sums], self.shrinkage))
 
     def read(self, vectors, present: Tensor) -> Tensor:
         """Return logits, (B, C)."""
@@ -119,6 +119,11 @@ class GaussianPrototypeClassifier(StreamingClassifier):
         check_choice("covariance", self.covariance, ("shared",))
         if self.shrinkage != OAS:
             check_number("shrinkage", self.shrinkage, Real, 0, 1)
+
+    @classmethod
+    def _small(cls, **params):
+        # Of a few rows in many dimensions, likelihoods are as large as they are wrong.
+        return super()._small(**{"shrinkage": 0.5} | params)
 
     def _make_module(self, queries: FrozenQueries, labels) -> GaussianPrototypeModule:
         return GaussianPrototypeModule(

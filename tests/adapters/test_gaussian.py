@@ -82,6 +82,9 @@ def test_a_weight_of_two_is_a_row_twice():
     weights = np.random.default_rng(2).integers(0, 3, N)
     again = np.repeat(np.arange(N), weights)
     weighted = moments_of(rows, labels, weights.astype(float))
+    assert weighted.squares == (weights**2).sum()
+    # But for Kish's number of rows, which is one of different ones.
+    weighted.squares.copy_(weighted.counts.sum())
     assert_alike(moments_of(rows[again], labels[again]), weighted)
 
 
