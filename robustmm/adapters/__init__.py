@@ -26,6 +26,7 @@ from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
+from .grouped import GroupedPools as GroupedPools
 from .head import LinearHead as LinearHead
 from .head import TwoLayerHead as TwoLayerHead
 from .head import trained_pooler as trained_pooler
@@ -49,3 +50,5 @@ from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss
 from .routing import usage_frame as usage_frame
+from .task_finder import Found as Found
+from .task_finder import TaskFinder as TaskFinder
