@@ -36,6 +36,9 @@ class Growing(MultinomialNB):
 class Sure(ClassifierMixin, BaseEstimator):
     """Says of every row that it has all labels seen so far."""
 
+    def fit(self, X, y):
+        return self.partial_fit(X, y)
+
     def partial_fit(self, X, y):
         self.classes_ = [*getattr(self, "classes_", []), *y.columns]
         return self
