@@ -18,6 +18,7 @@ RUNS_OF = {
     "DeLoClassifier": ["DeLo-one-task"],
     "DualPromptClassifier": [],
     "FineTuneClassifier": ["Head-CLIP", "LoRA-CLIP", "LoRA-ViLT", "Full-CLIP"],
+    "GaussianPrototypeClassifier": [],
     "L2PClassifier": [],
     "LinearProbeClassifier": ["Linear-probe-ViLT", "Linear-probe-CLIP"],
     "MAILClassifier": ["MAIL"],
@@ -25,6 +26,7 @@ RUNS_OF = {
     "MSPClassifier": ["MSP"],
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
+    "RanPACClassifier": [],
     "RebQClassifier": [],
     "SequentialClassifier": [],
 }
