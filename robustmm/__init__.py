@@ -10,8 +10,10 @@ from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import ExplanationDisplay as ExplanationDisplay
+from .display import FactorUsageDisplay as FactorUsageDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import QueryAlignmentDisplay as QueryAlignmentDisplay
 from .display import RowsDisplay as RowsDisplay
 from .display import show_rows as show_rows
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
