@@ -13,6 +13,7 @@ from .display import ExplanationDisplay as ExplanationDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .display import RowsDisplay as RowsDisplay
+from .display import SpectrumDisplay as SpectrumDisplay
 from .display import show_rows as show_rows
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection

@@ -15,3 +15,4 @@ from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .rows import RowsDisplay as RowsDisplay
 from .rows import show_rows as show_rows
 from .scenarios import CrossScenarioDisplay as CrossScenarioDisplay
+from .spectrum import SpectrumDisplay as SpectrumDisplay
