@@ -11,6 +11,7 @@ from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import ExplanationDisplay as ExplanationDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
+from .display import MemoryUsageDisplay as MemoryUsageDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .display import RowsDisplay as RowsDisplay
 from .display import SpectrumDisplay as SpectrumDisplay

@@ -11,6 +11,7 @@ from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
 from .explanation import ExplanationDisplay as ExplanationDisplay
 from .leaderboard import LeaderboardDisplay as LeaderboardDisplay
+from .memory import MemoryUsageDisplay as MemoryUsageDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .rows import RowsDisplay as RowsDisplay
 from .rows import show_rows as show_rows
