@@ -517,7 +517,7 @@ def mail_rates():
 @item("mail", "figure-6")
 def mail_test_rates():
     kinds = {f"MAIL, {p}": p for p in ("linear", "attention", "both")}
-    some = {n: make(MAILClassifier, placement=p) for n, p in kinds.items()}
+    some = {n: make(MAILClassifier, targets=p) for n, p in kinds.items()}
     return curves(some, SCENARIOS, train_rate=0.7, train_scenario="both")
 
 
