@@ -115,6 +115,10 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         rounding where frozen layers' states are kept in memory only. Needs a
         ``random_state``; a fit that ends removes its file. Callbacks in ``net_params``
         start anew.
+    micro_batch_size : int, optional
+        Rows that are computed at a time; a step adds up the gradients of the parts of
+        its ``batch_size`` rows, where memory does not hold them all. None computes them
+        at once. The steps are the same but for what is drawn, as in dropout.
     net_params : dict, optional
         Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
         ``{"iterator_train__num_workers": 4}``.
@@ -154,6 +158,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     n_iter_no_change: int = 10
     time_limit: float | None = None
     checkpoint_dir: str | Path | None = None
+    micro_batch_size: int | None = None
     net_params: dict | None = None
 
     # What a call of ``fit`` has beside its rows, while it runs.
@@ -198,6 +203,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                 "random_state must be set with checkpoint_dir, or a fit could never be "
                 "found again, got None."
             )
+        if self.micro_batch_size is not None:
+            check_number("micro_batch_size", self.micro_batch_size, Integral, 1)
         if self.time_limit is not None:
             check_number("time_limit", self.time_limit, Real, 0, open="low")
             if self.checkpoint_dir is not None:
@@ -395,6 +402,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             "optimizer__weight_decay": self.weight_decay,
             "lr": self.lr,
             "max_epochs": self.max_epochs,
+            "micro_batch_size": self.micro_batch_size,
             **self._optimizer_options(),
             # Last: what the user says prevails over a method's recipe.
             **(self.net_params or {}),

@@ -45,6 +45,10 @@ class Stream(FrozenModule, ABC):
         :meth:`pool`; None where the checkpoint has none.
     projection : Linear or None
         CLIP's projection into the space that images and texts share.
+    dropout : float
+        Of what enters the first layer and of the layers' updates, while the stream is
+        in training mode; 0 if it is not set on the stream. Frozen states that are kept
+        are those without it. For encoders with their norms in front, as ViLT and CLIP.
 
     Examples
     --------
@@ -60,6 +64,7 @@ class Stream(FrozenModule, ABC):
     modality: str
     segments: tuple[str, ...]
     causal = False
+    dropout = 0.0
 
     def __init__(
         self,
@@ -159,7 +164,9 @@ class Stream(FrozenModule, ABC):
                 f"{self.n_layers}, got start={start}, stop={stop}."
             )
         # With start > 0 it has been done; without a layer, another call is to do it.
-        tokens = self.enter(tokens) if start == 0 < stop else tokens
+        if start == 0 < stop:
+            entered = self.enter(tokens)
+            tokens = entered.replace(self._dropped(entered.values))
         for i in range(start, stop):
             if before_layer is not None:
                 tokens = before_layer(i, tokens)
@@ -309,8 +316,13 @@ class Stream(FrozenModule, ABC):
         return self._map(i, "down", hidden, tokens)
 
     def _scaled(self, i: int, which: int, update: Tensor) -> Tensor:
-        scales = self.layout.scales
+        scales, update = self.layout.scales, self._dropped(update)
         return update if scales is None else self._part(i, scales[which])(update)
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        if not (self.training and self.dropout):
+            return values
+        return F.dropout(values, self.dropout, training=True)
 
     def _part(self, i: int, path: str) -> nn.Module:
         return reduce(getattr, path.split("."), self.layers[i])
