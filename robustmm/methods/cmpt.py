@@ -128,6 +128,12 @@ class CMPTModule(nn.Module):
         """Return the fused tokens of equation 5, (B, d)."""
         return self._fuse(*self._encode(present, batch), present)
 
+    def merge(self) -> None:
+        """Compute the adapted weights once, until the next training."""
+        for stream in self.backbone.streams.values():
+            for adapter in stream.adapters():
+                adapter.merge()
+
     def attention(
         self, found: list[dict], layer: int, present: Tensor, **batch: Tensor
     ) -> Tensor:
@@ -302,6 +308,12 @@ class CMPTClassifier(MultimodalClassifier):
         (table 3) are reached only with it.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
+
+    Notes
+    -----
+    For prediction, a fitted classifier merges its adapters into the weights, which then
+    are its own: 226 MB for encoders of twelve layers and 768 features, of which nothing
+    is saved.
 
     Raises
     ------
@@ -553,6 +565,14 @@ class CMPTClassifier(MultimodalClassifier):
             adapt_text_ffn=self.adapt_text_ffn,
             missing=self.missing,
         )
+
+    def _keep(self, net) -> None:
+        super()._keep(net)
+        net.module_.merge()
+
+    def _restore(self, trained: dict) -> None:
+        super()._restore(trained)
+        self.net_.module_.merge()
 
     def _initial_proxies(self, backbone: Backbone) -> dict[str, Tensor] | None:
         if not self.use_proxy:
