@@ -30,18 +30,28 @@ from .evaluation import explain as explain
 from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance
+from .evaluation import retrieval_scores as retrieval_scores
 from .evaluation import score_by_pattern as score_by_pattern
 from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
+from .methods.dual_prompt import DualPromptClassifier as DualPromptClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
+from .methods.gaussian_prototype import (
+    GaussianPrototypeClassifier as GaussianPrototypeClassifier,
+)
+from .methods.l2p import L2PClassifier as L2PClassifier
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
 from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
+from .methods.ragpt import RAGPTClassifier as RAGPTClassifier
+from .methods.ranpac import RanPACClassifier as RanPACClassifier
+from .methods.rebq import RebQClassifier as RebQClassifier
+from .methods.sequential import SequentialClassifier as SequentialClassifier
 from .missingness import apply_missing_table as apply_missing_table
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

@@ -8,6 +8,7 @@ import operator
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -37,6 +38,7 @@ from .backbones import (
     pin,
     revisions_by_name,
 )
+from .backbones.onnx import Prediction, need_onnx, write_onnx
 from .data import (
     IMAGES,
     STATES,
@@ -281,13 +283,17 @@ class BaseMultimodalClassifier(
         kept = rows_to_train(rows, weights)
         # Weights count by their ratios alone: a mean of 1 leaves the learning rate and
         # a method's penalties what they are. Rows that are left out must not shift it.
-        in_loss = mean_one(in_loss, kept)
+        in_loss = self._row_weights(in_loss, kept)
         module = self._new_module(backbone, draws)
         # What is bad by now was told of by the screening. A file that is damaged later
         # is recorded by the net, for one warning at the end.
         on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
         data = self._dataset(backbone, rows, targets.encoded, in_loss, on_bad_image)
         return module, data, kept
+
+    def _row_weights(self, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return the weights (n,) that the training sees, zero where not ``kept``."""
+        return mean_one(weights, kept)
 
     def _open_backbone(self, device: torch.device) -> Backbone:
         """Load the backbone and refuse what the method cannot stand on."""
@@ -484,6 +490,61 @@ class BaseMultimodalClassifier(
         :class:`OutOfFoldFeatures` gives cross-fitted columns.
         """
         return self._evaluate(X, _features)[0]
+
+    # Export -------------------------------------------------------------------------
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write :meth:`predict_proba` as one file for onnxruntime, in float32.
+
+        The graph maps ``pixel_values`` (B, 3, H, W) float32, ``input_ids`` and
+        ``attention_mask`` (B, T) int64, and ``present`` (B, 2) bool, whether image and
+        text are there, to ``probabilities`` (B, n_classes) float32; B and T may be any.
+        What stands in a missing cell does not matter. An encoder whose images have
+        several sizes also reads ``pixel_mask`` (B, H, W) int64, 1 inside the image;
+        what an encoder does not read is left out. The metadata ``"robustmm"`` of the
+        file, in JSON, has the ``classes``, and the ``tokenizer`` and ``image`` settings
+        that make these inputs: :doc:`/performance` shows how.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, which is overwritten. Weights of more than 2 GiB go beside it.
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install "robustmm[export]"``.
+        ValueError, OSError
+            If the backbone's files have changed since the training, or are gone.
+        """
+        check_is_fitted(self)
+        need_onnx()
+        module = self._exportable()
+        backbone, blank = module.backbone, self._blank_batch(module.backbone)
+        collate, ragged = self._collate(backbone), False
+        about = {"classes": self.classes_.tolist(), "multilabel": self._multilabel}
+        about |= {"classifier": type(self).__name__, "version": __version__}
+        if collate.transform is not None:
+            about["image"], ragged = backbone.image_config, collate.transform.is_ragged
+        if collate.tokenizer is not None:
+            tokenizer = collate.tokenizer
+            about |= {"tokenizer": tokenizer.to_json(), "pad_id": tokenizer.pad_id}
+        prediction = Prediction(
+            module,
+            blank,
+            torch.from_numpy(self.class_prior_),
+            multilabel=self._multilabel,
+            pad_id=about.get("pad_id", 0),
+        )
+        write_onnx(prediction, about, path, ragged)
+
+    def _exportable(self) -> nn.Module:
+        """Return the fitted module anew: on the CPU, and looking nothing up."""
+        twin = copy(self)
+        twin.device, twin.precision, twin.cache = "cpu", "float32", None
+        del twin.net_
+        twin._restore(self._state())
+        return twin.net_.module_.eval()
 
     # scikit-learn -------------------------------------------------------------------
 

@@ -27,6 +27,8 @@ from .data import (
     Collate,
     ImageTransform,
     MultimodalDataset,
+    PairedCollate,
+    PairedDataset,
     Rows,
     find_bad_images,
     open_cache,
@@ -241,15 +243,15 @@ class TableClassifier(
         on_bad_image: str = "raise",
     ) -> MultimodalDataset:
         collate = self._collate(backbone)
-        return MultimodalDataset(
-            rows,
-            collate.transform,
-            collate.tokenizer,
-            targets=targets,
-            weights=weights,
-            cache=open_cache(self.cache, IMAGES),
-            on_bad_image=on_bad_image,
-        )
+        options = {
+            "targets": targets,
+            "weights": weights,
+            "cache": open_cache(self.cache, IMAGES),
+            "on_bad_image": on_bad_image,
+        }
+        if isinstance(collate, PairedCollate):
+            return PairedDataset(rows, collate, **options)
+        return MultimodalDataset(rows, collate.transform, collate.tokenizer, **options)
 
     def _collate(self, backbone: Backbone) -> Collate:
         config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
@@ -257,7 +259,10 @@ class TableClassifier(
             transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
             tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
-        return Collate(transform, tokenizer)
+        collate = Collate(transform, tokenizer)
+        if backbone.second is None:
+            return collate
+        return PairedCollate(collate, self._collate(backbone.second))
 
     @contextmanager
     def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:

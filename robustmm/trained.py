@@ -139,7 +139,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     3
     """
 
-    max_epochs: int = 10
+    max_epochs: int = 12
     lr: float = 1e-3
     weight_decay: float = 0.01
     lr_schedule: str = "linear"

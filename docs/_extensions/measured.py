@@ -16,13 +16,18 @@ RUNS_OF = {
     "CMPTClassifier": ["CMPT"],
     "DCPClassifier": ["DCP"],
     "DeLoClassifier": ["DeLo-one-task"],
+    "DualPromptClassifier": [],
     "FineTuneClassifier": ["Head-CLIP", "LoRA-CLIP", "LoRA-ViLT", "Full-CLIP"],
+    "L2PClassifier": [],
     "LinearProbeClassifier": ["Linear-probe-ViLT", "Linear-probe-CLIP"],
     "MAILClassifier": ["MAIL"],
     "MAPClassifier": ["MAP"],
     "MSPClassifier": ["MSP"],
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
+    "RAGPTClassifier": ["RAGPT"],
+    "RebQClassifier": [],
+    "SequentialClassifier": [],
 }
 
 

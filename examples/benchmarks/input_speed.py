@@ -79,7 +79,9 @@ def write_jpegs(folder: str, n: int, size=(640, 480)) -> tuple[pd.DataFrame, pd.
         pixels = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.int16)
         pixels = pixels + random.integers(-12, 13, pixels.shape)
         paths.append(f"{folder}/{i}.jpg")
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+            paths[-1], quality=90
+        )
     return X.assign(image=pd.Series(paths, index=X.index, dtype=object)), y
 
 

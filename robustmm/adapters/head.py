@@ -105,6 +105,53 @@ class TwoLayerHead(nn.Module):
             return self.layers(pooled.float())
 
 
+class TiedHead(nn.Module):
+    r"""Logits as products with the embeddings of labels, which are read elsewhere too.
+
+    :math:`\mathrm{Linear}(\mathrm{GELU}(\mathrm{LN}(\mathrm{Linear}(x)))) \, E^\top`,
+    without bias, in float32 as :class:`LinearHead`. Weights start as
+    :math:`N(0, 0.02^2)`, embeddings :math:`E` as :math:`N(0, s^2)`.
+
+    Parameters
+    ----------
+    d_in, width : int
+        Of what it reads, and of an embedding.
+    n_outputs : int
+    label_std : float
+        The :math:`s`.
+
+    Notes
+    -----
+    Shapes: (B, d_in) to (B, C).
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = TiedHead(16, 8, 3, label_std=1.0)
+    >>> head(torch.zeros(5, 16)).shape, head.embed(torch.tensor([[0, 2]])).shape
+    (torch.Size([5, 3]), torch.Size([1, 2, 8]))
+    """
+
+    def __init__(self, d_in: int, width: int, n_outputs: int, label_std: float):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(d_in, d_in), nn.LayerNorm(d_in), nn.GELU(), nn.Linear(d_in, width)
+        )
+        init_linears(self)
+        self.labels = nn.Parameter(label_std * torch.randn(n_outputs, width))
+
+    def embed(self, labels: Tensor) -> Tensor:
+        """Return embeddings of labels (...,), or their sums for indicators (..., C)."""
+        if labels.is_floating_point():
+            return labels @ self.labels
+        return self.labels[labels]
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map rows (B, d_in) to logits (B, C)."""
+        with _in_float32(pooled):
+            return self.layers(pooled.float()) @ self.labels.T
+
+
 def _in_float32(inputs: Tensor) -> torch.autocast:
     """Switch autocast off where the inputs are."""
     return torch.autocast(inputs.device.type, enabled=False)

@@ -4,8 +4,14 @@ from .attention import attention_frame as attention_frame
 from .attention import attention_maps as attention_maps
 from .backbone import Backbone as Backbone
 from .backbone import fitted_on as fitted_on
+from .classes import IMAGE_CLASS as IMAGE_CLASS
+from .classes import FrozenClasses as FrozenClasses
+from .classes import class_tokens as class_tokens
+from .classes import hide_modality as hide_modality
+from .classes import with_image_class as with_image_class
 from .features import POOLINGS as POOLINGS
 from .features import FrozenFeatures as FrozenFeatures
+from .features import FrozenVectors as FrozenVectors
 from .features import encode_streams as encode_streams
 from .features import projected as projected
 from .features import projected_width as projected_width
@@ -20,6 +26,9 @@ from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys
+from .queries import FrozenQueries as FrozenQueries
+from .queries import check_layers as check_layers
+from .queries import read_queries as read_queries
 from .revisions import pin as pin
 from .revisions import revisions_by_name as revisions_by_name
 from .stream import Stream as Stream

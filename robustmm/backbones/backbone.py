@@ -80,6 +80,9 @@ class Backbone(nn.Module):
     tokenizer : transformers tokenizer or None
     max_text_length : int or None
         Longest text in tokens, special tokens included.
+    second : Backbone or None
+        Another frozen model, which prepares the cells in its own way and is no part of
+        ``streams``; its sources are here as ``"second_image"`` and so on.
 
     Examples
     --------
@@ -100,6 +103,7 @@ class Backbone(nn.Module):
         image_config: dict | None = None,
         tokenizer=None,
         max_text_length: int | None = None,
+        second: Backbone | None = None,
     ):
         super().__init__()
         self.streams = nn.ModuleDict(streams)
@@ -108,6 +112,9 @@ class Backbone(nn.Module):
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length
         self._identities = dict(identities)
+        self.second = second
+        if second is not None:
+            self.sources |= {f"second_{m}": s for m, s in second.sources.items()}
 
     def __getitem__(self, name: str) -> Stream:
         if name not in self.streams:
@@ -126,6 +133,8 @@ class Backbone(nn.Module):
         It does not depend on the path, the device or ``max_text_length``.
         """
         parts = {name: self._identities[name].value for name in sorted(self.streams)}
+        if self.second is not None:
+            parts["second"] = self.second.fingerprint
         return _hash(json.dumps(parts).encode()).hexdigest()
 
     @property
@@ -136,7 +145,28 @@ class Backbone(nn.Module):
             found["images"] = image_fingerprint(self.image_config)
         if self.tokenizer is not None:
             found["tokenizer"] = text_fingerprint(self.tokenizer)
+        if self.second is not None:
+            more = self.second.inputs
+            found |= {f"second_{name}": value for name, value in more.items()}
         return found
+
+    def with_second(self, second: Backbone) -> Backbone:
+        """Return this model with another one beside it; both are taken over."""
+        return type(self)(
+            self.streams,
+            sources=self.sources,
+            identities=self._identities,
+            image_config=self.image_config,
+            tokenizer=self.tokenizer,
+            max_text_length=self.max_text_length,
+            second=second,
+        )
+
+    def part_from(self, source: str) -> Backbone:
+        """Return the model that a source is of: this one, or the second."""
+        second = self.second
+        is_second = second is not None and source in second.sources.values()
+        return second if is_second else self
 
     def is_same(self, name: str, stream: Stream) -> bool:
         """Tell whether a stream has the frozen weights of one of this backbone's."""
@@ -144,7 +174,8 @@ class Backbone(nn.Module):
 
     def is_shared(self, tensor: Tensor) -> bool:
         """Tell whether a tensor belongs to the frozen model, shared by all copies."""
-        return any(stream.is_shared(tensor) for stream in self.streams.values())
+        parts = [*self.streams.values(), *filter(None, [self.second])]
+        return any(part.is_shared(tensor) for part in parts)
 
     def copy(self) -> Backbone:
         """Return a module tree of its own around the same frozen parameters."""

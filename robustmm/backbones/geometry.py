@@ -10,7 +10,12 @@ Embeddings = Mapping[str, np.ndarray]  # "image" and "text", (n, p) each
 
 
 def modality_geometry(
-    adapted: Embeddings, frozen: Embeddings, present: Mapping[str, np.ndarray]
+    adapted: Embeddings,
+    frozen: Embeddings,
+    present: Mapping[str, np.ndarray],
+    *,
+    normalize: bool = False,
+    of: str = "means",
 ) -> dict[str, float]:
     """Compare image with text embeddings, and adapted with frozen ones.
 
@@ -20,18 +25,26 @@ def modality_geometry(
         Embeddings of the same rows.
     present : mapping of {"image", "text"} to bool ndarray of shape (n,)
         The rows to count.
+    normalize : bool
+        Give each embedding length 1 first.
+    of : {"means", "pairs"}
+        Compare the mean image with the mean text; or each complete row's image with its
+        text, and average.
 
     Returns
     -------
     dict
-        Counts; distance and angle in degrees between the mean embeddings; mean distance
+        Counts; distance and angle in degrees between images and texts; mean distance
         and angle that an embedding has moved. NaN for a mean of nothing.
     """
     result: dict[str, float] = {f"n_{m}s": int(present[m].sum()) for m in present}
+    if normalize:
+        adapted, frozen = (
+            {m: _unit(rows) for m, rows in e.items()} for e in (adapted, frozen)
+        )
     for prefix, embeddings in (("", adapted), ("frozen_", frozen)):
-        image, text = (_mean(embeddings[m][present[m]]) for m in ("image", "text"))
-        result[f"{prefix}distance"] = float(np.linalg.norm(image - text))
-        result[f"{prefix}angle"] = float(_angles(image, text))
+        distance, angle = _gap(embeddings, present, of)
+        result[f"{prefix}distance"], result[f"{prefix}angle"] = distance, angle
     for modality, rows in present.items():
         after, before = adapted[modality][rows], frozen[modality][rows]
         shift = np.linalg.norm(after - before, axis=1)[:, None]
@@ -41,13 +54,29 @@ def modality_geometry(
     return result
 
 
+def _gap(embeddings: Embeddings, present, of: str) -> tuple[float, float]:
+    """Distance and angle between images and texts."""
+    if of == "pairs":
+        complete = present["image"] & present["text"]
+        image, text = (embeddings[m][complete] for m in ("image", "text"))
+        distances = np.linalg.norm(image - text, axis=1)[:, None]
+        angles = _angles(image, text)[:, None]
+        return float(_mean(distances)[0]), float(_mean(angles)[0])
+    image, text = (_mean(embeddings[m][present[m]]) for m in ("image", "text"))
+    return float(np.linalg.norm(image - text)), float(_angles(image, text))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
 def _mean(rows: np.ndarray) -> np.ndarray:
     return rows.mean(axis=0) if len(rows) else np.full(rows.shape[1], np.nan)
 
 
 def _angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Angles in degrees between the last axes."""
-    a, b = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in (a, b))
+    a, b = _unit(a), _unit(b)
     # Exact for equal vectors too, where the arc cosine loses half of the digits.
     chord = np.linalg.norm(a - b, axis=-1)
     return np.degrees(2 * np.arctan2(chord, np.linalg.norm(a + b, axis=-1)))

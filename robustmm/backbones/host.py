@@ -101,6 +101,32 @@ class HostBatch:
         )
 
 
+class TracedBatch(HostBatch):
+    """A batch that is traced, of which nothing is known: every row counts as there.
+
+    What is computed from a missing cell's dummy has to be left out by what follows.
+    None of the other tensors is there to be looked at.
+
+    Examples
+    --------
+    >>> traced = TracedBatch(torch.tensor([[True, True], [False, True]]))
+    >>> traced.rows("image"), traced.missing("image")
+    (tensor([0, 1]), tensor([], dtype=torch.int64))
+    """
+
+    def rows(self, modality: str) -> Tensor:
+        """Return the positions of all rows, (B,)."""
+        return torch.arange(self.present.shape[0], device=self.present.device)
+
+    def missing(self, modality: str) -> Tensor:
+        """Return no position."""
+        return torch.arange(0, device=self.present.device)
+
+    def select(self, rows: Tensor | Sequence[int]) -> HostBatch:
+        """Return the batch itself: all of its rows are taken, in order."""
+        return self
+
+
 def is_asynchronous(device: torch.device) -> bool:
     """Whether a device may copy from pinned memory while the host goes on."""
     return device.type in ASYNCHRONOUS

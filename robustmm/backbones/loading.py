@@ -203,6 +203,7 @@ def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None
     ValueError
         If the source's files are no longer those that the backbone was loaded from.
     """
+    backbone = backbone.part_from(source)
     with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(source, _OFFERS)
         offered = set(_OFFERS[checkpoint.architecture])

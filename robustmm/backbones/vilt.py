@@ -64,11 +64,8 @@ class ViltStream(TextPositions, Stream):
         where images of different sizes were padded to a batch. With ``host``, nothing
         is asked of the device.
         """
-        self._check_length(input_ids)
+        text = self.embed_text(input_ids)
         kinds = self.embeddings.token_type_embeddings.weight
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        # ViLT's own types, 0 text and 1 image, on top of BERT's.
-        text = embed_words(self.embeddings.text_embeddings, input_ids, place) + kinds[0]
         patches = self.embeddings.patch_embeddings.projection(pixel_values)
         image, image_mask = self._embed_image(patches, pixel_mask)  # (B, V, d)
         mask = _join_masks(text, attention_mask, image, image_mask)
@@ -77,6 +74,14 @@ class ViltStream(TextPositions, Stream):
         spans = {"text": (0, size), "image": (size, total)}
         mask = unless_full(mask, *self._known_masks(patches, host))
         return Tokens(values, mask, spans, first_row(input_ids))
+
+    def embed_text(self, input_ids: Tensor) -> Tensor:
+        """Embed texts alone, (B, T) to (B, T, d), as they are beside an image."""
+        self._check_length(input_ids)
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        words = embed_words(self.embeddings.text_embeddings, input_ids, place)
+        # ViLT's own types, 0 text and 1 image, on top of BERT's.
+        return words + self.embeddings.token_type_embeddings.weight[0]
 
     def _embed_image(
         self, patches: Tensor, pixel_mask: Tensor | None

@@ -20,6 +20,8 @@ from .frame import read_rows as read_rows
 from .images import ImageCells as ImageCells
 from .images import find_bad_images as find_bad_images
 from .images import image_key as image_key
+from .paired import PairedCollate as PairedCollate
+from .paired import PairedDataset as PairedDataset
 from .pictures import Pictures as Pictures
 from .preprocess import ImageTransform as ImageTransform
 from .text import TextTokenizer as TextTokenizer

@@ -144,6 +144,11 @@ class ImageTransform:
             image = image.resize((width, height), self.resample, box=decoded.box)
         return _center_crop(np.array(image), self.crop_size)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the size of the result follows the picture."""
+        return self.crop_size is None and self.size is None
+
     def check(self, cell: Any, image_root: str | Path | None = None) -> None:
         """Raise as calling this with an image cell would, for less.
 

@@ -1,6 +1,9 @@
 """Data sets: scenes drawn on the spot, and the published ones from a local folder."""
 
+from .composed import load_cirr as load_cirr
+from .composed import load_fashion_iq as load_fashion_iq
 from .food101 import load_food101 as load_food101
 from .hateful_memes import load_hateful_memes as load_hateful_memes
 from .mmimdb import load_mmimdb as load_mmimdb
+from .scenes import make_modified_scenes as make_modified_scenes
 from .scenes import make_scenes as make_scenes

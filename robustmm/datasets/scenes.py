@@ -1,7 +1,7 @@
 """Drawn scenes with captions, made on the spot."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -350,3 +350,69 @@ def make_scenes(
         }
     )
     return df, pd.Series(places, index=df.index, name="label")
+
+
+def _modify_scene(scene: _Scene, rng: random.Random) -> tuple[_Scene, str]:
+    """Change one thing that is drawn; return the new scene and the words for it."""
+    what = rng.choice(("sky", "ground", "object", "object"))
+    if what != "object":
+        now = getattr(scene, what)
+        new = rng.choice([value for value in _VALUES[what] if value != now])
+        words = f"under the {new} sky" if what == "sky" else f"on the {new}"
+        return replace(scene, **{what: new}), f"The same {words}."
+    at, things = rng.randrange(_N_DRAWN), list(scene.objects)
+    old = things[at]
+    name = rng.choice([name for name in _OBJECTS if name != old[0]])
+    things[at] = name, rng.choice(tuple(_PAINTS)) if name in _PAINTED else None
+    text = f"There is {_say_thing(*things[at])} instead of {_say_thing(*old)}."
+    return replace(scene, objects=tuple(things)), text
+
+
+def make_modified_scenes(
+    n_queries: int = 500, random_state=None
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Draw pairs of scenes with a text that says what the second has otherwise.
+
+    A synthetic test bed for composed image retrieval: which picture of a gallery is the
+    one that a reference picture and a modification text ask for? The sky, the ground or
+    an object is another one, and all of it is drawn anew, so that nothing but what is
+    there is the same.
+
+    Parameters
+    ----------
+    n_queries : int
+        At least 1.
+    random_state : int, numpy.random.Generator, numpy.random.RandomState or None
+        As for :func:`make_scenes`.
+
+    Returns
+    -------
+    queries : pandas.DataFrame of shape (n_queries, 4)
+        ``image``, the reference; ``text``, what is to be changed; ``reference`` and
+        ``target``, names of pictures of the gallery.
+    gallery : pandas.Series of shape (2 * n_queries,)
+        Pictures by name: references and targets.
+
+    Examples
+    --------
+    >>> from robustmm.datasets import make_modified_scenes
+    >>> queries, gallery = make_modified_scenes(3, random_state=0)
+    >>> queries["text"].iloc[0]
+    'There is a pine instead of a cactus.'
+    >>> len(gallery), gallery[queries["target"].iloc[0]].size
+    (6, (64, 64))
+    """
+    _check_int("n_queries", n_queries, 1, np.inf)
+    rng = _generator(random_state)
+    quick = random.Random(int(rng.integers(2**63)))
+    pictures, rows = {}, []
+    for i in range(n_queries):
+        before = _draw_scene(quick.choice(tuple(_PLACES)), quick)
+        after, text = _modify_scene(before, quick)
+        names = f"{i:05d}-reference", f"{i:05d}-target"
+        for name, scene in zip(names, (before, after), strict=True):
+            pictures[name] = _add_noise(_draw_picture(scene, quick), rng)
+        rows.append((pictures[names[0]], text, *names))
+    columns = ["image", "text", "reference", "target"]
+    queries = pd.DataFrame(rows, columns=columns, dtype=object)
+    return queries, pd.Series(pictures, name="image", dtype=object)

@@ -347,6 +347,13 @@ class AutoMultimodalClassifier(TableClassifier):
         outputs = np.stack([log_outputs(m, X, *known) for _, m in self.members_])
         return combine(outputs, self.weights_, self._multilabel)
 
+    def to_onnx(self, path) -> None:
+        """Raise NotImplementedError: several networks are averaged here."""
+        raise NotImplementedError(
+            "to_onnx writes one network, and AutoMultimodalClassifier averages "
+            "several: fit the best one of leaderboard_ alone, and export that."
+        )
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "members_")
 

@@ -11,5 +11,6 @@ from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .patterns import modality_importance as modality_importance
 from .patterns import score_by_pattern as score_by_pattern
+from .retrieval import retrieval_scores as retrieval_scores
 from .robustness import cross_scenario_matrix as cross_scenario_matrix
 from .robustness import missing_rate_curve as missing_rate_curve

@@ -357,10 +357,13 @@ class CMPTClassifier(MultimodalClassifier):
     detach_target: bool = False
     adapt_text_ffn: bool = False
 
-    batch_size: int = 8
+    batch_size: int = 32
+    lr: float = 1e-2
     weight_decay: float = 0.02
     lr_schedule: str = "held_polynomial"
     warmup: float = 0.5
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
 
     def attention_maps(self, X: TableLike, layer: int = -1) -> pd.DataFrame:
         """Return what the class token and the proxy attend to, patch by patch.

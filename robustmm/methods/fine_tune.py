@@ -192,6 +192,9 @@ class FineTuneClassifier(MultimodalClassifier):
     dropout: float = 0.0
     projections: Sequence[str] = ("query", "value")
     backbone_lr: float = 1e-4
+    lr: float = 3e-3
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -48,6 +48,7 @@ STATE_PRECISIONS = ("float32", "float16")
 POSITIONS = ("front", "middle", "rear")
 PROJECTIONS = ("query", "key", "value", "out")
 INITS = ("official", "identity")
+GAPS = ("means", "pairs")
 # With init="identity": norm of the shared update over that of the frozen weight.
 IDENTITY_TOLERANCE = 1e-2
 
@@ -369,9 +370,11 @@ class MoRAClassifier(MultimodalClassifier):
     dropout: float = 0.1
     state_precision: str = "float32"
 
-    max_epochs: int = 20
-    batch_size: int = 256
-    lr: float = 1e-2
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-2
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
     lr_schedule: str = "cosine"
     n_iter_no_change: int = 20
@@ -511,11 +514,20 @@ class MoRAClassifier(MultimodalClassifier):
         state = self.net_.module_.head.state_dict()
         return {f"head.{name}": tensor.cpu().clone() for name, tensor in state.items()}
 
-    def modality_gap(self, X: pd.DataFrame, y: ArrayLike | None = None) -> pd.DataFrame:
+    def modality_gap(
+        self,
+        X: pd.DataFrame,
+        y: ArrayLike | None = None,
+        *,
+        normalize: bool = False,
+        of: str = "means",
+    ) -> pd.DataFrame:
         """Measure where the training has moved the embeddings, class by class.
 
-        The analysis of the paper's tables 2 and 3, on the projected embeddings, which
-        are not normalised. An image or a text that is missing does not count.
+        The analysis of the paper's tables 2 and 3, on the projected embeddings. An
+        image or a text that is missing does not count. The paper does not say whether
+        it normalises: its distances of CLIP are those of unit vectors, its distances of
+        MoRA are not.
 
         Parameters
         ----------
@@ -523,12 +535,17 @@ class MoRAClassifier(MultimodalClassifier):
             Rows with the columns seen in ``fit``; the paper takes complete ones.
         y : array-like of shape (n,), or indicator matrix of shape (n, L), optional
             Their classes; None takes the predicted ones.
+        normalize : bool
+            Give each embedding length 1 first.
+        of : {"means", "pairs"}
+            Compare the mean image with the mean text of a class; or the image of each
+            complete row with its text, and average.
 
         Returns
         -------
         DataFrame
             Indexed by class, with ``n_images`` and ``n_texts``; ``distance`` and
-            ``angle`` (in degrees) between the mean image and the mean text embedding,
+            ``angle`` (in degrees) between image and text embeddings,
             and the same of the frozen backbone as ``frozen_distance`` and
             ``frozen_angle`` (table 2); the mean distance and angle between the adapted
             and the frozen embedding of a cell as ``image_drift``,
@@ -538,8 +555,9 @@ class MoRAClassifier(MultimodalClassifier):
         Raises
         ------
         ValueError
-            If an image cannot be read.
+            If an image cannot be read, or ``of`` is neither.
         """
+        check_choice("of", of, GAPS)
         labels = self.predict(X) if y is None else np.asarray(y)
         members = labels.T > 0 if self._multilabel else labels == self.classes_[:, None]
         present = self._check_X(X, reset=False).present
@@ -549,8 +567,13 @@ class MoRAClassifier(MultimodalClassifier):
         nets = self.net_, self._make_net(frozen, device)
         embeddings = [self._embeddings(net, X) for net in nets]
         rows = [
-            modality_geometry(*embeddings, {m: here & of for m, here in there.items()})
-            for of in members
+            modality_geometry(
+                *embeddings,
+                {m: here & inside for m, here in there.items()},
+                normalize=normalize,
+                of=of,
+            )
+            for inside in members
         ]
         return pd.DataFrame(rows, index=pd.Index(self.classes_, name="class"))
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from robustmm.adapters import LinearHead, TwoLayerHead, trained_pooler
+from robustmm.adapters import LinearHead, TiedHead, TwoLayerHead, trained_pooler
 from robustmm.adapters.head import init_linears
 
 
@@ -107,3 +107,17 @@ def test_a_head_says_what_its_last_layer_reads(make, width):
     assert hidden.shape == (5, width)
     assert isinstance(head.last, nn.Linear)
     assert torch.equal(nn.Linear.forward(head.last, hidden), expected)
+
+
+def test_logits_of_a_tied_head_are_products_with_the_embeddings():
+    head = TiedHead(6, 4, 3, label_std=2.0).eval()
+    x = torch.randn(5, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(head(x), head.layers(x) @ head.labels.T)
+        one = head.embed(torch.tensor([2, 0]))
+        torch.testing.assert_close(one, head.labels[[2, 0]])
+        both = head.embed(torch.tensor([[1.0, 0.0, 1.0]]))
+        torch.testing.assert_close(both[0], head.labels[0] + head.labels[2])
+        with torch.autocast("cpu", torch.bfloat16):
+            assert head(x).dtype == torch.float32
+    assert TiedHead(64, 64, 50, label_std=0.1).labels.std() < 0.2 < head.labels.std()

@@ -89,3 +89,24 @@ def test_a_backbone_that_is_gone_is_named():
         fitted_on("0123456789abcdef", "SomeClassifier"),
     ):
         raise OSError("no such folder")
+
+
+def test_a_second_model_stands_beside_the_streams():
+    first = load_backbone("robustmm/tiny-vilt")
+    second = load_backbone("robustmm/tiny-clip")
+    both = first.with_second(second)
+    assert list(both.streams) == ["joint"]
+    assert both.sources == {
+        "joint": "robustmm/tiny-vilt",
+        "second_image": "robustmm/tiny-clip",
+        "second_text": "robustmm/tiny-clip",
+    }
+    assert len({b.fingerprint for b in (first, second, both)}) == 3
+    assert both.inputs == first.inputs | {
+        f"second_{name}": value for name, value in second.inputs.items()
+    }
+    assert both.part_from("robustmm/tiny-clip") is second
+    assert both.part_from("robustmm/tiny-vilt") is both
+    twin = both.copy()
+    assert all(twin.is_shared(p) for p in twin.parameters())
+    assert twin.second["image"] is not second["image"]

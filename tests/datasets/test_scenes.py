@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from robustmm.datasets import make_scenes
+from robustmm.datasets import make_modified_scenes, make_scenes
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +125,20 @@ def test_no_modality_says_everything(scenes):
     words = make_pipeline(TfidfVectorizer(), LogisticRegression(max_iter=500))
     words.fit(df["text"][:600], y[:600])
     assert words.score(df["text"][600:], y[600:]) < 0.9
+
+
+def test_modified_scenes_are_pairs_and_say_what_changes():
+    queries, gallery = make_modified_scenes(30, random_state=3)
+    assert list(queries) == ["image", "text", "reference", "target"]
+    assert len(gallery) == 60
+    assert gallery.index.is_unique
+    assert set(queries["reference"]) | set(queries["target"]) == set(gallery.index)
+    assert all(gallery[r] is i for r, i in queries[["reference", "image"]].to_numpy())
+    starts = [text.split()[0] for text in queries["text"]]
+    assert set(starts) == {"The", "There"}
+    again, _ = make_modified_scenes(30, random_state=3)
+    assert again["text"].equals(queries["text"])
+    other, _ = make_modified_scenes(30, random_state=4)
+    assert not other["text"].equals(queries["text"])
+    with pytest.raises(ValueError, match="n_queries must be an integer >= 1, got 0"):
+        make_modified_scenes(0)

@@ -637,3 +637,26 @@ def test_full_size_counts():
         if rank == 4:
             assert trained == 164_965
             assert round(100 * trained / total, 2) == 0.11
+
+
+def test_modality_gap_of_unit_vectors_and_of_pairs():
+    X, y = frame_with_holes(24)
+    fitted = small(MoRAClassifier, lr=1e-1).fit(X, y)
+    features = fitted.transform(X)
+    width = features.shape[1] // 2
+    image, text = features[:, :width], features[:, width:]
+    complete = X.notna().all(axis=1).to_numpy() & (y == y[0])
+    pairs = np.linalg.norm(image - text, axis=1)[complete].mean()
+    gap = fitted.modality_gap(X, y, of="pairs").loc[y[0]]
+    assert gap["distance"] == pytest.approx(pairs, rel=1e-5)
+    assert gap["frozen_distance"] != pytest.approx(pairs, rel=1e-3)
+    image, text = (e / np.linalg.norm(e, axis=1)[:, None] for e in (image, text))
+    units = np.linalg.norm(image - text, axis=1)[complete].mean()
+    gap = fitted.modality_gap(X, y, of="pairs", normalize=True).loc[y[0]]
+    assert gap["distance"] == pytest.approx(units, rel=1e-5)
+    there = [X[name].notna().to_numpy() & (y == y[0]) for name in ("image", "text")]
+    means = [e[rows].mean(axis=0) for e, rows in zip((image, text), there, strict=True)]
+    gap = fitted.modality_gap(X, y, normalize=True).loc[y[0]]
+    assert gap["distance"] == pytest.approx(np.linalg.norm(means[0] - means[1]))
+    with pytest.raises(ValueError, match="of must be one of"):
+        fitted.modality_gap(X, y, of="rows")
