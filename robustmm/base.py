@@ -7,6 +7,7 @@ import logging
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -39,12 +40,14 @@ from .backbones import (
 )
 from .backbones.onnx import Prediction, need_onnx, write_onnx
 from .data import (
+    IMAGES,
     STATES,
     ByteCache,
     FolderCache,
     MultimodalDataset,
     Rows,
     bad_images_of,
+    holding,
     open_cache,
 )
 from .data.screening import (
@@ -249,6 +252,10 @@ class BaseMultimodalClassifier(
 
     def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
+        with self._holding():
+            self._fit_held(rows, targets, sample_weight)
+
+    def _fit_held(self, rows: Rows, targets: Targets, sample_weight) -> None:
         weights = self._check_weights(rows, targets, sample_weight)
         # One number is all that a generator of the caller's gives: how far it moves
         # does not depend on the method or its epochs.
@@ -371,6 +378,31 @@ class BaseMultimodalClassifier(
         """Return where a method may keep the states of frozen layers, if anywhere."""
         return open_cache(self.cache, STATES)
 
+    def _holding(self) -> AbstractContextManager:
+        """Keep in the caches what is used inside the block, as far as it fits."""
+        states = self._state_cache()
+        return holding(IMAGES if states is STATES else None, states)
+
+    def _recall(self, backbone: Backbone) -> Callable | None:
+        """Return what tells whether the frozen states that a row's image goes into are
+        at hand, or None where a method keeps none.
+
+        Called as ``recall(present, image_key, ids)`` with whether image and text are
+        there and a function that returns the tokens. An image of which it says so is
+        not decoded before the module asks for it: the module, which says ``recalls``,
+        gets ``host.pictures`` in the place of ``pixel_values``.
+        """
+        return None
+
+    def _number(self, device: torch.device) -> torch.dtype:
+        """Return the type that matrix products run in."""
+        return autocast_type(self.precision, device) or torch.float32
+
+    def _dataset(self, backbone: Backbone, rows: Rows, *args, **options):
+        data = super()._dataset(backbone, rows, *args, **options)
+        data.recall = self._recall(backbone)
+        return data
+
     def _blank_batch(self, backbone: Backbone) -> dict[str, torch.Tensor]:
         """Return the batch of one row without any modality: white image, empty text."""
         data = self._dataset(backbone, Rows([None], [None], [0]))
@@ -389,7 +421,10 @@ class BaseMultimodalClassifier(
         """
         # Before anything fitted is touched: NotFittedError, not AttributeError.
         check_is_fitted(self)
-        rows = self._check_X(X, reset=False)
+        with self._holding():
+            return self._evaluate_rows(self._check_X(X, reset=False), read)
+
+    def _evaluate_rows(self, rows: Rows, read: Callable) -> tuple:
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         # A batch is padded to its longest text, so those of about one length go

@@ -1,12 +1,15 @@
 """Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .cache import ByteCache, FolderCache
+from .cache import ByteCache
+from .folder_cache import FolderCache
 from .frame import Rows, format_rows
 from .images import KEY_BYTES, ImageCells
 from .pictures import Pictures
@@ -36,6 +39,10 @@ class MultimodalDataset(Dataset):
     ----------
     images : ImageCells
         The rows' images.
+    recall : callable (present, key, ids) -> bool, or None
+        Whether all that is computed from the picture of that key, in a row of those
+        tokens, is at hand; ``ids`` is a function that returns them. `Unread` stands for
+        such a picture, which is made only if it is asked for.
 
     Raises
     ------
@@ -78,6 +85,7 @@ class MultimodalDataset(Dataset):
         self.weights = weights
         self.on_bad_image = on_bad_image
         self.images = ImageCells(rows, transform, cache)
+        self.recall: Callable | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,11 +99,12 @@ class MultimodalDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[dict[str, Any], Any]:
         """Return (item, target) of row `i`.
 
-        The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3) or None), ``ids``
-        (list of int, empty without a tokenizer), ``weight`` (float), ``present``
-        (image, text: bools) and ``bad`` (why the image could not be read, or None).
-        With a transform and a cache also ``key``, the name of the image in the cache
-        (bytes, None without an image), for those who keep what they compute from it.
+        The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3), None where it is
+        missing, or `Unread` where `recall` says that it is not needed), ``ids`` (list
+        of int, empty without a tokenizer), ``weight`` (float), ``present`` (image,
+        text: bools) and ``bad`` (why the image could not be read, or None). With a
+        transform and a cache also ``key``, the name of the image in the cache (bytes,
+        None without an image), for those who keep what they compute from it.
         The target is 0 where there are none.
 
         Raises
@@ -103,20 +112,21 @@ class MultimodalDataset(Dataset):
         ValueError
             If the image cannot be read and `on_bad_image` is "raise".
         """
-        image, key, bad = self.images.read(i)
+        text, ids = self.rows.texts[i], self._ids(i)
+        needed = None if self.recall is None else partial(self._is_needed, i, ids)
+        image, key, bad = self.images.read(i, needed)
         if bad is not None and self.on_bad_image == "raise":
             label = self.rows.index[i]
             raise ValueError(
                 format_rows([(label, bad)], "image cell cannot be read") + "."
             )
-        text = self.rows.texts[i]
         weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
             "image": image,
             # Tokenised row by row and padded by the batch: `Collate` knows its longest
             # text.
-            "ids": [] if self.tokenizer is None else self.tokenizer(text),
+            "ids": ids,
             # With its only image gone, a row has nothing to be learned from.
             "weight": 0.0 if bad is not None and text is None else weight,
             "present": (
@@ -128,6 +138,21 @@ class MultimodalDataset(Dataset):
         if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
+
+    def is_needed(self, i: int, key: bytes) -> bool:
+        """Return whether the picture of row `i`, of that key, is to be looked at."""
+        return self._is_needed(i, None, key)
+
+    def _is_needed(self, i: int, ids: list[int] | None, key: bytes) -> bool:
+        if self.recall is None:
+            return True
+        present = True, self.rows.texts[i] is not None
+        return not self.recall(
+            present, key, lambda: self._ids(i) if ids is None else ids
+        )
+
+    def _ids(self, i: int) -> list[int]:
+        return [] if self.tokenizer is None else self.tokenizer(self.rows.texts[i])
 
 
 class Collate:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import ByteCache, FolderCache
+from .cache import ByteCache
 from .faults import BadImage
+from .folder_cache import FolderCache
 from .frame import format_rows
 from .preprocess import ImageTransform
 

@@ -83,6 +83,8 @@ def inputs(clf, table, session, junk=True):
     backbone = clf.net_.module_.backbone
     data = clf._dataset(backbone, clf._check_X(table, reset=False))
     batch, _ = clf._collate(backbone)([data[i] for i in range(len(data))])
+    if "pictures" in batch:
+        batch |= batch["pictures"].pixels()
     if "pixel_mask" not in batch and "pixel_values" in batch:
         batch["pixel_mask"] = torch.ones(batch["pixel_values"][:, 0].shape).long()
     image, text = batch["present"].unbind(dim=1)

@@ -22,6 +22,7 @@ from robustmm.data import (
     Rows,
     TextTokenizer,
     bad_images_of,
+    preprocess,
     read_rows,
 )
 
@@ -317,6 +318,24 @@ def test_workers_give_the_same_batches_without_warnings(tmp_path):
         one, two = map(read_by_an_encoder, (one, two))
         assert all(torch.equal(one[name], two[name]) for name in one)
         assert torch.equal(y1, y2)
+
+
+def test_with_workers_the_process_itself_neither_tokenises_nor_decodes(monkeypatch):
+    here, tokenize, decode = [], TextTokenizer.__call__, preprocess.decode
+    monkeypatch.setattr(
+        TextTokenizer, "__call__", lambda *args: here.append("text") or tokenize(*args)
+    )
+    monkeypatch.setattr(
+        preprocess, "decode", lambda *args: here.append("image") or decode(*args)
+    )
+    dataset = MultimodalDataset(
+        make_rows([png(i) for i in range(4)]), RAGGED, TOKENIZER
+    )
+    collate = Collate(RAGGED, TOKENIZER)
+    for workers, expected in ((1, set()), (0, {"text", "image"})):
+        for batch, _ in DataLoader(dataset, 2, collate_fn=collate, num_workers=workers):
+            read_by_an_encoder(batch)
+        assert set(here) == expected
 
 
 def test_open_pictures_survive_forked_workers(tmp_path):
