@@ -176,7 +176,7 @@ class MAPClassifier(MultimodalClassifier):
 
     max_epochs: int = 12
     batch_size: int = 32
-    lr: float = 1e-2
+    lr: float = 3e-3
     head_init: str = "probe"
     head_lr: float | None = 1e-3
     weight_decay: float = 0.02
