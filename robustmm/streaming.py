@@ -90,7 +90,9 @@ class StreamedModule(nn.Module):
         self, present: Tensor, image_key: Tensor | None = None, **batch: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         vectors = self.queries.split(self.queries(present, batch, image_key))
-        return present[:, list(self.queries.places)], vectors
+        # Column by column: a list as an index is copied to the device, which waits.
+        there = [present[:, place] for place in self.queries.places]
+        return torch.stack(there, dim=1), vectors
 
 
 class StreamingClassifier(BaseMultimodalClassifier):

@@ -239,14 +239,14 @@ def sequential(c) -> None:
     """One set of low-rank updates and a growing head learn stage after stage, with rows
     of a memory beside the new ones."""
     _cells(c, image=(14, "cell"), text=(58, "missing"))
-    c.box(4, 124, 78, 40, "memory of\nold rows", "trained")
+    c.box(4, 124, 78, 40, "memory of\nold rows", "plain")
     c.arrow((82, 30), (232, 66))
     c.arrow((82, 74), (232, 84))
     c.arrow((82, 144), (232, 108))
-    c.text(156, 48, "new rows", kind="small")
+    c.text(176, 30, "new rows", kind="small")
     c.text(156, 148, "as many old ones", kind="small")
     _vilt(c, y=26, text="ViLT with\nlow-rank\nupdates")
-    c.legend("cell", "missing", "frozen", "trained")
+    c.legend("cell", "missing", "plain", "frozen", "trained")
 
 
 def msp(c) -> None:
