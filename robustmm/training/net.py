@@ -24,6 +24,7 @@ from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key"})
+NOT_FOR_MODULE |= {"second_image_key"}
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 
@@ -157,6 +158,10 @@ class Net(NeuralNet):
         }
         if getattr(self.module_, "reads_host", False):
             batch["host"] = HostBatch.of(x["present"], x)
+            names = [name for name in x if name.startswith("second_")]
+            if names:
+                second = {name.removeprefix("second_"): x[name] for name in names}
+                batch["second_host"] = HostBatch.of(x["present"], second)
         enabled = self.autocast is not None
         with torch.autocast(device.type, dtype=self.autocast, enabled=enabled):
             return function(self.module_, **batch)
