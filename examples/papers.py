@@ -447,6 +447,8 @@ def mora_time():
         place = trained[name], times[name]
         ax.annotate(name, place, (5, 4), textcoords="offset points")
     ax.set(xscale="log", xlabel="numbers trained", ylabel="ms a row")
+    ax.set_xlim(trained.min() / 2, 4 * trained.max())
+    ax.xaxis.set_minor_formatter("")
     return table, figure
 
 

@@ -17,6 +17,7 @@ ORDER = [
     "attention",
     "explanation",
     "mora_export",
+    "retrieval",
     "continual",
     "serving",
     "serve",
@@ -28,6 +29,7 @@ OPTIONS = {
     "continual.py": ["--rows", "16", "--epochs", "2"],
     "proxy_tokens.py": ["--rows", "360", "--epochs", "8"],
     "quickstart.py": ["--rows", "480", "--epochs", "3", "--quiet"],
+    "retrieval.py": ["--rows", "200", "--epochs", "3"],
     "robustness.py": ["--rows", "240", "--folds", "2", "--quiet"],
 }
 # Examples write their pictures there; the gallery takes them from the open figures.

@@ -122,7 +122,8 @@ class SpectrumDisplay:
             ax.set_xticks(sorted(self.spectra["index"].unique()))
         self.axes_[0].set_ylabel("share of the sum")
         self.axes_[0].set_ylim(bottom=0)
-        self.axes_[-1].legend(fontsize=8)
+        # Beside the panels: lines are high on the left and low everywhere.
+        self.axes_[-1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8)
         return self
 
 
@@ -130,7 +131,7 @@ def _panels(n: int) -> list[Axes]:
     need_matplotlib()
     import matplotlib.pyplot as plt
 
-    size = 1 + 2.6 * n, 2.8
+    size = 2.4 + 2.4 * n, 2.8
     options = {"layout": "constrained", "sharey": True, "squeeze": False}
     return list(plt.subplots(1, n, figsize=size, **options)[1][0])
 

@@ -256,7 +256,9 @@ class RAGPTModule(nn.Module):
         """Return unit vectors of images and texts, (B, w) each; zeros where missing."""
         names = "pixel_values", "input_ids", "attention_mask"
         inputs = {name: batch[f"second_{name}"] for name in names}
-        encoded = self.encode(present, inputs, batch.get("second_image_key"))
+        if "second_host" in batch:
+            inputs["host"] = batch["second_host"]
+        encoded = self.encode(present, inputs)
         widths = vector_widths(self.backbone)
         image, text, _ = encoded.split([*widths, encoded.shape[1] - sum(widths)], 1)
         return F.normalize(image, dim=1), F.normalize(text, dim=1)

@@ -24,6 +24,7 @@ from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key", "pictures"})
+NOT_FOR_MODULE |= {"second_image_key"}
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 
@@ -160,6 +161,10 @@ class Net(NeuralNet):
             batch["host"] = HostBatch.of(x["present"], x)
         if not getattr(self.module_, "recalls", False):
             batch = with_pixels(batch, device)
+        names = [name for name in x if name.startswith("second_")]
+        if reads_host and names:
+            second = {name.removeprefix("second_"): x[name] for name in names}
+            batch["second_host"] = HostBatch.of(x["present"], second)
         if not reads_host:
             batch.pop("host", None)
         enabled = self.autocast is not None
