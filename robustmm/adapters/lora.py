@@ -54,7 +54,6 @@ class MergingLinear(nn.Module):
         return super().train(mode)
 
 
-
 class LoRALinear(MergingLinear):
     r"""LoRA [1]_: :math:`y = W_0 x + b + \frac{\alpha}{r} B A x`.
 
