@@ -39,6 +39,7 @@ from .backbones import (
     revisions_by_name,
 )
 from .backbones.onnx import Prediction, need_onnx, write_onnx
+from .backbones.quantized import is_quantized, quantize_layers
 from .data import (
     IMAGES,
     STATES,
@@ -364,6 +365,7 @@ class BaseMultimodalClassifier(
 
     def _keep(self, net: Net) -> None:
         """Set what a fit leaves: the net, its record and its size."""
+        vars(self).pop("quantization_error_", None)
         self.net_ = net
         self.n_iter_ = len(net.history)
         self.history_ = history_frame(net)
@@ -519,7 +521,7 @@ class BaseMultimodalClassifier(
         """
         check_is_fitted(self)
         need_onnx()
-        module = self._exportable()
+        module = self._anew().net_.module_
         backbone, blank = module.backbone, self._blank_batch(module.backbone)
         collate, ragged = self._collate(backbone), False
         about = {"classes": self.classes_.tolist(), "multilabel": self._multilabel}
@@ -538,14 +540,55 @@ class BaseMultimodalClassifier(
         )
         write_onnx(prediction, about, path, ragged)
 
-    def _exportable(self) -> nn.Module:
-        """Return the fitted module anew: on the CPU, and looking nothing up."""
+    def quantized(self, X: TableLike) -> Self:
+        """Return a twin that predicts with 8-bit linears on the CPU: an approximation.
+
+        The weights of the encoders' layers are rounded to whole numbers with a scale
+        for each output, their inputs to others with a scale for each token. Heads,
+        poolers and what adapters train beside the linears stay in float32.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows to compare the two on, such as those that are held out.
+
+        Returns
+        -------
+        classifier
+            Another one, that cannot be saved: save this one. Its attribute
+            ``quantization_error_`` is a dict of ``"max_probability"`` and
+            ``"mean_probability"``, how far apart the probabilities are, and
+            ``"changed"``, the part of the labels of ``X`` that differ.
+
+        Raises
+        ------
+        ValueError
+            If there is no row.
+        """
+        check_is_fitted(self)
+        twin = self._anew()
+        for stream in twin.net_.module_.backbone.streams.values():
+            quantize_layers(stream)
+        logits = self._log_odds(X), twin._log_odds(X)
+        exact, found = map(self._to_proba, logits)
+        labels = [self._to_labels(values) for values in logits]
+        apart = np.abs(exact - found)
+        twin.quantization_error_ = {
+            "max_probability": float(apart.max()),
+            "mean_probability": float(apart.mean()),
+            "changed": float((labels[0] != labels[1]).mean()),
+        }
+        return twin
+
+    def _anew(self) -> Self:
+        """Return a twin of its own module: on the CPU, and looking nothing up."""
         twin = copy(self)
         twin.device, twin.precision, twin.cache = "cpu", "float32", None
         twin.compile = False  # its layers are traced as they are
         del twin.net_
         twin._restore(self._state())
-        return twin.net_.module_.eval()
+        twin.net_.module_.eval()
+        return twin
 
     # scikit-learn -------------------------------------------------------------------
 
@@ -601,6 +644,11 @@ class BaseMultimodalClassifier(
         :meth:`_restore`.
         """
         module = self.net_.module_
+        if is_quantized(module):
+            raise ValueError(
+                "A quantised classifier cannot be saved or exported: save the one it "
+                "was made of, and call quantized(X) again where it is opened."
+            )
         return {
             "fingerprint": module.backbone.fingerprint,
             "inputs": module.backbone.inputs,

@@ -8,10 +8,10 @@ so attention is always ``scaled_dot_product_attention`` and any linear can be wr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -196,12 +196,10 @@ class Stream(FrozenModule, ABC):
         With ``rows``, (B, R) positions, keys and values still come from all tokens,
         and the result has one segment, ``"rows"``.
         """
-        run = Stream._run_block
         if self.compile_blocks:
-            run = self._compiled_block(i if tokens.context else None)
-        # Neither segments nor the anchor: of other names, a compiled block is another.
-        read = tokens.values, tokens.mask, tokens.prefix, tokens.context
-        values = run(self, self._block(i), *read, rows)
+            values = self._run_compiled(i, tokens, rows)
+        else:
+            values = self._run_block(self._block(i), tokens, rows)
         if rows is None:
             # A prefix is of one layer: methods give the next one its own, or none.
             return replace(tokens, values=values, prefix=None)
@@ -209,17 +207,9 @@ class Stream(FrozenModule, ABC):
         spans = {"rows": (0, rows.shape[1])}
         return replace(tokens, values=values, mask=mask, spans=spans, prefix=None)
 
-    def _run_block(
-        self,
-        block: Block,
-        values: Tensor,
-        mask: Tensor | None,
-        prefix: tuple[Tensor, Tensor] | None,
-        context: Mapping[str, Any],
-        rows: Tensor | None,
-    ) -> Tensor:
+    def _run_block(self, block: Block, tokens: Tokens, rows: Tensor | None) -> Tensor:
         """Compute what one layer makes of all rows (B, L, d), or of some, (B, R, d)."""
-        tokens = Tokens(values, mask, {}, prefix=prefix, context=context)
+        values = tokens.values
         pre_norm = self.layout.pre_norm
         norm1, norm2 = (_part(block.layer, path) for path in self.layout.norms)
         asked = norm1(values) if pre_norm else values
@@ -233,16 +223,20 @@ class Stream(FrozenModule, ABC):
         values = norm1(values + update)
         return norm2(values + self._feed_forward(block, values, tokens))
 
-    def _compiled_block(self, i: int | None) -> Callable:
-        """Return the block as compiled for streams of this kind.
-
-        For layer ``i`` alone where it is given: adapters may find what they read in
-        the context under another name in each.
-        """
-        adapters = sorted({type(adapter).__name__ for adapter in self.adapters()})
+    def _run_compiled(self, i: int, tokens: Tokens, rows: Tensor | None) -> Tensor:
+        """Do the same with what the compiler makes of streams of this kind."""
+        adapters = list(self.adapters())
+        names = sorted({type(adapter).__name__ for adapter in adapters})
         shape = self.layout.name, self.causal, self.width, self.n_heads
-        kind = (*shape, *adapters, torch.is_grad_enabled(), i)
-        return compiled(Stream._run_block, kind)
+        # Adapters may find what they read in the context under other names per layer.
+        layer = i if tokens.context else None
+        run = compiled(_run_parts, (*shape, *names, torch.is_grad_enabled(), layer))
+        parts = {"mask": tokens.mask, "prefix": tokens.prefix, "spans": {}}
+        if any(getattr(adapter, "reads_tokens", False) for adapter in adapters):
+            more = {name: getattr(tokens, name) for name in ("spans", "anchor")}
+            parts |= more | {"context": tokens.context}
+        # Of other segments a block would be compiled anew, which nobody else reads.
+        return run(self, self._block(i), tokens.values, parts, rows)
 
     def _last_step(self, i: int, tokens: Tokens, keep: Sequence[str] | str) -> Tokens:
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
@@ -444,6 +438,13 @@ class Stream(FrozenModule, ABC):
                     _part(self.layers[i], path).named_parameters()
                 ):
                     yield f"{i}.{path}.{name}", tensor
+
+
+def _run_parts(
+    stream: Stream, block: Block, values: Tensor, parts: dict, rows: Tensor | None
+) -> Tensor:
+    """Run a block on tokens of these parts, as none but tensors can be compiled."""
+    return stream._run_block(block, Tokens(values, **parts), rows)
 
 
 def _part(layer: nn.Module, path: str) -> nn.Module:
