@@ -5,7 +5,9 @@ timed in seconds of the processor, which other programs disturb less than the cl
 Printed are the median of the ratios of the pairs and the lowest and the highest. Needs
 no network; a minute each, ``mora`` several.
 
-    python examples/benchmarks/input_speed.py normalize|fit|screening|grid|cache|mora|rows
+    python examples/benchmarks/input_speed.py CLAIM
+
+where CLAIM is normalize, fit, screening, grid, cache, mora or rows.
 """
 
 import argparse
@@ -27,9 +29,15 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch import nn
 
-from robustmm import CMPTClassifier, MoRAClassifier, drop_modalities
-from robustmm.data import IMAGES, STATES, Collate, ImageCells, ImageTransform, Rows
-from robustmm.data import find_bad_images, holding
+from robustmm import CMPTClassifier, MoRAClassifier
+from robustmm.data import (
+    IMAGES,
+    STATES,
+    ImageCells,
+    ImageTransform,
+    Rows,
+    find_bad_images,
+)
 from robustmm.datasets import make_scenes
 
 
