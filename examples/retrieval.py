@@ -33,7 +33,7 @@ parser = argparse.ArgumentParser(description=__doc__.strip().splitlines()[0])
 parser.add_argument("--rows", type=int, default=300, help="scenes to train and test on")
 parser.add_argument("--epochs", type=int, default=4, help="passes over the triplets")
 parser.add_argument("--batch-size", type=int, default=50, help="triplets of a step")
-parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of MoRA")
+parser.add_argument("--lr", type=float, default=1e-2, help="learning rate of MoRA")
 parser.add_argument("--backbone", default="robustmm/tiny-clip", help="a CLIP model")
 parser.add_argument("--device", default="cpu", help="such as cuda")
 parser.add_argument("--cirr", help="folder of CIRR")
@@ -74,8 +74,8 @@ print(frozen.round(3).to_string())
 # ----------------
 #
 # The adapters of the last two layers, no head, and the loss of CLIP: of all targets in
-# a batch, each query should be most like its own. The learning rate is far below that
-# of MoRA's classifiers, and ``init="identity"`` starts at the frozen encoders.
+# a batch, each query should be most like its own. ``init="identity"`` starts at the
+# frozen encoders; the head of the module is not used.
 
 torch.manual_seed(args.seed)
 layers = {m: adapted_layers(backbone[m].n_layers, 2, "rear") for m in backbone.streams}

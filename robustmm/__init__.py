@@ -10,9 +10,13 @@ from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import ExplanationDisplay as ExplanationDisplay
+from .display import FactorUsageDisplay as FactorUsageDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
+from .display import MemoryUsageDisplay as MemoryUsageDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import QueryAlignmentDisplay as QueryAlignmentDisplay
 from .display import RowsDisplay as RowsDisplay
+from .display import SpectrumDisplay as SpectrumDisplay
 from .display import show_rows as show_rows
 from .ensemble import AutoMultimodalClassifier as AutoMultimodalClassifier
 from .ensemble import EnsembleSelection as EnsembleSelection
@@ -21,6 +25,7 @@ from .ensemble import TunedThresholdsClassifier as TunedThresholdsClassifier
 from .evaluation import Explanation as Explanation
 from .evaluation import availability_grid as availability_grid
 from .evaluation import average_performance as average_performance
+from .evaluation import class_scores_by_pattern as class_scores_by_pattern
 from .evaluation import compare_methods as compare_methods
 from .evaluation import continual_matrix as continual_matrix
 from .evaluation import cross_scenario_matrix as cross_scenario_matrix
@@ -30,6 +35,7 @@ from .evaluation import explain as explain
 from .evaluation import forgetting as forgetting
 from .evaluation import missing_rate_curve as missing_rate_curve
 from .evaluation import modality_importance as modality_importance
+from .evaluation import nearest_class_share as nearest_class_share
 from .evaluation import retrieval_scores as retrieval_scores
 from .evaluation import score_by_pattern as score_by_pattern
 from .incremental import IncrementalClassifier as IncrementalClassifier

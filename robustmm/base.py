@@ -542,6 +542,7 @@ class BaseMultimodalClassifier(
         """Return the fitted module anew: on the CPU, and looking nothing up."""
         twin = copy(self)
         twin.device, twin.precision, twin.cache = "cpu", "float32", None
+        twin.compile = False  # its layers are traced as they are
         del twin.net_
         twin._restore(self._state())
         return twin.net_.module_.eval()

@@ -4,6 +4,7 @@ The protocol is that of missing-aware prompts (Lee et al., CVPR 2023): one fixed
 per table, shared by every epoch and every method that is compared.
 """
 
+import random
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, overload
 
@@ -14,8 +15,11 @@ from .data.frame import column_position, read_rows
 from .data.tables import as_frame
 
 SCENARIOS = ("text", "image", "both")
+ORDERS = ("split", "nested", "map")
 
-Seed: TypeAlias = int | np.random.Generator | np.random.RandomState | None
+Seed: TypeAlias = (
+    int | np.random.Generator | np.random.RandomState | random.Random | None
+)
 
 
 def missing_table(
@@ -24,6 +28,8 @@ def missing_table(
     scenario: str,
     random_state: Seed = None,
     groups: Sequence | None = None,
+    *,
+    order: str = "split",
 ) -> np.ndarray:
     """Draw which rows lose which modality.
 
@@ -44,6 +50,13 @@ def missing_table(
     groups : sequence of length n, or None
         Rows of one group share a code, such as the plots of one movie. The counts are
         then exact over groups, not over rows.
+    order : {"split", "nested", "map"}
+        How the affected rows of scenario "both" are drawn. ``"split"``: the first half
+        of a permutation's beginning loses the image. ``"nested"``: every second one, so
+        that with the same seed a higher rate only adds holes to those of a lower one.
+        ``"map"``: as the authors of missing-aware prompts draw, with Python's
+        generator; they draw for training, validation and test in turn, from one
+        ``random.Random(0)``, which may be passed as `random_state`.
 
     Returns
     -------
@@ -53,7 +66,8 @@ def missing_table(
     Raises
     ------
     ValueError
-        If `rate`, `scenario`, `n` or the length of `groups` is wrong.
+        If `rate`, `scenario`, `n`, `order` or the length of `groups` is wrong, or
+        `random_state` is a ``random.Random`` and `order` is not ``"map"``.
 
     References
     ----------
@@ -65,19 +79,31 @@ def missing_table(
     >>> table = missing_table(10, 0.7, "both", random_state=0)
     >>> np.bincount(table).tolist()
     [3, 4, 3]
+    >>> low, high = (
+    ...     missing_table(10, rate, "both", random_state=0, order="nested")
+    ...     for rate in (0.3, 0.8)
+    ... )
+    >>> bool((high == low)[low > 0].all())
+    True
     """
     _check(n, rate, scenario)
+    _check_order(order, random_state)
     if groups is not None:
         members = _group_numbers(n, groups)
         n_groups = int(members.max(initial=-1)) + 1
-        return missing_table(n_groups, rate, scenario, random_state)[members]
+        drawn = missing_table(n_groups, rate, scenario, random_state, order=order)
+        return drawn[members]
+    if order == "map":
+        return _map_table(n, rate, scenario, random_state)
     # Counts are rounded down, twice for "both", as in the protocol's code: 70% of
     # 15,552 films are 10,886, of which 5,443 lose the image.
     affected = _generator(random_state).permutation(n)[: int(n * rate)]
     n_image = {"text": 0, "image": len(affected), "both": int(len(affected) * 0.5)}
     table = np.zeros(n, dtype=np.int64)
     table[affected] = 1
-    table[affected[: n_image[scenario]]] = 2
+    # Alternately, a row keeps its code when more rows follow it.
+    nested = order == "nested" and scenario == "both"
+    table[affected[1::2] if nested else affected[: n_image[scenario]]] = 2
     return table
 
 
@@ -91,6 +117,8 @@ def drop_modalities(
     image_column: str = "image",
     text_column: str = "text",
     return_table: Literal[False] = False,
+    *,
+    order: str = "split",
 ) -> pd.DataFrame: ...
 
 
@@ -105,6 +133,7 @@ def drop_modalities(
     text_column: str = "text",
     *,
     return_table: Literal[True],
+    order: str = "split",
 ) -> tuple[pd.DataFrame, np.ndarray]: ...
 
 
@@ -117,6 +146,8 @@ def drop_modalities(
     image_column: str = "image",
     text_column: str = "text",
     return_table: bool = False,
+    *,
+    order: str = "split",
 ) -> pd.DataFrame | tuple[pd.DataFrame, np.ndarray]:
     """Return a copy of `X` in which some rows have lost their image or their text.
 
@@ -140,6 +171,8 @@ def drop_modalities(
         Names of the two columns.
     return_table : bool
         Also return what was done.
+    order : {"split", "nested", "map"}
+        How rows are drawn; see `missing_table`.
 
     Returns
     -------
@@ -162,7 +195,7 @@ def drop_modalities(
     {'image': 0, 'text': 2}
     """
     X = as_frame(X)
-    table = missing_table(len(X), rate, scenario, random_state, groups)
+    table = missing_table(len(X), rate, scenario, random_state, groups, order=order)
     result, table = _apply(X, table, image_column, text_column)
     return (result, table) if return_table else result
 
@@ -248,6 +281,35 @@ def _check(n: Any, rate: Any, scenario: Any) -> None:
         raise ValueError(f"rate must be in [0, 1], got {rate!r}.")
     if scenario not in SCENARIOS:
         raise ValueError(f"scenario must be one of {SCENARIOS}, got {scenario!r}.")
+
+
+def _check_order(order: Any, random_state: Any) -> None:
+    if order not in ORDERS:
+        raise ValueError(f"order must be one of {ORDERS}, got {order!r}.")
+    is_python_s = isinstance(random_state, random.Random)
+    if is_python_s and order != "map":
+        raise ValueError(f'order must be "map" with a random.Random, got {order!r}.')
+    if order == "map" and not (is_python_s or _is_seed(random_state)):
+        raise ValueError(
+            'random_state must be an int or a random.Random with order="map", got '
+            f"{random_state!r}."
+        )
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _map_table(n: int, rate: float, scenario: str, random_state: Any) -> np.ndarray:
+    """Draw as the program of missing-aware prompts does, call by call."""
+    if not isinstance(random_state, random.Random):
+        random_state = random.Random(int(random_state))
+    table = np.zeros(n, dtype=np.int64)
+    affected = random_state.sample(range(n), int(n * rate))
+    table[affected] = 2 if scenario == "image" else 1
+    if scenario == "both":
+        table[random_state.sample(affected, int(len(affected) * 0.5))] = 2
+    return table
 
 
 def _group_numbers(n: int, groups: Sequence) -> np.ndarray:

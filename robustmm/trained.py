@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -20,6 +21,8 @@ from torch import nn
 from torch.utils.data import Subset
 
 from .annotations import TableLike
+from .backbones import Backbone
+from .backbones.compiled import check_compiler, why_not
 from .base import BaseMultimodalClassifier
 from .checks import check_choice, check_folder, check_number
 from .data import Rows
@@ -115,6 +118,15 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         rounding where frozen layers' states are kept in memory only. Needs a
         ``random_state``; a fit that ends removes its file. Callbacks in ``net_params``
         start anew.
+    micro_batch_size : int, optional
+        Rows that are computed at a time; a step adds up the gradients of the parts of
+        its ``batch_size`` rows, where memory does not hold them all. None computes them
+        at once. The steps are the same but for what is drawn, as in dropout.
+    compile : bool
+        Whether the encoders' layers run as torch's compiler makes them: the same up to
+        rounding, and faster where layers are small. The first batches wait until they
+        are compiled, which a process does once for all fits on encoders of one kind,
+        for batches and texts of any size. Needs a C++ compiler.
     net_params : dict, optional
         Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
         ``{"iterator_train__num_workers": 4}``.
@@ -154,6 +166,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     n_iter_no_change: int = 10
     time_limit: float | None = None
     checkpoint_dir: str | Path | None = None
+    micro_batch_size: int | None = None
+    compile: bool = False
     net_params: dict | None = None
 
     # What a call of ``fit`` has beside its rows, while it runs.
@@ -198,6 +212,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                 "random_state must be set with checkpoint_dir, or a fit could never be "
                 "found again, got None."
             )
+        if self.micro_batch_size is not None:
+            check_number("micro_batch_size", self.micro_batch_size, Integral, 1)
         if self.time_limit is not None:
             check_number("time_limit", self.time_limit, Real, 0, open="low")
             if self.checkpoint_dir is not None:
@@ -206,6 +222,26 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                     f"has another clock, got {self.time_limit!r}."
                 )
         check_scoring(self.scoring)
+        check_choice("compile", self.compile, (False, True))
+        if self.compile:
+            check_compiler()
+
+    def _new_module(self, backbone: Backbone, draws: RandomStream, **options):
+        module = super()._new_module(backbone, draws, **options)
+        for stream in module.backbone.streams.values():
+            stream.compile_blocks = self.compile
+        return module
+
+    def _restore(self, trained: dict) -> None:
+        if self.compile and (reason := why_not()) is not None:
+            # As with a device that is not there: a model opens anywhere.
+            warnings.warn(
+                f"compile=True, but torch cannot compile here; running the layers as "
+                f"they are. Torch says {reason}",
+                stacklevel=2,
+            )
+            self.compile = False
+        super()._restore(trained)
 
     # Fitting ------------------------------------------------------------------------
 
@@ -395,6 +431,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
             "optimizer__weight_decay": self.weight_decay,
             "lr": self.lr,
             "max_epochs": self.max_epochs,
+            "micro_batch_size": self.micro_batch_size,
             **self._optimizer_options(),
             # Last: what the user says prevails over a method's recipe.
             **(self.net_params or {}),

@@ -124,3 +124,15 @@ def assert_learns_indicators(cls, **options):
     assert proba.shape == (len(X), 4)
     assert clf.predict(X).shape == (len(X), 4)
     return clf
+
+
+def assert_learns_one_class_at_a_time(cls, **options):
+    """Stages of a single class are stages, too."""
+    clf = small(cls, **options)
+    for X, y in stages_of(2):
+        for label in np.unique(y):
+            clf.partial_fit(X[y == label], y[y == label])
+    proba = clf.predict_proba(X)
+    assert proba.shape == (len(X), 4)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+    assert len(clf.task_classes_) == 4

@@ -1,6 +1,8 @@
 """The missing table has the protocol's exact counts; the blanked copy shows it."""
 
 import importlib.util
+import itertools
+import random
 
 import numpy as np
 import pandas as pd
@@ -261,3 +263,71 @@ def test_tables_that_cannot_be_applied():
         apply_missing_table(frame(2), [0, 1], image_column="poster")
     with pytest.raises(TypeError, match=r"X must be a DataFrame .* got list"):
         apply_missing_table([["a", "b"]], [0])
+
+
+@pytest.mark.parametrize("scenario", ["text", "image", "both"])
+def test_nested_rates_only_add_holes(scenario):
+    tables = [
+        missing_table(101, rate, scenario, random_state=4, order="nested")
+        for rate in (0.1, 0.3, 0.5, 0.9, 1.0)
+    ]
+    for low, high in itertools.pairwise(tables):
+        assert (high == low)[low > 0].all()
+        assert (high > 0).sum() > (low > 0).sum()
+    for rate, table in zip((0.1, 0.3, 0.5, 0.9, 1.0), tables, strict=True):
+        same = missing_table(101, rate, scenario, random_state=4)
+        assert np.bincount(table, minlength=3).tolist() == (
+            np.bincount(same, minlength=3).tolist()
+        )
+
+
+def test_a_higher_rate_of_both_may_change_what_a_row_loses_otherwise():
+    low, high = (missing_table(101, r, "both", random_state=4) for r in (0.3, 0.9))
+    assert not (high == low)[low > 0].all()
+
+
+def test_the_authors_draws_are_python_s_sample():
+    total, ratio = 40, 0.7
+    theirs = random.Random(0)
+    expected = []
+    for n in (total, 10, 20):  # training, validation and test in turn
+        codes = [0] * n
+        missing = theirs.sample(range(n), int(n * ratio))
+        for i in missing:
+            codes[i] = 1
+        for i in theirs.sample(missing, int(len(missing) * 0.5)):
+            codes[i] = 2
+        expected.append(codes)
+    generator = random.Random(0)
+    found = [
+        missing_table(n, ratio, "both", generator, order="map").tolist()
+        for n in (total, 10, 20)
+    ]
+    assert found == expected
+    first = missing_table(total, ratio, "both", 0, order="map")
+    assert first.tolist() == expected[0]
+    images = missing_table(total, ratio, "image", 0, order="map")
+    assert np.bincount(images).tolist() == [12, 0, 28]
+    groups = np.repeat(np.arange(20), 2)
+    of_groups = missing_table(40, ratio, "both", 0, groups, order="map")
+    assert (of_groups[::2] == of_groups[1::2]).all()
+
+
+def test_orders_and_generators_that_do_not_go_together_are_named():
+    with pytest.raises(ValueError, match="order must be one of"):
+        missing_table(4, 0.5, "text", order="random")
+    with pytest.raises(ValueError, match='order must be "map" with'):
+        missing_table(4, 0.5, "text", random.Random(0))
+    with pytest.raises(ValueError, match="random_state must be an int or a random"):
+        missing_table(4, 0.5, "text", order="map")
+
+
+def test_drop_modalities_takes_the_order():
+    df = pd.DataFrame({"image": ["a.png"] * 20, "text": ["a cat"] * 20})
+    for order in ("split", "nested", "map"):
+        result, table = drop_modalities(
+            df, 0.7, "both", 3, return_table=True, order=order
+        )
+        expected = missing_table(20, 0.7, "both", 3, order=order)
+        np.testing.assert_array_equal(table, expected)
+        np.testing.assert_array_equal(result["image"].isna(), expected == 2)

@@ -18,6 +18,7 @@ RUNS_OF = {
     "DeLoClassifier": ["DeLo-one-task"],
     "DualPromptClassifier": [],
     "FineTuneClassifier": ["Head-CLIP", "LoRA-CLIP", "LoRA-ViLT", "Full-CLIP"],
+    "GaussianPrototypeClassifier": [],
     "L2PClassifier": [],
     "LinearProbeClassifier": ["Linear-probe-ViLT", "Linear-probe-CLIP"],
     "MAILClassifier": ["MAIL"],
@@ -26,6 +27,7 @@ RUNS_OF = {
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
     "RAGPTClassifier": ["RAGPT"],
+    "RanPACClassifier": [],
     "RebQClassifier": [],
     "SequentialClassifier": [],
 }

@@ -18,14 +18,17 @@ from .factors import Selection as Selection
 from .factors import StaticFactors as StaticFactors
 from .factors import count_factors as count_factors
 from .factors import factor_frame as factor_frame
+from .gaussian import OAS as OAS
 from .gaussian import GroupMoments as GroupMoments
 from .gaussian import SharedGaussian as SharedGaussian
 from .gaussian import group_parts as group_parts
+from .gaussian import oracle_shrinkage as oracle_shrinkage
 from .gaussian import sum_log_likelihoods as sum_log_likelihoods
 from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
+from .grouped import GroupedPools as GroupedPools
 from .head import LinearHead as LinearHead
 from .head import TiedHead as TiedHead
 from .head import TwoLayerHead as TwoLayerHead
@@ -54,3 +57,5 @@ from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss
 from .routing import usage_frame as usage_frame
+from .task_finder import Found as Found
+from .task_finder import TaskFinder as TaskFinder

@@ -91,14 +91,14 @@ class ClassGaussians(NamedTuple):
     prior: Tensor
 
     @classmethod
-    def of(cls, moments: Sequence[ClassMoments], shrinkage: float) -> Self:
+    def of(cls, moments: Sequence[ClassMoments], shrinkage: float | str) -> Self:
         """Return the Gaussians of the groups of several moments, one after another.
 
         Parameters
         ----------
         moments : sequence of ClassMoments
             Of the same modalities.
-        shrinkage : float
+        shrinkage : float or "oas"
             As of :meth:`SharedGaussian.of`.
         """
         by_kind = zip(*(m.kinds for m in moments), strict=True)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+OAS = "oas"
 # The logarithm of a part of nothing: finite, and a probability of exactly zero.
 _NOTHING = -1e3
 
@@ -41,7 +42,7 @@ class GroupMoments(nn.Module):
     Notes
     -----
     Shapes: ``counts`` (G,), sums of weights; ``means`` (G, d), zero for a group without
-    rows; ``scatter`` (d, d).
+    rows; ``scatter`` (d, d); ``squares`` (), the sum of the squared weights of rows.
 
     References
     ----------
@@ -63,6 +64,7 @@ class GroupMoments(nn.Module):
             "counts": (n_groups,),
             "means": (n_groups, width),
             "scatter": (width, width),
+            "squares": (),
         }.items():
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
@@ -96,11 +98,12 @@ class GroupMoments(nn.Module):
         means = parts.T @ rows / added.clamp(min=1e-300)[:, None]  # (G, d)
         squares = (rows * parts.sum(dim=1, keepdim=True)).T @ rows
         within = squares - (means * added[:, None]).T @ means
-        self._merge(added, means + middle, within)
+        squares = parts.sum(dim=1).square().sum()
+        self._merge(added, means + middle, within, squares)
 
     def merge(self, other: GroupMoments) -> None:
         """Add what another one holds of the same groups."""
-        self._merge(other.counts, other.means, other.scatter)
+        self._merge(other.counts, other.means, other.scatter, other.squares)
 
     def grown(self, places: Sequence[int], n_groups: int) -> GroupMoments:
         """Return a copy with more groups, those of now at ``places``.
@@ -116,6 +119,7 @@ class GroupMoments(nn.Module):
         at = torch.as_tensor(places, dtype=torch.long)
         more.counts[at], more.means[at] = self.counts, self.means
         more.scatter.copy_(self.scatter)
+        more.squares.copy_(self.squares)
         return more
 
     def _parts(self, groups: Tensor) -> Tensor:
@@ -125,16 +129,17 @@ class GroupMoments(nn.Module):
             return groups.double()
         return nn.functional.one_hot(groups, len(self.counts)).double()
 
-    def _merge(self, added: Tensor, means: Tensor, within: Tensor) -> None:
+    def _merge(
+        self, added: Tensor, means: Tensor, within: Tensor, squares: Tensor
+    ) -> None:
         here = added > 0
         total = (self.counts + added).where(here, 1.0)
         delta = (means - self.means).where(here[:, None], 0.0)  # (G, d)
         between = self.counts * added / total  # (G,)
-        # Sums may be of many gigabytes' worth of rows, but of one matrix only; made
-        # anew, as a fitted module may be shared.
+        # Made anew, as others may hold the sums of before.
         self.scatter = self.scatter + within + (delta * between[:, None]).T @ delta
         self.means = self.means + delta * (added / total)[:, None]
-        self.counts = self.counts + added
+        self.counts, self.squares = self.counts + added, self.squares + squares
 
 
 class SharedGaussian(NamedTuple):
@@ -166,7 +171,7 @@ class SharedGaussian(NamedTuple):
     known: Tensor
 
     @classmethod
-    def of(cls, moments: Sequence[GroupMoments], shrinkage: float) -> Self:
+    def of(cls, moments: Sequence[GroupMoments], shrinkage: float | str) -> Self:
         r"""Return the Gaussians of the groups of several moments, one after another.
 
         Their scatters are pooled. The covariance is :math:`(1 - s) W / N + s\,
@@ -177,8 +182,16 @@ class SharedGaussian(NamedTuple):
         ----------
         moments : sequence of GroupMoments
             Of vectors of one width.
-        shrinkage : float
-            s, in [0, 1].
+        shrinkage : float or "oas"
+            s, in [0, 1]; or that of the oracle approximation [1]_, which needs the
+            covariance and the number of rows alone, and is larger for fewer rows. Of
+            rows with weights the number is that of Kish, the square of their sum
+            divided by the sum of their squares.
+
+        References
+        ----------
+        .. [1] Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE Covariance
+           Estimation", IEEE Transactions on Signal Processing 58, 2010.
         """
         counts = torch.cat([m.counts for m in moments])  # (G,)
         means = torch.cat([m.means for m in moments])  # (G, d)
@@ -187,6 +200,9 @@ class SharedGaussian(NamedTuple):
         center = shares @ means
         centered = (means - center).where(known[:, None], 0.0)
         covariance = sum(m.scatter for m in moments) / total
+        if shrinkage == OAS:
+            squares = sum(m.squares for m in moments).clamp(min=1e-300)
+            shrinkage = oracle_shrinkage(covariance, float(total**2 / squares))
         weight = _solve(_shrunk(covariance, shrinkage), centered)
         bias = -(centered * weight).sum(dim=1) / 2
         return cls(center, weight, bias, log_shares(counts), known)
@@ -283,6 +299,29 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
         told = torch.from_numpy(targets)  # (n, L)
         return torch.stack([told == 0, told == 1], dim=2).flatten(1).double()
     return nn.functional.one_hot(torch.from_numpy(targets), n_classes).double()
+
+
+def oracle_shrinkage(covariance: Tensor, n_rows: float) -> float:
+    """Return the part of a covariance to replace, by the oracle approximation.
+
+    Parameters
+    ----------
+    covariance : Tensor of shape (d, d)
+    n_rows : float
+        Of how many rows it is.
+
+    Examples
+    --------
+    >>> covariance = torch.diag(torch.tensor([4.0, 1.0, 1.0]))
+    >>> [round(oracle_shrinkage(covariance, n), 2) for n in (10, 1000)]
+    [0.82, 0.01]
+    """
+    size = len(covariance)
+    spread = covariance.diagonal().mean() ** 2
+    squares = covariance.square().mean()
+    excess = float((n_rows + 1) * (squares - spread / size))
+    # All directions alike: nothing is lost by replacing all of it.
+    return min(float(squares + spread) / excess, 1.0) if excess > 0 else 1.0
 
 
 def _shrunk(covariance: Tensor, shrinkage: float) -> Tensor:

@@ -152,6 +152,9 @@ class PromptMemory(nn.Module):
         Whether the softmax runs over the chosen ones, so that weights sum to 1.
     temperature : float
         The cosines are divided by it.
+    center : bool
+        Whether a running mean of the queries, kept while training, is taken from them
+        first: pooled hidden states point nearly the same way for all rows.
 
     Notes
     -----
@@ -179,6 +182,7 @@ class PromptMemory(nn.Module):
         top_k: int,
         renormalize: bool = True,
         temperature: float = 1.0,
+        center: bool = False,
     ):
         super().__init__()
         self.top_k = top_k
@@ -190,6 +194,10 @@ class PromptMemory(nn.Module):
             # As in the authors' code: a deviation of 0.005 for prompts, as torch takes
             # l * d for the fan-in of a tensor (K, l, d), and 0.02 for keys.
             nn.init.kaiming_normal_(tensor, a=math.sqrt(5))
+        self.center = center
+        if center:
+            self.register_buffer("mean", torch.zeros(width))
+            self.register_buffer("n_batches", torch.zeros(()))
 
     def forward(self, query: Tensor) -> Tensor:
         """Read prompts (B, l, d) for queries (B, d), with one matrix product."""
@@ -200,6 +208,8 @@ class PromptMemory(nn.Module):
         """Return the weight of every entry, (B, K), zero where it is not read."""
         # Not in half precision, which would make ties of what are different entries.
         with torch.autocast(query.device.type, enabled=False):
+            if self.center:
+                query = self._centred(query.float())
             keys = F.normalize(self.keys.float(), dim=1)  # (K, d)
             cosines = F.normalize(query.float(), dim=1) @ keys.T / self.temperature
         best, places = cosines.topk(self.top_k, dim=1)  # (B, top_k)
@@ -208,6 +218,15 @@ class PromptMemory(nn.Module):
         else:
             chosen = cosines.softmax(dim=1).gather(1, places)
         return torch.zeros_like(cosines).scatter(1, places, chosen)
+
+    def _centred(self, query: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                # Of the first batches all, later the last ones: queries drift.
+                self.n_batches += 1
+                step = (1 / self.n_batches).clamp(min=0.1)
+                self.mean += step * (query.detach().mean(dim=0) - self.mean)
+        return query - self.mean
 
 
 class SharedPrompts(nn.Module):
@@ -223,6 +242,10 @@ class SharedPrompts(nn.Module):
         Shape of a prompt.
     by_pattern : bool
         Whether :math:`s` depends on what a row has.
+    init : {"normal", "scaled"}
+        Bottlenecks of deviation 0.02, as in the authors' code, whose outputs are so
+        small that their last bias soon says all; or of :math:`1 / \sqrt{d_{in}}`, and
+        without that bias.
 
     Notes
     -----
@@ -241,11 +264,15 @@ class SharedPrompts(nn.Module):
     (torch.Size([4, 2, 32]), torch.Size([4, 2, 32]))
     """
 
-    def __init__(self, length: int, width: int, by_pattern: bool = True):
+    def __init__(
+        self, length: int, width: int, by_pattern: bool = True, init: str = "normal"
+    ):
         super().__init__()
         self.by_pattern = by_pattern
         self.sources = normal_prompts(2 if by_pattern else 1, length, width)
-        self.maps = nn.ModuleDict({m: _bottleneck(width) for m in ("text", "image")})
+        self.maps = nn.ModuleDict(
+            {m: _bottleneck(width, init) for m in ("text", "image")}
+        )
 
     def forward(self, pattern: Tensor) -> dict[str, Tensor]:
         """Return the prompts of each modality for patterns (B,)."""
@@ -260,11 +287,14 @@ class SharedPrompts(nn.Module):
         }
 
 
-def _bottleneck(width: int) -> nn.Sequential:
+def _bottleneck(width: int, init: str) -> nn.Sequential:
     # The configuration of the authors' code says 8, which nothing there reads.
-    narrow = max(1, width // 16)
+    narrow, scaled = max(1, width // 16), init == "scaled"
     layers = nn.Sequential(
-        nn.Linear(width, narrow), nn.GELU(), nn.Linear(narrow, width)
+        nn.Linear(width, narrow), nn.GELU(), nn.Linear(narrow, width, bias=not scaled)
     )
     init_linears(layers)
+    if scaled:
+        for linear in (layers[0], layers[2]):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
     return layers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ class ReservoirMemory(nn.Module):
     """Rows of earlier stages, as what a frozen part of the model makes of them [1]_.
 
     A row is a sequence of vectors of its own length, one after another in one buffer,
-    with the stage it came from and its targets there.
+    with the stage it came from and its targets there. Only vectors move to a device:
+    which rows to replay is planned on the CPU, so that nobody waits.
 
     Parameters
     ----------
@@ -66,15 +67,26 @@ class ReservoirMemory(nn.Module):
         """Rows, vectors and targets per row."""
         return len(self), len(self.states), self.targets.shape[1]
 
-    def take(self, positions: Tensor) -> Remembered:
-        """Return rows at positions (b,), padded to the longest."""
-        positions = positions.to(self.lengths.device)
+    def _apply(self, fn, recurse: bool = True) -> Self:
+        self.states = fn(self.states)
+        return self
+
+    def plan(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the vectors of rows are, (b, L), and which of these count."""
         lengths = self.lengths[positions]
         starts = (self.lengths.cumsum(0) - self.lengths)[positions]
-        place = torch.arange(int(lengths.max()), device=lengths.device)
+        place = torch.arange(int(lengths.max()))
         mask = place < lengths[:, None]  # (b, L)
-        index = (starts[:, None] + place).where(mask, 0)
-        states = self.states[index] * mask[..., None]
+        return (starts[:, None] + place).where(mask, 0), mask
+
+    def read(self, index: Tensor, mask: Tensor) -> Tensor:
+        """Return the vectors that are planned, (b, L, d), zeros where none counts."""
+        return self.states[index] * mask[..., None]
+
+    def take(self, positions: Tensor) -> Remembered:
+        """Return rows at positions (b,), padded to the longest."""
+        index, mask = self.plan(positions)
+        states = self.read(index.to(self.states.device), mask.to(self.states.device))
         return Remembered(states, mask, self.stages[positions], self.targets[positions])
 
     def put(
@@ -102,15 +114,15 @@ class ReservoirMemory(nn.Module):
         stages = [stage if i in slots else int(self.stages[i]) for i in places]
         wide = max(targets.shape[1], self.targets.shape[1] if len(self) else 0)
         merged = torch.zeros(len(places), wide, dtype=torch.int64)
-        merged[: len(self), : self.targets.shape[1]] = self.targets.cpu()[:, :wide]
+        merged[: len(self), : self.targets.shape[1]] = self.targets[:, :wide]
         for slot, row in slots.items():
             merged[slot] = 0
             merged[slot, : targets.shape[1]] = targets[row]
         # Made anew: what earlier calls fitted may be shared.
         self.states = torch.cat(states) if states else self.states
-        self.lengths = torch.tensor([len(row) for row in states], device=device)
-        self.stages = torch.tensor(stages, dtype=torch.int64, device=device)
-        self.targets = merged.to(device)
+        self.lengths = torch.tensor([len(row) for row in states])
+        self.stages = torch.tensor(stages, dtype=torch.int64)
+        self.targets = merged
 
 
 def reservoir_slots(seen: int, n_new: int, capacity: int) -> dict[int, int]:

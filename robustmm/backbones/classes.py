@@ -45,6 +45,16 @@ def class_tokens(stream: Stream, tokens: Tokens) -> Tensor:
     """Return the class tokens of image and text behind the final norm, (B, 2, d).
 
     ``tokens`` is what a run that kept the segment ``"image_class"`` has returned.
+
+    Examples
+    --------
+    >>> from robustmm import load_backbone
+    >>> stream = load_backbone("robustmm/tiny-vilt")["joint"]
+    >>> batch = {"input_ids": torch.tensor([[2, 3]])}
+    >>> batch["pixel_values"] = torch.zeros(1, 3, 64, 64)
+    >>> tokens = with_image_class(stream.embed(**batch))
+    >>> class_tokens(stream, stream.run(tokens, keep=IMAGE_CLASS)).shape
+    torch.Size([1, 2, 128])
     """
     image = stream.norm(tokens[IMAGE_CLASS][:, 0])
     return torch.stack([image, stream.pool(tokens)], dim=1)

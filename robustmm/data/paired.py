@@ -39,7 +39,8 @@ class PairedCollate(Collate):
         batch, targets = super().__call__(items)
         other, _ = self.second([(item["second"], target) for item, target in items])
         if "pictures" in other:
-            other |= other["pictures"].pixels()
+            # Made at once: most rows' results are kept, and asked for by their key.
+            other |= other.pop("pictures").pixels()
         read = ("pixel_values", "input_ids", "attention_mask", "image_key")
         batch |= {PREFIX + name: other[name] for name in read if name in other}
         batch["group"] = torch.tensor([item["group"] for item, _ in items])

@@ -87,10 +87,10 @@ class TaskLabels:
         """
         announced = [] if classes is None else as_labels(classes).tolist()
         if not self.tasks:
-            return encode_targets(y, classes if announced else None)
+            return encode_targets(y, classes if announced else None, n_least=1)
         self.check_kind(y)
-        # Any two classes will do here; it is the labels in y that decide.
-        targets = encode_targets(y, self.classes, self.multilabel)
+        # Any classes will do here; it is the labels in y that decide.
+        targets = encode_targets(y, self.classes, self.multilabel, n_least=1)
         labels = targets.classes if self.multilabel else np.unique(targets.original)
         known = set(self.classes.tolist())
         old = [c for c in labels.tolist() if c in known]
@@ -104,7 +104,9 @@ class TaskLabels:
             )
         # Encoded anew, among the labels of the task alone: its head has outputs for no
         # other.
-        return targets if self.multilabel else encode_targets(y, np.unique(new))
+        if self.multilabel:
+            return targets
+        return encode_targets(y, np.unique(new), n_least=1)
 
     def _encode_further(self, y, labels: list) -> Targets:
         """Encode labels that are known already."""
@@ -116,7 +118,7 @@ class TaskLabels:
             )
         classes = self.tasks[places.pop()]
         if not self.multilabel:
-            return encode_targets(y, classes)
+            return encode_targets(y, classes, n_least=1)
         if len(labels) < len(classes):
             raise ValueError(
                 "To go on with a task, y must have all of its columns, "

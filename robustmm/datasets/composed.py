@@ -53,6 +53,16 @@ def load_cirr(
     ----------
     Liu et al., "Image Retrieval on Real-life Images with Pre-trained
     Vision-and-Language Models", ICCV 2021.
+
+    Examples
+    --------
+    >>> from robustmm.datasets import load_cirr
+    >>> load_cirr("nowhere")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: CIRR needs nowhere/captions/cap.rc2.val.json (or \
+cirr/captions/cap.rc2.val.json), which is not there. It comes from \
+https://github.com/Cuberick-Orion/CIRR.
     """
     check_split(split, ("train", "val"))
     root = Path(root)
@@ -115,6 +125,15 @@ def load_fashion_iq(
     ----------
     Wu et al., "Fashion IQ: A New Dataset Towards Retrieving Images by Natural Language
     Feedback", CVPR 2021.
+
+    Examples
+    --------
+    >>> from robustmm.datasets import load_fashion_iq
+    >>> load_fashion_iq("nowhere", "dress")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: FashionIQ needs nowhere/captions/cap.dress.val.json, which is \
+not there. It comes from https://github.com/XiaoxiaoGuo/fashion-iq.
     """
     check_split(split, ("train", "val"))
     if category not in CATEGORIES:

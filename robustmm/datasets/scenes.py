@@ -398,7 +398,7 @@ def make_modified_scenes(
     >>> from robustmm.datasets import make_modified_scenes
     >>> queries, gallery = make_modified_scenes(3, random_state=0)
     >>> queries["text"].iloc[0]
-    'There is a pine instead of a cactus.'
+    'There is a cow instead of a bench.'
     >>> len(gallery), gallery[queries["target"].iloc[0]].size
     (6, (64, 64))
     """

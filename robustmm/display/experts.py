@@ -79,6 +79,9 @@ class ExpertUsageDisplay:
     (1, 1, 2, 2)
     """
 
+    COLUMNS = "expert"
+    _top = 1.0
+
     def __init__(
         self,
         values: np.ndarray,
@@ -190,7 +193,9 @@ class ExpertUsageDisplay:
         cells = cells.reshape(shape)[:-1, :-1]
         self.ax_ = cell_axes(cells.shape) if ax is None else ax
         self.figure_ = self.ax_.figure
-        self.im_ = self.ax_.imshow(cells, cmap=cmap, vmin=0, vmax=1, aspect="auto")
+        self.im_ = self.ax_.imshow(
+            cells, cmap=cmap, vmin=0, vmax=self._top, aspect="auto"
+        )
         self._label_columns(n_experts)
         self._label_lines(n_layers)
         self.ax_.spines[:].set_visible(False)
@@ -202,7 +207,7 @@ class ExpertUsageDisplay:
         starts = [i * width for i in range(len(self.patterns))]
         ticks = [start + n for start in starts for n in range(width - 1)]
         self.ax_.set_xticks(ticks, [*self.experts] * len(starts))
-        self.ax_.set_xlabel("expert")
+        self.ax_.set_xlabel(self.COLUMNS)
         above = self.ax_.get_xaxis_transform()
         for start, pattern in zip(starts, self.patterns, strict=True):
             self.ax_.text(

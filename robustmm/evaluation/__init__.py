@@ -2,6 +2,8 @@
 
 from .availability import availability_grid as availability_grid
 from .calibration import expected_calibration_error as expected_calibration_error
+from .classes import class_scores_by_pattern as class_scores_by_pattern
+from .classes import nearest_class_share as nearest_class_share
 from .comparison import compare_methods as compare_methods
 from .continual import average_performance as average_performance
 from .continual import continual_matrix as continual_matrix

@@ -97,17 +97,7 @@ def score_by_pattern(
         parts = {name: table.take(patterns == name) for name in PATTERNS}
         parts["all"] = table
     else:
-        # The same rows each time: scores then differ by what is missing, and not by
-        # which rows miss it.
-        complete = table.take(patterns == "complete")
-        if not len(complete):
-            raise ValueError(
-                'rows="blanked" needs rows with both an image and a text, got none '
-                f"among {len(table)}."
-            )
-        parts = {"complete": complete}
-        for modality, code in CODES.items():
-            parts[f"{modality}_missing"] = _blanked(complete, code)
+        parts = blanked_parts(table)
     records = {
         name: {
             "n_rows": len(part),
@@ -219,13 +209,31 @@ def modality_importance(
                 whole - score(_permuted(X, column, here[:, place], rng)) for rng in rngs
             ]
             spread = np.std(falls, ddof=1) if n_repeats > 1 else np.nan
-            blanked = whole - score(_blanked(table, CODES[modality]).X)
+            blanked = whole - score(without_modality(table, CODES[modality]).X)
             records.append((modality, np.mean(falls), spread, blanked))
     names = ["modality", "permuted", "permuted_sd", "blanked"]
     return pd.DataFrame(records, columns=names).set_index("modality")
 
 
-def _blanked(table: Table, code: int) -> Table:
+def blanked_parts(table: Table) -> dict[str, Table]:
+    """Return the complete rows by pattern: as they are, and without either cell.
+
+    The same rows each time: scores then differ by what is missing, and not by which
+    rows miss it.
+    """
+    complete = table.take(table.rows.patterns == "complete")
+    if not len(complete):
+        raise ValueError(
+            'rows="blanked" needs rows with both an image and a text, got none '
+            f"among {len(table)}."
+        )
+    parts = {"complete": complete}
+    for modality, code in CODES.items():
+        parts[f"{modality}_missing"] = without_modality(complete, code)
+    return parts
+
+
+def without_modality(table: Table, code: int) -> Table:
     """Take a modality from every row that has the other one."""
     # Only where the other modality is there, so that no row is left with nothing: that
     # would be scored by the prior.

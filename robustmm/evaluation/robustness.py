@@ -157,6 +157,7 @@ def cross_scenario_matrix(
     y: ArrayLike,
     *,
     rate: float = 0.7,
+    test_rate: float | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     cv=None,
     scoring: str | Callable | None = None,
@@ -177,6 +178,7 @@ def cross_scenario_matrix(
     y: ArrayLike,
     *,
     rate: float = 0.7,
+    test_rate: float | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     cv=None,
     scoring: str | Callable | None = None,
@@ -196,6 +198,7 @@ def cross_scenario_matrix(
     y: ArrayLike,
     *,
     rate: float = 0.7,
+    test_rate: float | None = None,
     scenarios: Sequence[str] = SCENARIOS,
     cv=None,
     scoring: str | Callable | None = None,
@@ -209,8 +212,8 @@ def cross_scenario_matrix(
 ) -> pd.DataFrame | tuple[pd.DataFrame, pd.DataFrame]:
     """Train under each scenario, test under each: table 1 of MAP and MemPrompt.
 
-    Training and test rows are blanked at the same rate. On the diagonal, both miss the
-    same modality; elsewhere the test brings what training has not seen.
+    Training and test rows are blanked at the same rate, or at two. On the diagonal,
+    both miss the same modality; elsewhere the test brings what training has not seen.
 
     Parameters
     ----------
@@ -222,6 +225,8 @@ def cross_scenario_matrix(
         Labels.
     rate : float in [0, 1]
         Share of the rows that lose a modality, in training and in test.
+    test_rate : float in [0, 1], optional
+        That of the test rows; None is ``rate``.
     scenarios : sequence of {"text", "image", "both", "complete"}
         What is missing; ``"complete"`` leaves the rows as they are.
     cv : int, splitter, iterable of (train, test) or None
@@ -276,6 +281,8 @@ def cross_scenario_matrix(
     scorer = Scorer(estimator, scoring, y).single()
     names = list(scenarios)
     draws = [holes_or_none(rate, name) for name in names]
+    test_rate = rate if test_rate is None else test_rate
+    tests = [holes_or_none(test_rate, name) for name in names]
     labels = [
         [{"trained on": trained, "tested on": tested} for tested in names]
         for trained in names
@@ -283,7 +290,7 @@ def cross_scenario_matrix(
     folds = score_plans(
         estimator,
         table,
-        [(draw, draws, label) for draw, label in zip(draws, labels, strict=True)],
+        [(draw, tests, label) for draw, label in zip(draws, labels, strict=True)],
         cv=cv,
         scorer=scorer,
         random_state=random_state,

@@ -12,6 +12,7 @@ a missing modality is not run at all and no dummy input exists.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
@@ -49,6 +50,7 @@ MODALITIES = ("image", "text")
 ADAPTERS = {"lora": LoRALinear, "dora": DoRALinear, "vera": VeRALinear}
 # "After the query, key, value and output layers in every attention block" (sec. 3.5).
 ADAPTED = ("query", "key", "value", "out")
+MISSING = ("skip", "placeholder")
 
 
 class CMPTModule(nn.Module):
@@ -68,7 +70,6 @@ class CMPTModule(nn.Module):
     """
 
     reads_host = True
-    reads_hidden = True
 
     def __init__(
         self,
@@ -84,9 +85,14 @@ class CMPTModule(nn.Module):
         detach_target: bool,
         align_reduction: str,
         adapt_text_ffn: bool,
+        missing: str = "skip",
     ):
         super().__init__()
         self.backbone = backbone
+        self.placeholder = missing == "placeholder"
+        # What an encoder reads has to be a placeholder then.
+        self.reads_hidden = not self.placeholder
+        self.proxies_count = True
         self.lambda_align = lambda_align
         self.detach_target = detach_target
         self.align_scale = 0.5 if align_reduction == "mean" else 1.0
@@ -122,6 +128,12 @@ class CMPTModule(nn.Module):
         """Return the fused tokens of equation 5, (B, d)."""
         return self._fuse(*self._encode(present, batch), present)
 
+    def merge(self) -> None:
+        """Compute the adapted weights once, until the next training."""
+        for stream in self.backbone.streams.values():
+            for adapter in stream.adapters():
+                adapter.merge()
+
     def attention(
         self, found: list[dict], layer: int, present: Tensor, **batch: Tensor
     ) -> Tensor:
@@ -154,6 +166,8 @@ class CMPTModule(nn.Module):
 
     def _encode_one(self, modality: str, host: HostBatch, batch: dict):
         stream, rows = self.backbone[modality], host.rows(modality)
+        if self.placeholder:
+            rows = torch.arange(len(host.present))
         empty = self.head.weight.new_zeros(len(host.present), stream.width)
         if len(rows) == 0:
             return empty, empty
@@ -180,6 +194,10 @@ class CMPTModule(nn.Module):
 
     def _fuse(self, classes: Tensor, proxies: Tensor, present: Tensor) -> Tensor:
         """Equation 5: the gate and the sum."""
+        if self.placeholder:
+            return classes.sum(dim=1)
+        if not self.proxies_count:
+            proxies = torch.zeros_like(proxies)
         here = present.unsqueeze(-1).to(classes.dtype)  # (B, 2, 1)
         other_missing = 1.0 - here.flip(1)
         return (here * (classes + other_missing * proxies)).sum(dim=1)
@@ -274,6 +292,10 @@ class CMPTClassifier(MultimodalClassifier):
         table has gaps, 0 if no more than a third are complete.
     use_proxy : bool
         False leaves the proxies out: a missing modality then adds nothing.
+    missing : {"skip", "placeholder"}
+        Whether the encoder of a missing modality is left out, or reads a white image or
+        an empty text, whose class token is added: the baseline of the paper's figures,
+        which has no proxies (``use_proxy=False``).
     proxy_init : {"class_token", "normal"}
         What the proxies start from, of which the paper says nothing: the class token,
         so that a missing modality first counts the other one twice, or small noise.
@@ -286,6 +308,12 @@ class CMPTClassifier(MultimodalClassifier):
         (table 3) are reached only with it.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
+
+    Notes
+    -----
+    For prediction, a fitted classifier merges its adapters into the weights, which then
+    are its own: 226 MB for encoders of twelve layers and 768 features, of which nothing
+    is saved.
 
     Raises
     ------
@@ -353,6 +381,7 @@ class CMPTClassifier(MultimodalClassifier):
     align_reduction: str = "sum"
     modality_dropout: float | str = "auto"
     use_proxy: bool = True
+    missing: str = "skip"
     proxy_init: str = "class_token"
     detach_target: bool = False
     adapt_text_ffn: bool = False
@@ -435,6 +464,51 @@ class CMPTClassifier(MultimodalClassifier):
             [split.words(rows.texts[i] or "") for i in kept],
         )
 
+    def without_proxies(self) -> CMPTClassifier:
+        """Return a fitted twin in whose sum the proxies do not count.
+
+        Everything else is shared, and trained as it was: with the twin's ``transform``
+        and this one's, the paper's figures 5 and 10 show what the proxies do for
+        incomplete rows. It is for looking at, and cannot be saved.
+
+        Returns
+        -------
+        CMPTClassifier
+
+        Raises
+        ------
+        ValueError
+            If there are no proxies.
+
+        Examples
+        --------
+        >>> from robustmm import CMPTClassifier, drop_modalities
+        >>> from robustmm.datasets import make_scenes
+        >>> X, y = make_scenes(20, n_classes=2, random_state=0)
+        >>> clf = CMPTClassifier(
+        ...     "robustmm/tiny-clip", "robustmm/tiny-bert", max_epochs=1, random_state=0
+        ... ).fit(X, y)
+        >>> blanked = drop_modalities(X, 1.0, "text")
+        >>> with_proxies = clf.transform(blanked)
+        >>> bool((clf.without_proxies().transform(blanked) != with_proxies).any())
+        True
+        """
+        check_is_fitted(self)
+        if not self.use_proxy:
+            raise ValueError("use_proxy must be True for proxies to leave out.")
+        twin, module = copy(self), copy(self.net_.module_)
+        module.proxies_count = False
+        twin.net_ = self._make_net(module, torch.device(self.net_.device))
+        return twin
+
+    def _state(self) -> dict:
+        if not self.net_.module_.proxies_count:
+            raise ValueError(
+                "What without_proxies returned cannot be saved: save the classifier "
+                "that it was called on."
+            )
+        return super()._state()
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_number("rank", self.rank, Integral, 1)
@@ -442,6 +516,12 @@ class CMPTClassifier(MultimodalClassifier):
         check_number("dropout", self.dropout, Real, 0, 1)
         check_number("lambda_align", self.lambda_align, Real, 0)
         check_choice("adapter", self.adapter, ADAPTERS)
+        check_choice("missing", self.missing, MISSING)
+        if self.missing == "placeholder" and self.use_proxy:
+            raise ValueError(
+                'use_proxy must be False with missing="placeholder", where nothing is '
+                f"missing that a proxy stands in for, got {self.use_proxy!r}."
+            )
         check_choice("proxy_init", self.proxy_init, ("class_token", "normal"))
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
 
@@ -483,7 +563,16 @@ class CMPTClassifier(MultimodalClassifier):
             detach_target=self.detach_target,
             align_reduction=self.align_reduction,
             adapt_text_ffn=self.adapt_text_ffn,
+            missing=self.missing,
         )
+
+    def _keep(self, net) -> None:
+        super()._keep(net)
+        net.module_.merge()
+
+    def _restore(self, trained: dict) -> None:
+        super()._restore(trained)
+        self.net_.module_.merge()
 
     def _initial_proxies(self, backbone: Backbone) -> dict[str, Tensor] | None:
         if not self.use_proxy:

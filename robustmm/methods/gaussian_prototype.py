@@ -18,6 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from ..adapters import (
+    OAS,
     ClassGaussians,
     ClassMoments,
     GaussianReadout,
@@ -39,7 +40,7 @@ class GaussianPrototypeModule(StreamedModule):
     """
 
     def __init__(
-        self, queries: FrozenQueries, labels, multilabel: bool, shrinkage: float
+        self, queries: FrozenQueries, labels, multilabel: bool, shrinkage: float | str
     ):
         super().__init__(queries, labels, multilabel)
         self.shrinkage = shrinkage
@@ -83,9 +84,10 @@ class GaussianPrototypeClassifier(StreamingClassifier):
     ----------
     covariance : {"shared"}
         What the classes have in common: one covariance for all of them.
-    shrinkage : float
+    shrinkage : float or "oas"
         Part of the covariance, in [0, 1], that is replaced by the same variance in all
-        directions. 1 is the nearest mean.
+        directions. 1 is the nearest mean; "oas" the oracle approximation [3]_, which is
+        larger for fewer rows.
 
     References
     ----------
@@ -93,6 +95,8 @@ class GaussianPrototypeClassifier(StreamingClassifier):
        Eugenics 7, 1936.
     .. [2] Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear
        Discriminant Analysis", CVPR Workshops 2020.
+    .. [3] Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE Covariance
+       Estimation", IEEE Transactions on Signal Processing 58, 2010.
 
     Examples
     --------
@@ -108,12 +112,18 @@ class GaussianPrototypeClassifier(StreamingClassifier):
     """
 
     covariance: str = "shared"
-    shrinkage: float = 0.1
+    shrinkage: float | str = OAS
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_choice("covariance", self.covariance, ("shared",))
-        check_number("shrinkage", self.shrinkage, Real, 0, 1)
+        if self.shrinkage != OAS:
+            check_number("shrinkage", self.shrinkage, Real, 0, 1)
+
+    @classmethod
+    def _small(cls, **params):
+        # Of a few rows in many dimensions, likelihoods are as large as they are wrong.
+        return super()._small(**{"shrinkage": 0.5} | params)
 
     def _make_module(self, queries: FrozenQueries, labels) -> GaussianPrototypeModule:
         return GaussianPrototypeModule(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import field
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar
 
@@ -108,6 +108,8 @@ class MAPClassifier(MultimodalClassifier):
     prompt_layers : int or sequence of int
         The first so many layers, or all if there are fewer, get prompts; or the layers
         listed, which must be there.
+    backbone_dropout : float
+        Dropout of the frozen layers' updates while training; 0.1 in the authors' code.
     max_text_length : int, optional
         Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
@@ -144,6 +146,7 @@ class MAPClassifier(MultimodalClassifier):
             "prompt_type": "input",
             "prompt_length": 16,
             "prompt_layers": 6,
+            "backbone_dropout": 0.1,
             "max_text_length": length,
             "max_epochs": 20,
             "batch_size": 256,
@@ -169,6 +172,7 @@ class MAPClassifier(MultimodalClassifier):
     prompt_type: str = "input"
     prompt_length: int = 16
     prompt_layers: int | Sequence[int] = 6
+    backbone_dropout: float = 0.0
 
     max_epochs: int = 12
     batch_size: int = 32
@@ -181,6 +185,7 @@ class MAPClassifier(MultimodalClassifier):
         super()._check_parameters()
         check_choice("prompt_type", self.prompt_type, PROMPT_TYPES)
         check_number("prompt_length", self.prompt_length, Integral, 1)
+        check_number("backbone_dropout", self.backbone_dropout, Real, 0, 1)
         if self.prompt_type == "attention" and self.prompt_length % 2:
             raise ValueError(
                 "prompt_length must be even for attention prompts, half keys and half "
@@ -204,6 +209,7 @@ class MAPClassifier(MultimodalClassifier):
         }
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> MAPModule:
+        backbone["joint"].dropout = self.backbone_dropout
         return MAPModule(
             backbone,
             n_outputs,

@@ -71,6 +71,8 @@ class MemPromptModule(nn.Module):
         query_pool: str,
         renormalize: bool,
         temperature: float,
+        center_queries: bool = False,
+        shared_init: str = "normal",
     ):
         super().__init__()
         stream = backbone["joint"]
@@ -86,12 +88,18 @@ class MemPromptModule(nn.Module):
         for i in layers:
             for modality in MODALITIES:
                 self.memories[f"{modality}_{i}"] = PromptMemory(
-                    memory_size, prompt_length, width, top_k, renormalize, temperature
+                    memory_size,
+                    prompt_length,
+                    width,
+                    top_k,
+                    renormalize,
+                    temperature,
+                    center_queries,
                 )
         self.shared = nn.ModuleDict()
         for i in layer_indices("shared_layers", shared_layers, depth):
             self.shared[str(i)] = SharedPrompts(
-                prompt_length, width, by_pattern=shared == "by_pattern"
+                prompt_length, width, shared == "by_pattern", shared_init
             )
         self.pooler = trained_pooler(stream.pooler, width)
         self.head = TwoLayerHead(width, n_outputs)
@@ -192,6 +200,15 @@ class MemPromptClassifier(MultimodalClassifier):
         are those of a softmax over the whole memory, as printed (equation 5).
     temperature : float
         Cosines are divided by it before the softmax.
+    center_queries : bool
+        Whether a running mean of the queries is taken from them. Without it they are
+        nearly the same for all rows, and so is what memories return.
+    shared_init : {"normal", "scaled"}
+        Start of the maps of shared prompts: the authors', or one that is scaled by
+        their width and has no last bias. From the former, shared prompts of different
+        patterns become nearly the same.
+    backbone_dropout : float
+        Dropout of the frozen layers' updates while training; 0.1 in the authors' code.
     max_text_length : int, optional
         Longest text in tokens, 40 for ViLT. For more, positions are interpolated; the
         papers use 1024 (MM-IMDb), 512 (Food-101) and 128 (Hateful Memes).
@@ -237,6 +254,9 @@ class MemPromptClassifier(MultimodalClassifier):
             "query_pool": "max",
             "renormalize": True,
             "temperature": 1.0,
+            "center_queries": False,
+            "shared_init": "normal",
+            "backbone_dropout": 0.1,
             "max_text_length": text_length,
             "max_epochs": 20,
             "batch_size": 256,
@@ -270,6 +290,9 @@ class MemPromptClassifier(MultimodalClassifier):
     query_pool: str = "max"
     renormalize: bool = True
     temperature: float = 1.0
+    center_queries: bool = False
+    shared_init: str = "normal"
+    backbone_dropout: float = 0.0
 
     max_epochs: int = 12
     batch_size: int = 32
@@ -285,6 +308,8 @@ class MemPromptClassifier(MultimodalClassifier):
         check_number("memory_size", self.memory_size, Integral, 2)
         check_number("top_k", self.top_k, Integral, 1)
         check_number("temperature", self.temperature, Real, 0, open="low")
+        check_choice("shared_init", self.shared_init, ("normal", "scaled"))
+        check_number("backbone_dropout", self.backbone_dropout, Real, 0, 1)
         check_choice("location", self.location, ("distributed", "pre_append"))
         check_choice("shared", self.shared, ("by_pattern", "single"))
         check_choice("query_pool", self.query_pool, ("max", "mean", "cls"))
@@ -316,6 +341,7 @@ class MemPromptClassifier(MultimodalClassifier):
         }
 
     def _build_module(self, backbone: Backbone, n_outputs: int) -> MemPromptModule:
+        backbone["joint"].dropout = self.backbone_dropout
         return MemPromptModule(
             backbone,
             n_outputs,
@@ -330,6 +356,8 @@ class MemPromptClassifier(MultimodalClassifier):
             query_pool=self.query_pool,
             renormalize=self.renormalize,
             temperature=self.temperature,
+            center_queries=self.center_queries,
+            shared_init=self.shared_init,
         )
 
     def memory_usage(self, X: pd.DataFrame) -> pd.DataFrame:

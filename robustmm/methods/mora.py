@@ -49,6 +49,7 @@ POSITIONS = ("front", "middle", "rear")
 PROJECTIONS = ("query", "key", "value", "out")
 INITS = ("official", "identity")
 GAPS = ("means", "pairs")
+JOINS = ("concat", "align", "fusion")
 # With init="identity": norm of the shared update over that of the frozen weight.
 IDENTITY_TOLERANCE = 1e-2
 
@@ -73,7 +74,7 @@ class MoRAModule(nn.Module):
         where the frozen prefix ends.
     projections : tuple of str
         The adapted linears; none leaves the encoders frozen.
-    rank, gram, init, use_shared, use_specific
+    rank, gram, init, use_shared, use_specific, join
         See :class:`MoRAClassifier`.
     store : Store or None
         Where the states that enter the first adapted layer are kept.
@@ -99,6 +100,7 @@ class MoRAModule(nn.Module):
         init: str = "official",
         use_shared: bool = True,
         use_specific: bool = True,
+        join: str = "concat",
         store: Store | None = None,
         state_precision: str = "float32",
         **options,
@@ -117,7 +119,9 @@ class MoRAModule(nn.Module):
                 self.pairs.append(pair)
                 if init == "identity":
                     pair.shrink(adapters, IDENTITY_TOLERANCE)
-        width = sum(backbone[m].projection.out_features for m in MODALITIES)
+        widths = [backbone[m].projection.out_features for m in MODALITIES]
+        self.join = _joining(join, widths)
+        width = sum(widths) if join != "fusion" else max(widths)
         self.head = LinearHead(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
         self.prefixes = frozen_prefixes(backbone, self.start, store, state_precision)
@@ -142,7 +146,11 @@ class MoRAModule(nn.Module):
         """Return logits, (B, C)."""
         return self.head(self.features(**batch))
 
-    def features(self, present: Tensor, **batch: Tensor) -> Tensor:
+    def features(self, **batch: Tensor) -> Tensor:
+        """Return what the head reads: the embeddings side by side, or joined."""
+        return self.join(self.embeddings(**batch))
+
+    def embeddings(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return the two embeddings side by side, (B, 2p)."""
         host = HostBatch.of(present, batch)
         parts = [self._embed(modality, host, batch) for modality in MODALITIES]
@@ -191,6 +199,34 @@ class MoRAModule(nn.Module):
         tokens = prefix(inputs, keys)
         pooled = stream.pool(stream.run(tokens, start=self.start[modality]))
         return stream.projection(pooled)
+
+
+class AlignedEmbeddings(nn.Module):
+    """A linear layer for each of two embeddings, which start as they are.
+
+    Shapes: (B, 2p) to (B, 2p).
+    """
+
+    def __init__(self, widths: Sequence[int]):
+        super().__init__()
+        self.widths = list(widths)
+        self.linears = nn.ModuleList(nn.Linear(width, width) for width in widths)
+        for linear in self.linears:
+            nn.init.eye_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, both: Tensor) -> Tensor:
+        """Map both embeddings."""
+        parts = both.split(self.widths, dim=1)
+        mapped = [f(part) for f, part in zip(self.linears, parts, strict=True)]
+        return torch.cat(mapped, dim=1)
+
+
+def _joining(join: str, widths: Sequence[int]) -> nn.Module:
+    """Return what stands between the embeddings and the head."""
+    if join == "align":
+        return AlignedEmbeddings(widths)
+    return nn.Linear(sum(widths), max(widths)) if join == "fusion" else nn.Identity()
 
 
 def _keys(modality: str, host: HostBatch) -> list[bytes] | None:
@@ -277,6 +313,11 @@ class MoRAClassifier(MultimodalClassifier):
         Subtract the frozen weight, a term that equation 2 has and equation 4 drops.
     dropout : float
         Dropout of the input of each adapted linear, frozen part included.
+    join : {"concat", "align", "fusion"}
+        What the head reads: both embeddings; both, each behind a trained linear layer;
+        or one trained linear layer of both, of the width of one. With
+        ``use_shared=False`` the last two are our reading of table 5's "Align" and
+        "Fusion", which the paper describes in a sentence.
     max_text_length : int, optional
         Longest text in tokens; the paper uses CLIP's 77.
     weight_decay : float
@@ -368,6 +409,7 @@ class MoRAClassifier(MultimodalClassifier):
     use_specific: bool = True
     w0_residual: bool = False
     dropout: float = 0.1
+    join: str = "concat"
     state_precision: str = "float32"
 
     max_epochs: int = 12
@@ -389,6 +431,7 @@ class MoRAClassifier(MultimodalClassifier):
         check_choice("parametrization", self.parametrization, PARAMETRIZATIONS)
         check_choice("init", self.init, INITS)
         check_choice("gram", self.gram, GRAMS)
+        check_choice("join", self.join, JOINS)
         check_choice("state_precision", self.state_precision, STATE_PRECISIONS)
         check_names("projections", self.projections, PROJECTIONS)
         if not (self.use_shared or self.use_specific):
@@ -418,6 +461,7 @@ class MoRAClassifier(MultimodalClassifier):
             init=self.init,
             use_shared=self.use_shared,
             use_specific=self.use_specific,
+            join=self.join if adapted else "concat",
             store=self._state_cache(),
             state_precision=self.state_precision,
             strength=self.strength,
@@ -511,8 +555,57 @@ class MoRAClassifier(MultimodalClassifier):
         return plain_clip(module.backbone, weights)
 
     def _head(self) -> dict[str, Tensor]:
-        state = self.net_.module_.head.state_dict()
-        return {f"head.{name}": tensor.cpu().clone() for name, tensor in state.items()}
+        module = self.net_.module_
+        weight, bias = module.head.weight.detach(), module.head.bias.detach()
+        if self.join != "concat":  # linear layers, which the head takes in
+            width = module.backbone["image"].projection.out_features
+            with torch.no_grad():
+                start = weight.new_zeros(1, 2 * width)
+                unit = torch.eye(2 * width, device=weight.device)
+                offset = module.join(start)
+                weight, bias = (
+                    weight @ (module.join(unit) - offset).T,
+                    bias + (offset @ weight.T)[0],
+                )
+        return {"head.weight": weight.cpu().clone(), "head.bias": bias.cpu().clone()}
+
+    def spectra(self) -> pd.DataFrame:
+        """Return the spectra of the Gram matrices and of the frozen weights.
+
+        The paper's figure 4: how much of each is in its first directions.
+
+        Returns
+        -------
+        DataFrame
+            A row per value: ``layer``, counted from 0, and ``modality`` say where;
+            ``matrix`` is ``"gram"``, the Gram matrix of the modality's shared factor,
+            or the name of an adapted projection, its frozen weight; ``index``, from 1,
+            is the place of the eigenvalue or singular value, and ``share`` the value
+            over the sum of all. Of the weights, as many are given as the Gram matrices
+            have.
+
+        Raises
+        ------
+        ValueError
+            If there is no shared branch.
+        """
+        check_is_fitted(self)
+        module, records = self.net_.module_, []
+        if not module.pairs:
+            raise ValueError("use_shared must be True for Gram matrices, got False.")
+        for (modality, layer, name), adapter in module.adapters.items():
+            factor = adapter.pair.factors[modality].detach().float().cpu()
+            matrices = {"gram": factor, name: adapter.frozen.weight.float().cpu()}
+            for matrix, value in matrices.items():
+                found = torch.linalg.svdvals(value)
+                # Eigenvalues of S S^T are squares of the factor's singular values.
+                found = found**2 if matrix == "gram" else found
+                shares = (found / found.sum())[: self.rank].tolist()
+                places = enumerate(shares, start=1)
+                records += [(layer, modality, matrix, i, share) for i, share in places]
+        columns = ["layer", "modality", "matrix", "index", "share"]
+        # The projections of a layer share their Gram matrix.
+        return pd.DataFrame(records, columns=columns).drop_duplicates(columns[:4])
 
     def modality_gap(
         self,
@@ -581,6 +674,6 @@ class MoRAClassifier(MultimodalClassifier):
         """Embeddings (n, p) by modality that a net makes of all rows."""
         twin = copy(self)
         twin.net_, twin.on_bad_image = net, "raise"
-        features, _ = twin._evaluate(X, MoRAModule.features)
+        features, _ = twin._evaluate(X, MoRAModule.embeddings)
         width = net.module_.backbone["image"].projection.out_features
         return {"image": features[:, :width], "text": features[:, width:]}

@@ -127,7 +127,7 @@ class RanPACClassifier(StreamingClassifier):
     PAPER: ClassVar[dict] = {"n_features": 10_000}
 
     n_features: int = 1000
-    ridge: float = 1e-3
+    ridge: float = 0.1
 
     def _check_parameters(self) -> None:
         super()._check_parameters()

@@ -10,6 +10,7 @@ on the rows of all stages is the bound from above.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from torch.utils.data import Subset
 
 from ..adapters import LoRALinear, ReservoirMemory, reservoir_slots
-from ..backbones import Backbone, Tokens
+from ..backbones import Backbone, Tokens, upload
 from ..checks import check_choice, check_number
 from ..data.targets import Targets
 from ..stagewise import StagewiseClassifier, StagewiseModule
@@ -122,30 +123,48 @@ class SequentialModule(StagewiseModule):
         return token if pooler is None else pooler(token)
 
     def _replay(self, positions: Tensor) -> Tensor:
-        """The mean loss of remembered rows."""
-        states, mask, stages, targets = self.memory.take(positions)
-        features = states[:, 0]
-        if self.tune == "lora":
-            # Their positions and types are in them already: one segment will do.
-            spans, anchor = {"text": (0, states.shape[1])}, torch.zeros_like(stages)
-            features = self._read(Tokens(states, mask, spans, anchor))
+        """The mean loss of remembered rows, at positions on the CPU."""
+        to = partial(upload, device=self.order.device)
+        index, mask = map(to, self.memory.plan(positions))
+        features = self._remembered(self.memory.read(index, mask), mask)
         logits = torch.cat([stage.head(features) for stage in self.stages], dim=1)
-        sizes = torch.tensor(self.sizes, device=stages.device)
-        first = (sizes.cumsum(0) - sizes)[stages]  # (b,)
-        place = torch.arange(logits.shape[1], device=stages.device)
-        counted = torch.ones_like(logits, dtype=torch.bool)
-        if self.masked:
-            last = first + sizes[stages]
-            counted = (place >= first[:, None]) & (place < last[:, None])  # (b, C)
+        wanted, counted = self._wanted(positions, logits.shape[1])
+        wanted, counted = to(wanted), to(counted)
         if not self.multilabel:
             logits = logits.masked_fill(~counted, float("-inf"))
-            return F.cross_entropy(logits, first + targets[:, 0])
-        wide = F.pad(torch.zeros_like(logits), (0, targets.shape[1]))
-        index = first[:, None] + torch.arange(targets.shape[1], device=stages.device)
-        wanted = wide.scatter(1, index, targets.to(wide))[:, : logits.shape[1]]
-        losses = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+            return F.cross_entropy(logits, wanted.argmax(dim=1))
+        losses = F.binary_cross_entropy_with_logits(
+            logits, wanted.to(logits), reduction="none"
+        )
         losses = (losses * counted).sum(dim=1) / counted.sum(dim=1)
         return losses.mean()
+
+    def _remembered(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The features of remembered rows, (b, d)."""
+        if self.tune == "head":
+            return states[:, 0]
+        # Their positions and types are in them already: one segment will do.
+        anchor = torch.zeros_like(mask[:, 0], dtype=torch.int64)
+        return self._read(Tokens(states, mask, {"text": (0, states.shape[1])}, anchor))
+
+    def _wanted(self, positions: Tensor, n_outputs: int) -> tuple[Tensor, Tensor]:
+        """Targets among the outputs of all heads, and which of these count, (b, C)."""
+        stages, targets = self.memory.stages[positions], self.memory.targets[positions]
+        sizes = torch.tensor(self.sizes)
+        first = (sizes.cumsum(0) - sizes)[stages][:, None]  # (b, 1)
+        wanted = torch.zeros(
+            len(stages), n_outputs + targets.shape[1], dtype=torch.int8
+        )
+        if self.multilabel:
+            index = first + torch.arange(targets.shape[1])
+            wanted = wanted.scatter(1, index, targets.to(torch.int8))
+        else:
+            wanted = wanted.scatter(1, first + targets[:, :1], 1)
+        place = torch.arange(n_outputs)
+        counted = torch.ones(len(stages), n_outputs, dtype=torch.bool)
+        if self.masked:
+            counted = (place >= first) & (place < first + sizes[stages][:, None])
+        return wanted[:, :n_outputs], counted
 
 
 class SequentialClassifier(StagewiseClassifier):

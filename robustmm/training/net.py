@@ -63,6 +63,9 @@ class Net(NeuralNet):
         Called with the training rows before the training begins.
     clock : Clock, optional
         Ends the training, behind a step, when its time is spent.
+    micro_batch_size : int, optional
+        Rows that are computed at a time; a step adds up the gradients of as many parts
+        as the batch has. None computes all of it at once.
     forward_params : dict, optional
         What the module's ``forward`` gets beside the batch while it is trained.
     owner : str
@@ -87,6 +90,7 @@ class Net(NeuralNet):
         modality_dropout=None,
         start=None,
         clock=None,
+        micro_batch_size=None,
         forward_params=None,
         owner="Net",
         **kwargs,
@@ -97,6 +101,7 @@ class Net(NeuralNet):
         self.modality_dropout = modality_dropout
         self.start = start
         self.clock = Clock(None) if clock is None else clock
+        self.micro_batch_size = micro_batch_size
         self.cut_ = False
         self._closing = [0.0, 0.0]
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
@@ -245,6 +250,26 @@ class Net(NeuralNet):
                 x, y = batch
                 batch = self.modality_dropout(x, self.module_), y
             return super().train_step(batch, **fit_params)
+
+    def train_step_single(self, batch, **fit_params) -> dict:
+        """Compute loss and gradients of one batch, all at once or part by part."""
+        x, y = batch
+        size, total = self.micro_batch_size, len(y)
+        if size is None or size >= total:
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        losses, outputs = [], []
+        for start in range(0, total, size):
+            rows = slice(start, start + size)
+            part, targets = {name: value[rows] for name, value in x.items()}, y[rows]
+            output = self.infer(part, **fit_params)
+            # Of the mean over the batch, the part of these rows.
+            share = len(targets) / total
+            loss = share * self.get_loss(output, targets, X=part, training=True)
+            loss.backward()
+            losses.append(loss.detach())
+            outputs.append((output[0] if _is_pair(output) else output).detach())
+        return {"loss": torch.stack(losses).sum(), "y_pred": torch.cat(outputs)}
 
     def _lent(self):
         return nullcontext() if self.draws is None else self.draws.lent()

@@ -6,12 +6,14 @@ import io
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import oas
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from robustmm.adapters import (
     GroupMoments,
     SharedGaussian,
     group_parts,
+    oracle_shrinkage,
     sum_log_likelihoods,
 )
 
@@ -80,6 +82,9 @@ def test_a_weight_of_two_is_a_row_twice():
     weights = np.random.default_rng(2).integers(0, 3, N)
     again = np.repeat(np.arange(N), weights)
     weighted = moments_of(rows, labels, weights.astype(float))
+    assert weighted.squares == (weights**2).sum()
+    # But for Kish's number of rows, which is one of different ones.
+    weighted.squares.copy_(weighted.counts.sum())
     assert_alike(moments_of(rows[again], labels[again]), weighted)
 
 
@@ -218,3 +223,16 @@ def test_without_rows_or_spread_the_answers_are_finite():
     single = moments_of(np.eye(WIDTH)[:CLASSES], np.arange(CLASSES))
     scores = SharedGaussian.of([single], 0.1)(torch.eye(WIDTH).double()[:CLASSES])
     assert scores.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_the_oracle_shrinkage_is_scikit_learns():
+    rows = np.random.default_rng(0).normal(size=(30, WIDTH)) * np.arange(1, WIDTH + 1)
+    expected = oas(rows, assume_centered=False)[1]
+    covariance = torch.tensor(np.cov(rows.T, bias=True))
+    assert oracle_shrinkage(covariance, 30) == pytest.approx(expected)
+    assert oracle_shrinkage(torch.zeros(3, 3), 0.0) == 1.0
+    x, labels = draw()
+    pooled = SharedGaussian.of([moments_of(x, labels)], "oas")
+    within = moments_of(x, labels).scatter / N
+    same = SharedGaussian.of([moments_of(x, labels)], oracle_shrinkage(within, N))
+    torch.testing.assert_close(pooled.weight, same.weight)

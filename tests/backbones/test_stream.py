@@ -279,3 +279,18 @@ def test_agrees_on_a_gpu(folders, batch):
     there_batch = {name: value.cuda() for name, value in batch.items()}
     got = pooled(there, there_batch).cpu()
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_dropout_of_a_stream_is_its_own_and_of_training_alone():
+    backbone = load_backbone("robustmm/tiny-vilt")
+    stream, other = backbone["joint"], backbone.copy()["joint"]
+    stream.dropout = 0.3
+    ids = torch.tensor([[2, 7, 3]])
+    batch = {"input_ids": ids, "pixel_values": torch.randn(1, 3, 48, 48)}
+    plain = other.pool(other.run(other.embed(**batch)))
+    torch.testing.assert_close(stream.pool(stream.run(stream.embed(**batch))), plain)
+    stream.train()
+    first, second = (stream.pool(stream.run(stream.embed(**batch))) for _ in range(2))
+    assert not torch.allclose(first, second, atol=1e-2)
+    other.train()
+    torch.testing.assert_close(other.pool(other.run(other.embed(**batch))), plain)

@@ -167,6 +167,18 @@ def test_cross_scenario_matrix_trains_and_tests_on_every_pair():
     assert list(matrix.index) == list(matrix.columns) == names
 
 
+def test_training_and_test_rows_may_miss_at_two_rates():
+    X, y = labelled_cells()
+    options = {"rate": 0.7, "test_rate": 0.3, "cv": HALVES, "random_state": 0}
+    for rows, expected in (("train", 14), ("test", 6)):
+        matrix = cross_scenario_matrix(
+            Reader(), X, y, scoring=HOLES[f"{rows} text"], **options
+        )
+        assert matrix.loc["text", "text"] == expected
+    with pytest.raises(ValueError, match=r"rate must be in \[0, 1\], got 1.5"):
+        cross_scenario_matrix(Reader(), X, y, test_rate=1.5)
+
+
 def test_cross_scenario_matrix_is_the_mean_over_folds():
     X, y = labelled_cells()
     X.loc[:19, "image"] = None

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from contract import frame_with_holes, small
+from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
@@ -406,3 +407,66 @@ def test_unusable_looks_at_attention_are_named(fitted):
         pytest.raises(ValueError, match="must have an image or a text"),
     ):
         fitted.attention_maps(nothing)
+
+
+# Baselines and the same model without its proxies --------------------------------
+
+
+def test_without_proxies_the_sum_lacks_them_and_nothing_else():
+    X, y = frame_with_holes(18)
+    clf = small(CMPTClassifier).fit(X, y)
+    twin = clf.without_proxies()
+    complete = X.notna().all(axis=1).to_numpy()
+    with_them, without = clf.transform(X), twin.transform(X)
+    np.testing.assert_array_equal(with_them[complete], without[complete])
+    assert (np.abs(with_them - without)[~complete].max(axis=1) > 1e-3).all()
+    np.testing.assert_array_equal(clf.transform(X), with_them)
+    assert twin.net_.module_.head.weight is clf.net_.module_.head.weight
+    assert twin.predict(X).shape == (18,)
+    with pytest.raises(ValueError, match="cannot be saved"):
+        pickle.dumps(twin)
+    pickle.dumps(clf)
+    with pytest.raises(ValueError, match="use_proxy must be True"):
+        small(CMPTClassifier, use_proxy=False).fit(X, y).without_proxies()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 1.0])
+def test_placeholders_are_read_in_the_place_of_missing_cells(dropout):
+    X, y = frame_with_holes(18)
+    options = {"use_proxy": False, "modality_dropout": dropout}
+    clf = small(CMPTClassifier, missing="placeholder", **options).fit(X, y)
+    white = Image.new("RGB", (48, 48), "white")
+    filled = X.copy()
+    filled["image"] = [white if i is None else i for i in X["image"]]
+    # A blank text is missing, so only the missing images can be put in.
+    has_text = X["text"].notna().to_numpy()
+    np.testing.assert_allclose(
+        clf.transform(filled[has_text]), clf.transform(X[has_text]), atol=1e-5
+    )
+    skipped = small(CMPTClassifier, **options).fit(X, y)
+    features = [c.transform(X)[~has_text] for c in (clf, skipped)]
+    assert not np.allclose(*features, atol=1e-2)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), rtol=1e-6)
+
+
+def test_placeholders_leave_nothing_to_a_proxy():
+    with pytest.raises(ValueError, match="use_proxy must be False with missing"):
+        small(CMPTClassifier, missing="placeholder").fit(*frame_with_holes(6))
+    with pytest.raises(ValueError, match="missing must be one of"):
+        small(CMPTClassifier, missing="zero").fit(*frame_with_holes(6))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora", "vera"])
+def test_predictions_are_those_of_merged_weights(adapter):
+    X, y = frame_with_holes()
+    clf = small(CMPTClassifier, adapter=adapter, max_epochs=2, lr=0.01).fit(X, y)
+    module, merged = clf.net_.module_, clf.predict_proba(X)
+    adapters = [a for s in module.backbone.streams.values() for a in s.adapters()]
+    assert adapters
+    assert all(a.merged is not None for a in adapters)
+    opened = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(opened.predict_proba(X), merged, rtol=0, atol=1e-6)
+    module.train()
+    assert all(a.merged is None for a in adapters)
+    np.testing.assert_allclose(clf.predict_proba(X), merged, rtol=0, atol=1e-5)

@@ -177,6 +177,16 @@ def test_bad_parameters_are_named(table, params, message):
         prototypes(**params).fit(*table)
 
 
+def test_by_default_the_shrinkage_follows_the_rows(table):
+    X, y = table
+    scores = [
+        prototypes(shrinkage="oas").fit(X, y, sample_weight=w).decision_function(X)
+        for w in (None, np.full(len(y), 3.0))
+    ]
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-2)
+    assert GaussianPrototypeClassifier().shrinkage == "oas"
+
+
 def test_calls_must_agree(table):
     X, y = table
     clf = prototypes().partial_fit(X, y)

@@ -19,6 +19,7 @@ from vilt_cases import (
 )
 
 from robustmm import MAPClassifier, MemPromptClassifier, load_backbone
+from robustmm.adapters import PromptMemory, SharedPrompts
 from robustmm.backbones import Tokens
 from robustmm.methods.memprompt import MODALITIES, MemPromptModule
 
@@ -351,3 +352,66 @@ def test_memory_usage_needs_a_memory_and_rows(fitted):
         pytest.raises(ValueError, match="image or a text, got none"),
     ):
         fitted.memory_usage(empty)
+
+
+# Options that the authors' program has not ----------------------------------------
+
+
+def test_centred_queries_tell_rows_apart():
+    torch.manual_seed(0)
+    common, own = 5 * torch.randn(1, 32), torch.randn(40, 32)
+    queries = common + own  # nearly parallel, as pooled hidden states are
+    plain, centred = (
+        PromptMemory(8, 2, 32, top_k=3, temperature=0.1, center=center)
+        for center in (False, True)
+    )
+    centred.load_state_dict(plain.state_dict(), strict=False)
+    centred.train()
+    for _ in range(30):
+        centred.weights(queries)
+    centred.eval()
+    sets = [
+        len({tuple(row.nonzero()[:, 0].tolist()) for row in memory.weights(queries)})
+        for memory in (plain, centred)
+    ]
+    assert sets[1] > 3 * sets[0]
+    mean = queries.mean(dim=0)
+    torch.testing.assert_close(centred.mean, mean, atol=1e-3, rtol=0)
+    centred.weights(queries + 9)
+    torch.testing.assert_close(centred.mean, mean, atol=1e-3, rtol=0)
+
+
+def test_a_centred_model_is_saved_with_its_mean():
+    X, y = frame_with_holes(18)
+    clf = small(MemPromptClassifier, center_queries=True, max_epochs=2).fit(X, y)
+    memory = clf.net_.module_.memories["text_0"]
+    assert memory.mean.any()
+    again = pickle.loads(pickle.dumps(clf))
+    assert torch.equal(again.net_.module_.memories["text_0"].mean, memory.mean)
+    np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), rtol=1e-6)
+
+
+def test_scaled_maps_have_no_last_bias_and_keep_patterns_apart():
+    torch.manual_seed(0)
+    patterns = torch.tensor([0, 1, 2])
+    spread = {}
+    for init in ("normal", "scaled"):
+        shared = SharedPrompts(2, 128, init=init)
+        assert (shared.maps["text"][2].bias is None) is (init == "scaled")
+        spread[init] = shared(patterns)["text"].std().item()
+    assert spread["scaled"] > 10 * spread["normal"]
+
+
+def test_dropout_of_the_frozen_layers_is_the_model_s_own():
+    X, y = frame_with_holes(18)
+    with_it = small(MemPromptClassifier, backbone_dropout=0.1).fit(X, y)
+    without = small(MemPromptClassifier).fit(X, y)
+    assert not np.allclose(with_it.predict_proba(X), without.predict_proba(X))
+    assert with_it.net_.module_.backbone["joint"].dropout == 0.1
+    again = pickle.loads(pickle.dumps(with_it))
+    np.testing.assert_allclose(
+        again.predict_proba(X), with_it.predict_proba(X), rtol=1e-6
+    )
+    for name, wrong in (("shared_init", "zero"), ("backbone_dropout", 2)):
+        with pytest.raises(ValueError, match=name):
+            small(MemPromptClassifier, **{name: wrong}).fit(X, y)

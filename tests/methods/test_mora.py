@@ -1,5 +1,6 @@
 """MoRA: counts, the merge, constants run once, and states computed once per cell."""
 
+import copy
 import itertools
 import json
 import pickle
@@ -7,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from clip_cases import clip_batch
 from contract import frame_with_holes, small
 from sklearn.model_selection import GridSearchCV
 
@@ -660,3 +662,56 @@ def test_modality_gap_of_unit_vectors_and_of_pairs():
     assert gap["distance"] == pytest.approx(np.linalg.norm(means[0] - means[1]))
     with pytest.raises(ValueError, match="of must be one of"):
         fitted.modality_gap(X, y, of="rows")
+
+
+# ---------------------------------------------------------------- spectra and joining
+
+
+def test_spectra_are_those_of_gram_matrices_and_frozen_weights():
+    X, y = frame_with_holes(12)
+    fitted = small(MoRAClassifier, rank=3).fit(X, y)
+    spectra = fitted.spectra().set_index(["layer", "modality", "matrix"])
+    assert len(spectra) == 2 * 2 * 3 * 3  # layers, encoders, Gram and two weights
+    adapter = fitted.net_.module_.adapters["text", 3, "value"]
+    factor = adapter.pair.factors["text"].detach().numpy()
+    gram = np.linalg.eigvalsh(factor @ factor.T)[::-1]
+    found = spectra.loc[(3, "text", "gram"), "share"]
+    np.testing.assert_allclose(found, gram / gram.sum(), rtol=1e-4)
+    weight = load_backbone("robustmm/tiny-clip")["text"].linear(3, "value").weight
+    values = np.linalg.svd(weight.detach().numpy(), compute_uv=False)
+    found = spectra.loc[(3, "text", "value"), "share"]
+    np.testing.assert_allclose(found, values[:3] / values.sum(), rtol=1e-4)
+    with pytest.raises(ValueError, match="use_shared must be True"):
+        small(MoRAClassifier, use_shared=False).fit(X, y).spectra()
+
+
+@pytest.mark.parametrize("join", ["align", "fusion"])
+def test_joined_embeddings_are_folded_into_an_exported_head(join):
+    X, y = frame_with_holes(18)
+    fitted = small(MoRAClassifier, join=join, max_epochs=2, lr=1e-2).fit(X, y)
+    state = fitted.merged_state_dict()
+    twin, module = copy.copy(fitted), fitted.net_.module_
+    plain, _ = twin._evaluate(X, MoRAModule.embeddings)
+    width = plain.shape[1] // 2
+    assert fitted.transform(X).shape == (18, 2 * width if join == "align" else width)
+    weight, bias = (state[f"head.{n}"].numpy() for n in ("weight", "bias"))
+    logits, _ = fitted._evaluate(X)
+    np.testing.assert_allclose(plain @ weight.T + bias, logits, atol=1e-4)
+    assert all(p.requires_grad for p in module.join.parameters())
+    gap = fitted.modality_gap(X, y)
+    assert gap["distance"].notna().all()
+
+
+def test_aligned_embeddings_start_as_they_are():
+    options = {"use_shared": False, "random_state": 0}
+    backbone = load_backbone("robustmm/tiny-clip")
+    modules = [
+        small(MoRAClassifier, join=join, **options)._build_module(backbone.copy(), 2)
+        for join in ("concat", "align")
+    ]
+    batch = clip_batch()
+    with torch.no_grad():
+        first, second = (m.eval().features(**batch) for m in modules)
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="join must be one of"):
+        small(MoRAClassifier, join="sum").fit(*frame_with_holes(6))

@@ -7,6 +7,7 @@ from contract import frame_with_holes, small
 from stage_cases import (
     assert_earlier_stages_stay,
     assert_learns_indicators,
+    assert_learns_one_class_at_a_time,
     assert_pickle_goes_on,
     assert_queries_may_be_kept,
     assert_rows_stand_alone,
@@ -185,6 +186,10 @@ def test_a_pickle_goes_on():
 
 def test_indicators_are_learned():
     assert_learns_indicators(RebQClassifier)
+
+
+def test_classes_may_come_one_by_one():
+    assert_learns_one_class_at_a_time(RebQClassifier)
 
 
 def test_loss_falls():

@@ -8,6 +8,7 @@ import torch
 from contract import frame_with_holes, small
 from stage_cases import (
     assert_learns_indicators,
+    assert_learns_one_class_at_a_time,
     assert_pickle_goes_on,
     assert_queries_may_be_kept,
     build,
@@ -180,6 +181,10 @@ def test_indicators_are_learned(memory_size, masked):
 
 def test_features_may_be_kept():
     assert_queries_may_be_kept(SequentialClassifier, tune="head")
+
+
+def test_classes_may_come_one_by_one():
+    assert_learns_one_class_at_a_time(SequentialClassifier, memory_size=3)
 
 
 def test_loss_falls():

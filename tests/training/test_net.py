@@ -9,12 +9,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from contract import frame_with_holes, small
 from points import Linear, Points, make
 from skorch.callbacks import Callback, EarlyStopping
 from skorch.helper import predefined_split
 from torch import nn
 from torch.utils.data import default_collate
 
+from robustmm import MAPClassifier, MSPClassifier
 from robustmm.training.clock import Clock
 from robustmm.training.net import Net, history_frame
 
@@ -366,3 +368,35 @@ def test_the_table_has_the_last_rate_of_the_training():
     net = make(train_split=split, callbacks=[Rate()]).fit(Points())
     assert history_frame(net)["lr"].tolist() == [1.0, 0.5, 1 / 3]
     assert history_frame(make().fit(Points()))["lr"].tolist() == [0.1] * 3
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 64])
+def test_parts_of_a_batch_add_up_to_its_step(size):
+    X, y = frame_with_holes(16)
+    options = {"batch_size": 8, "max_epochs": 2, "lr": 1e-2}
+    whole = small(MAPClassifier, **options).fit(X, y)
+    parts = small(MAPClassifier, micro_batch_size=size, **options).fit(X, y)
+    np.testing.assert_allclose(
+        parts.history_["train_loss"], whole.history_["train_loss"], rtol=1e-4
+    )
+    np.testing.assert_allclose(
+        parts.decision_function(X), whole.decision_function(X), atol=2e-3
+    )
+
+
+def test_parts_of_a_batch_are_of_the_size_asked_for(monkeypatch):
+    X, y = frame_with_holes(16)
+    seen = []
+
+    def infer(self, x, **params):
+        if self.module_.training:
+            seen.append(len(x["present"]))
+        return plain(self, x, **params)
+
+    plain = Net.infer
+    monkeypatch.setattr(Net, "infer", infer)
+    weights = np.linspace(0.1, 2, 16)
+    small(MSPClassifier, batch_size=16, micro_batch_size=6).fit(X, y, weights)
+    assert seen == [6, 6, 4]
+    with pytest.raises(ValueError, match=r"micro_batch_size must be in \[1"):
+        small(MSPClassifier, micro_batch_size=0).fit(X, y)

@@ -44,7 +44,7 @@ def write(name, model, folder, **settings):
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory):
+def encoders(tmp_path_factory):
     """Encoders of two layers, as each of which is a part of the graph."""
     torch.manual_seed(0)
     vilt, clip = (load_backbone(f"robustmm/tiny-{kind}") for kind in ("vilt", "clip"))
@@ -63,10 +63,10 @@ def folders(tmp_path_factory):
     clear_backbone_cache()
 
 
-def fitted(cls, folders, y=Y, table=X, **params):
+def fitted(cls, encoders, y=Y, table=X, **params):
     """Fit on an encoder of two layers, for one epoch."""
     joint = cls._small().get_params().get("backbone", "").endswith("vilt")
-    encoder = folders["joint" if joint else "pair"]
+    encoder = encoders["joint" if joint else "pair"]
     names = ("backbone", "image_backbone", "text_backbone")
     taken = cls._small().get_params()
     params = {n: encoder for n in names if taken.get(n)} | params
@@ -103,8 +103,8 @@ def assert_same(clf, session, table):
 
 @pytest.mark.filterwarnings("ignore:.*neither image nor text")
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_onnxruntime_predicts_the_same(cls, folders, tmp_path):
-    clf = fitted(cls, folders)
+def test_onnxruntime_predicts_the_same(cls, encoders, tmp_path):
+    clf = fitted(cls, encoders)
     session = exported(clf, tmp_path)
     for rows in (slice(0, 1), slice(0, 14), IMAGES & TEXTS, IMAGES & ~TEXTS, ~IMAGES):
         assert_same(clf, session, X[rows])
@@ -112,26 +112,26 @@ def test_onnxruntime_predicts_the_same(cls, folders, tmp_path):
     assert_same(clf, session, nothing)
 
 
-def test_images_of_several_sizes(folders, tmp_path):
+def test_images_of_several_sizes(encoders, tmp_path):
     table = X.copy()
     for row in table.index[IMAGES][::2]:
         table.at[row, "image"] = np.repeat(np.asarray(X.at[row, "image"]), 2, axis=0)
-    clf = fitted(MAPClassifier, folders, table=table, backbone=folders["ragged"])
+    clf = fitted(MAPClassifier, encoders, table=table, backbone=encoders["ragged"])
     session = exported(clf, tmp_path)
     assert_same(clf, session, table)
     assert_same(clf, session, table[:1])
 
 
-def test_several_labels(folders, tmp_path):
+def test_several_labels(encoders, tmp_path):
     labels = np.eye(3, dtype=int)[np.unique(Y, return_inverse=True)[1]]
-    clf = fitted(LinearProbeClassifier, folders, labels)
+    clf = fitted(LinearProbeClassifier, encoders, labels)
     session = exported(clf, tmp_path)
     assert_same(clf, session, X)
     about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
     assert about["multilabel"]
 
 
-def test_the_file_says_how_rows_are_prepared(folders, tmp_path):
+def test_the_file_says_how_rows_are_prepared(encoders, tmp_path):
     tiny = LinearProbeClassifier("robustmm/tiny-bert").fit(X, Y)
     session = exported(tiny, tmp_path)
     shapes = {i.name: (i.shape, i.type) for i in session.get_inputs()}
@@ -149,8 +149,8 @@ def test_the_file_says_how_rows_are_prepared(folders, tmp_path):
     assert json.loads(about["tokenizer"])["truncation"]
 
 
-def test_the_model_stays_as_it_is(folders, tmp_path):
-    clf = fitted(LinearProbeClassifier, folders, cache="memory")
+def test_the_model_stays_as_it_is(encoders, tmp_path):
+    clf = fitted(LinearProbeClassifier, encoders, cache="memory")
     before, net = clf.predict_proba(X), clf.net_
     exported(clf, tmp_path)
     assert clf.net_ is net
@@ -158,8 +158,8 @@ def test_the_model_stays_as_it_is(folders, tmp_path):
     assert clf.cache == "memory"
 
 
-def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path, folders):
-    clf = fitted(LinearProbeClassifier, folders)
+def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path, encoders):
+    clf = fitted(LinearProbeClassifier, encoders)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r'pip install "robustmm\[export\]"'):
         clf.to_onnx(tmp_path / "model.onnx")
