@@ -18,6 +18,7 @@ from .features import projected_width as projected_width
 from .host import HostBatch as HostBatch
 from .host import take_rows as take_rows
 from .host import upload as upload
+from .host import with_pixels as with_pixels
 from .loading import MissingStream as MissingStream
 from .loading import clear_backbone_cache as clear_backbone_cache
 from .loading import join_encoders as join_encoders

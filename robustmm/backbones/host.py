@@ -150,6 +150,23 @@ def with_pixels(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any
     """Return a batch with the inputs of an image encoder, made on its device.
 
     Of the pictures in its ``"host"``; a batch without them is returned as it is.
+
+    Parameters
+    ----------
+    batch : mapping of str to Tensor or HostBatch
+    device : torch.device
+
+    Returns
+    -------
+    dict
+        With ``pixel_values`` (B, 3, H, W), and with ``pixel_mask`` (B, H, W) where
+        sizes differ.
+
+    Examples
+    --------
+    >>> ids = torch.tensor([[2, 3]])
+    >>> with_pixels({"input_ids": ids}, torch.device("cpu"))
+    {'input_ids': tensor([[2, 3]])}
     """
     host = batch.get("host")
     if host is None or host.pictures is None:
