@@ -45,6 +45,7 @@ from robustmm import (
     MemPromptClassifier,
     MoRAClassifier,
     MSPClassifier,
+    RAGPTClassifier,
     drop_modalities,
 )
 
@@ -153,6 +154,7 @@ def trained(encoders: dict, seed: int) -> dict:
         "CMPT": CMPTClassifier(clip, bert, **common),
         "MoRA": MoRAClassifier(clip, **common),
         "DCP": DCPClassifier(clip, **common),
+        "RAGPT": RAGPTClassifier(vilt, retriever_backbone=clip, **common),
         "MSP": MSPClassifier(vilt, **common),
         "MAP": MAPClassifier(vilt, **common),
         "MemPrompt": MemPromptClassifier(vilt, **common),
@@ -241,12 +243,6 @@ def scores(clf, X, y) -> dict:
     return found | {"ms_per_row": 1000 * seconds / len(X)}
 
 
-def members(auto: AutoMultimodalClassifier, test) -> dict:
-    """Return what the choice saw on its held-out rows, and the board it made."""
-    board = auto.leaderboard_.reset_index()
-    return {"leaderboard": json.loads(board.to_json(orient="records"))}
-
-
 def run(clf, train, test) -> dict:
     """Fit and score; seconds are the processor's."""
     start, clock = time.process_time(), time.perf_counter()
@@ -263,15 +259,21 @@ def run(clf, train, test) -> dict:
     record["trained_parameters"] = getattr(best, "n_trainable_parameters_", None)
     record["scores"] = scores(clf, *test)
     if isinstance(clf, AutoMultimodalClassifier):
-        record |= members(clf, test)
+        board = clf.leaderboard_.reset_index()
+        record["leaderboard"] = json.loads(board.to_json(orient="records"))
     return record
+
+
+def path_of(*parts) -> Path:
+    """Return the file of a run."""
+    words = [str(part).replace(" ", "-").replace(",", "") for part in parts]
+    settings = f"{args.train_rows}_rate{args.rate}"
+    return args.out / settings / f"{'_'.join(words)}.json"
 
 
 def once(parts: tuple, make) -> dict:
     """Return what a finished run has written, or make the run."""
-    settings = f"{args.train_rows}_rate{args.rate}"
-    name = "_".join(str(part).replace(" ", "-").replace(",", "") for part in parts)
-    path = args.out / settings / f"{name}.json"
+    path = path_of(*parts)
     if not path.exists():
         record = make()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -342,11 +344,7 @@ def results() -> pd.DataFrame:
     """Return a row per finished run."""
     rows = []
     for job in jobs:
-        settings = f"{args.train_rows}_rate{args.rate}"
-        name = "_".join(
-            str(part).replace(" ", "-").replace(",", "") for part in (kind_of_rate, *job)
-        )
-        path = args.out / settings / f"{name}.json"
+        path = path_of(kind_of_rate, *job)
         if path.exists():
             record = json.loads(path.read_text())
             keys = dict(zip(("method", "table", "encoders", "seed"), job, strict=True))
