@@ -96,9 +96,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: Tensor | Sequence[int]) -> Pictures:
+    def __getitem__(self, rows: Tensor | Sequence[int] | slice) -> Pictures:
         """Take some rows, by position; nothing is copied."""
-        places = torch.as_tensor(rows).tolist()
+        places = range(len(self))[rows] if isinstance(rows, slice) else rows
+        places = torch.as_tensor(places).tolist()
         return Pictures([self.images[i] for i in places], self.transform)
 
     def __getstate__(self) -> dict:

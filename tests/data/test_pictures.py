@@ -38,6 +38,11 @@ def test_every_way_to_an_encoder_gives_the_same(sizes):
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert [len(way) for way in (opened, late, pictures[[2, 1]])] == [4, 4, 2]
+    part = pictures[1:3].images
+    assert [im is own for im, own in zip(part, pictures.images[1:3], strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_some_rows_are_padded_only_as_far_as_they_need():
