@@ -27,7 +27,7 @@ KINDS = [
     *((FineTuneClassifier, {"tune": tune}) for tune in ("lora", "bitfit", "full")),
     (FineTuneClassifier, {"backbone": "robustmm/tiny-clip", "tune": "dora"}),
 ]
-STILL = {"lr": 1e-12, "weight_decay": 0.0}
+STILL = {"lr": 1e-12, "head_lr": None, "weight_decay": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_first_loss_is_that_of_a_probe(cls, params, table):
     start = small(cls, head_init="probe", **still, **params).fit(X, y)
     prior = log_loss(y, np.tile(start.class_prior_, (len(y), 1)))
     assert log_loss(y, start.predict_proba(X)) < 0.8 * prior
-    random = small(cls, **still, **params).fit(X, y)
+    random = small(cls, head_init="random", **still, **params).fit(X, y)
     assert log_loss(y, random.predict_proba(X)) > log_loss(y, start.predict_proba(X))
 
 
