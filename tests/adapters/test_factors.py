@@ -227,3 +227,12 @@ def test_counts_add_up_to_the_rank_for_every_query_and_side():
     assert counts.shape == (BATCH, N_QUERIES * 2 * 6)
     sums = counts.reshape(BATCH, N_QUERIES * 2, 6).sum(dim=2)
     torch.testing.assert_close(sums, torch.full((BATCH, 4), 3.0))
+
+
+def test_pools_that_are_said_to_be_none_leave_the_frozen_linears():
+    linears = [torch.nn.Linear(8, 6) for _ in range(2)]
+    adapted, x = FactorLinears(linears, alpha=1.0), torch.randn(3, 5, 8)
+    context = {"factors": (None, None)}
+    outputs = adapted(x, Tokens(x, None, {"text": (0, 5)}, context=context))
+    for output, linear in zip(outputs, linears, strict=True):
+        assert torch.equal(output, linear(x))

@@ -237,3 +237,10 @@ def test_further_indicators_have_the_known_columns():
             encode_known(wrong, known)
     plain = encode_targets(table.to_numpy())
     assert encode_known(table, plain).encoded.tolist() == [[1, 1], [0, 1]]
+
+
+def test_a_single_class_is_enough_where_one_is_asked_for():
+    targets = encode_targets(["a", "a"], n_least=1)
+    assert (targets.classes.tolist(), targets.encoded.tolist()) == (["a"], [0, 0])
+    with pytest.raises(ValueError, match="only one class: 'a'"):
+        encode_targets(np.array(["a", "a"], dtype=object))
