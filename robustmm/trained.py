@@ -120,7 +120,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         start anew.
     compile : bool
         Whether the encoders' layers run as torch's compiler makes them: the same up to
-        rounding, and faster where layers are small. The first batches wait until they
+        rounding; whether faster depends on the machine. The first batches wait until they
         are compiled, which a process does once for all fits on encoders of one kind,
         for batches and texts of any size. Needs a C++ compiler.
     net_params : dict, optional
