@@ -516,6 +516,8 @@ class BaseMultimodalClassifier(
         ------
         ImportError
             If onnx or onnxscript is not installed: ``pip install "robustmm[export]"``.
+        NotImplementedError
+            If the module decides something from what a batch holds.
         ValueError, OSError
             If the backbone's files have changed since the training, or are gone.
         """

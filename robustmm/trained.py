@@ -124,9 +124,9 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         at once. The steps are the same but for what is drawn, as in dropout.
     compile : bool
         Whether the encoders' layers run as torch's compiler makes them: the same up to
-        rounding, and faster where layers are small. The first batches wait until they
-        are compiled, which a process does once for all fits on encoders of one kind,
-        for batches and texts of any size. Needs a C++ compiler.
+        rounding; whether faster depends on the machine. The first batches wait until
+        they are compiled, which a process does once for all fits on encoders of one
+        kind, for batches and texts of any size. Needs a C++ compiler.
     net_params : dict, optional
         Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
         ``{"iterator_train__num_workers": 4}``.

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import Unsupported, UserError
 
 from .host import TracedBatch
 
@@ -159,6 +160,8 @@ def write_onnx(
     ------
     ImportError
         If onnx or onnxscript is not installed.
+    NotImplementedError
+        If the module decides something from what a batch holds.
     """
     need_onnx()
     example = _example(prediction.blank, ragged)
@@ -166,13 +169,8 @@ def write_onnx(
     size = torch.export.Dim.DYNAMIC
     with torch.no_grad(), _quiet():
         # By the compiler's tracer: the other one makes numbers of sizes it meets.
-        traced = torch.export.export(
-            prediction.eval(),
-            (),
-            example,
-            dynamic_shapes={n: dict.fromkeys(known, size) for n, known in axes.items()},
-            strict=True,
-        )
+        sizes = {n: dict.fromkeys(known, size) for n, known in axes.items()}
+        traced = _trace(prediction.eval(), example, sizes)
         names = {"input_names": list(example), "output_names": [OUTPUT]}
         program = torch.onnx.export(
             traced, dynamo=True, verbose=False, dynamic_shapes=axes, **names
@@ -182,6 +180,21 @@ def write_onnx(
         tensors = prediction.state_dict().values()
         weights = sum(t.numel() * t.element_size() for t in tensors)
         program.save(str(path), external_data=weights > _MOST_BYTES)
+
+
+def _trace(prediction: Prediction, example: dict, sizes: dict):
+    """Return the graph of a prediction, for sizes that may be any."""
+    try:
+        return torch.export.export(
+            prediction, (), example, dynamic_shapes=sizes, strict=True
+        )
+    except (UserError, Unsupported) as error:
+        name = type(prediction.module).__name__
+        reason = str(error).strip().splitlines()[0]
+        raise NotImplementedError(
+            f"{name} cannot be exported: it decides from what a batch holds, or how "
+            f"large it is, which a graph cannot. Torch says {reason}"
+        ) from error
 
 
 def _example(blank: Mapping[str, Tensor], ragged: bool) -> dict[str, Tensor]:

@@ -11,10 +11,12 @@ from .stream import Stream
 class Int8Linear(nn.Module):
     r"""A linear of 8-bit weights and inputs, each with a scale per row.
 
-    With :math:`s_i = \max_j |W_{ij}| / 127` and, for each token,
+    With :math:`s_i = \max_j |W_{ij}| / 127`, and for each token
     :math:`t = \max_j |x_j| / 127`,
-    :math:`y_i = t s_i \sum_j [x_j / t] [W_{ij} / s_i] + b_i`, where
-    :math:`[\cdot]` rounds and sums are whole numbers.
+
+    .. math:: y_i = t s_i \sum_j [x_j / t] [W_{ij} / s_i] + b_i
+
+    where :math:`[\cdot]` rounds, and the sums are of whole numbers.
 
     Parameters
     ----------
