@@ -56,7 +56,7 @@ RESUMED = [c.__name__ for c in public_classifiers() if hasattr(c, "checkpoint_di
 # What frozen layers make of a cell is kept by the host, and copied to it, for each
 # stream, when it is new.
 KEEPS = {"FineTuneClassifier": 1, "LinearProbeClassifier": 1, "MoRAClassifier": 2}
-KEEPS |= {"RAGPTClassifier": 1}
+# RAGPT's retriever keeps vectors, too: those that the linear probe has kept before it.
 # A module that does not ask for the host's copies has the mask of its texts looked at.
 LOOKS = {"ToyClassifier": 1}
 # Which rows to run with the pools of which task is decided by keys on the device.
