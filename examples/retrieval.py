@@ -89,6 +89,7 @@ def embed(table: pd.DataFrame) -> list[torch.Tensor]:
     """Return embeddings of images and of texts, (B, p) each, with gradients."""
     data = MultimodalDataset(read_rows(table), collate.transform, collate.tokenizer)
     batch, _ = collate([data[i] for i in range(len(data))])
+    batch |= batch["pictures"].pixels()
     names = ("present", "pixel_values", "input_ids", "attention_mask")
     batch = {name: batch[name].to(args.device) for name in names}
 

@@ -10,9 +10,11 @@ from .display import CrossScenarioDisplay as CrossScenarioDisplay
 from .display import EmbeddingDisplay as EmbeddingDisplay
 from .display import ExpertUsageDisplay as ExpertUsageDisplay
 from .display import ExplanationDisplay as ExplanationDisplay
+from .display import FactorUsageDisplay as FactorUsageDisplay
 from .display import LeaderboardDisplay as LeaderboardDisplay
 from .display import MemoryUsageDisplay as MemoryUsageDisplay
 from .display import MissingRateCurveDisplay as MissingRateCurveDisplay
+from .display import QueryAlignmentDisplay as QueryAlignmentDisplay
 from .display import RowsDisplay as RowsDisplay
 from .display import SpectrumDisplay as SpectrumDisplay
 from .display import show_rows as show_rows
@@ -40,7 +42,12 @@ from .incremental import IncrementalClassifier as IncrementalClassifier
 from .methods.cmpt import CMPTClassifier as CMPTClassifier
 from .methods.dcp import DCPClassifier as DCPClassifier
 from .methods.delo import DeLoClassifier as DeLoClassifier
+from .methods.dual_prompt import DualPromptClassifier as DualPromptClassifier
 from .methods.fine_tune import FineTuneClassifier as FineTuneClassifier
+from .methods.gaussian_prototype import (
+    GaussianPrototypeClassifier as GaussianPrototypeClassifier,
+)
+from .methods.l2p import L2PClassifier as L2PClassifier
 from .methods.linear_probe import LinearProbeClassifier as LinearProbeClassifier
 from .methods.mail import MAILClassifier as MAILClassifier
 from .methods.map import MAPClassifier as MAPClassifier
@@ -48,6 +55,9 @@ from .methods.memprompt import MemPromptClassifier as MemPromptClassifier
 from .methods.mora import MoRAClassifier as MoRAClassifier
 from .methods.msp import MSPClassifier as MSPClassifier
 from .methods.ragpt import RAGPTClassifier as RAGPTClassifier
+from .methods.ranpac import RanPACClassifier as RanPACClassifier
+from .methods.rebq import RebQClassifier as RebQClassifier
+from .methods.sequential import SequentialClassifier as SequentialClassifier
 from .missingness import apply_missing_table as apply_missing_table
 from .missingness import drop_modalities as drop_modalities
 from .missingness import missing_table as missing_table

@@ -7,6 +7,8 @@ import logging
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from copy import copy
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Self
@@ -36,13 +38,17 @@ from .backbones import (
     pin,
     revisions_by_name,
 )
+from .backbones.onnx import Prediction, need_onnx, write_onnx
+from .backbones.quantized import is_quantized, quantize_layers
 from .data import (
+    IMAGES,
     STATES,
     ByteCache,
     FolderCache,
     MultimodalDataset,
     Rows,
     bad_images_of,
+    holding,
     open_cache,
 )
 from .data.screening import (
@@ -247,6 +253,10 @@ class BaseMultimodalClassifier(
 
     def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
+        with self._holding():
+            self._fit_held(rows, targets, sample_weight)
+
+    def _fit_held(self, rows: Rows, targets: Targets, sample_weight) -> None:
         weights = self._check_weights(rows, targets, sample_weight)
         # One number is all that a generator of the caller's gives: how far it moves
         # does not depend on the method or its epochs.
@@ -274,13 +284,17 @@ class BaseMultimodalClassifier(
         kept = rows_to_train(rows, weights)
         # Weights count by their ratios alone: a mean of 1 leaves the learning rate and
         # a method's penalties what they are. Rows that are left out must not shift it.
-        in_loss = mean_one(in_loss, kept)
+        in_loss = self._row_weights(in_loss, kept)
         module = self._new_module(backbone, draws)
         # What is bad by now was told of by the screening. A file that is damaged later
         # is recorded by the net, for one warning at the end.
         on_bad_image = "raise" if self.on_bad_image == "raise" else "record"
         data = self._dataset(backbone, rows, targets.encoded, in_loss, on_bad_image)
         return module, data, kept
+
+    def _row_weights(self, weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Return the weights (n,) that the training sees, zero where not ``kept``."""
+        return mean_one(weights, kept)
 
     def _open_backbone(self, device: torch.device) -> Backbone:
         """Load the backbone and refuse what the method cannot stand on."""
@@ -351,6 +365,7 @@ class BaseMultimodalClassifier(
 
     def _keep(self, net: Net) -> None:
         """Set what a fit leaves: the net, its record and its size."""
+        vars(self).pop("quantization_error_", None)
         self.net_ = net
         self.n_iter_ = len(net.history)
         self.history_ = history_frame(net)
@@ -365,10 +380,37 @@ class BaseMultimodalClassifier(
         """Return where a method may keep the states of frozen layers, if anywhere."""
         return open_cache(self.cache, STATES)
 
+    def _holding(self) -> AbstractContextManager:
+        """Keep in the caches what is used inside the block, as far as it fits."""
+        states = self._state_cache()
+        return holding(IMAGES if states is STATES else None, states)
+
+    def _recall(self, backbone: Backbone) -> Callable | None:
+        """Return what tells whether the frozen states that a row's image goes into are
+        at hand, or None where a method keeps none.
+
+        Called as ``recall(present, image_key, ids)`` with whether image and text are
+        there and a function that returns the tokens. An image of which it says so is
+        not decoded before the module asks for it: the module, which says ``recalls``,
+        gets ``host.pictures`` in the place of ``pixel_values``.
+        """
+        return None
+
+    def _number(self, device: torch.device) -> torch.dtype:
+        """Return the type that matrix products run in."""
+        return autocast_type(self.precision, device) or torch.float32
+
+    def _dataset(self, backbone: Backbone, rows: Rows, *args, **options):
+        data = super()._dataset(backbone, rows, *args, **options)
+        data.recall = self._recall(backbone)
+        return data
+
     def _blank_batch(self, backbone: Backbone) -> dict[str, torch.Tensor]:
         """Return the batch of one row without any modality: white image, empty text."""
         data = self._dataset(backbone, Rows([None], [None], [0]))
-        return self._collate(backbone)([data[0]])[0]
+        batch, _ = self._collate(backbone)([data[0]])
+        pictures = batch.pop("pictures", None)
+        return batch if pictures is None else batch | pictures.pixels()
 
     # Prediction ---------------------------------------------------------------------
 
@@ -381,7 +423,10 @@ class BaseMultimodalClassifier(
         """
         # Before anything fitted is touched: NotFittedError, not AttributeError.
         check_is_fitted(self)
-        rows = self._check_X(X, reset=False)
+        with self._holding():
+            return self._evaluate_rows(self._check_X(X, reset=False), read)
+
+    def _evaluate_rows(self, rows: Rows, read: Callable) -> tuple:
         data = self._dataset(self.net_.module_.backbone, rows, on_bad_image="record")
         filled = np.flatnonzero(rows.present.any(axis=1))
         # A batch is padded to its longest text, so those of about one length go
@@ -448,6 +493,103 @@ class BaseMultimodalClassifier(
         """
         return self._evaluate(X, _features)[0]
 
+    # Export -------------------------------------------------------------------------
+
+    def to_onnx(self, path: str | Path) -> None:
+        """Write :meth:`predict_proba` as one file for onnxruntime, in float32.
+
+        The graph maps ``pixel_values`` (B, 3, H, W) float32, ``input_ids`` and
+        ``attention_mask`` (B, T) int64, and ``present`` (B, 2) bool, whether image and
+        text are there, to ``probabilities`` (B, n_classes) float32; B and T may be any.
+        What stands in a missing cell does not matter. An encoder whose images have
+        several sizes also reads ``pixel_mask`` (B, H, W) int64, 1 inside the image;
+        what an encoder does not read is left out. The metadata ``"robustmm"`` of the
+        file, in JSON, has the ``classes``, and the ``tokenizer`` and ``image`` settings
+        that make these inputs: :doc:`/performance` shows how.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, which is overwritten. Weights of more than 2 GiB go beside it.
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is not installed: ``pip install "robustmm[export]"``.
+        ValueError, OSError
+            If the backbone's files have changed since the training, or are gone.
+        """
+        check_is_fitted(self)
+        need_onnx()
+        module = self._anew().net_.module_
+        backbone, blank = module.backbone, self._blank_batch(module.backbone)
+        collate, ragged = self._collate(backbone), False
+        about = {"classes": self.classes_.tolist(), "multilabel": self._multilabel}
+        about |= {"classifier": type(self).__name__, "version": __version__}
+        if collate.transform is not None:
+            about["image"], ragged = backbone.image_config, collate.transform.is_ragged
+        if collate.tokenizer is not None:
+            tokenizer = collate.tokenizer
+            about |= {"tokenizer": tokenizer.to_json(), "pad_id": tokenizer.pad_id}
+        prediction = Prediction(
+            module,
+            blank,
+            torch.from_numpy(self.class_prior_),
+            multilabel=self._multilabel,
+            pad_id=about.get("pad_id", 0),
+        )
+        write_onnx(prediction, about, path, ragged)
+
+    def quantized(self, X: TableLike) -> Self:
+        """Return a twin that predicts with 8-bit linears on the CPU: an approximation.
+
+        The weights of the encoders' layers are rounded to whole numbers with a scale
+        for each output, their inputs to others with a scale for each token. Heads,
+        poolers and what adapters train beside the linears stay in float32.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows to compare the two on, such as those that are held out.
+
+        Returns
+        -------
+        classifier
+            Another one, that cannot be saved: save this one. Its attribute
+            ``quantization_error_`` is a dict of ``"max_probability"`` and
+            ``"mean_probability"``, how far apart the probabilities are, and
+            ``"changed"``, the part of the labels of ``X`` that differ.
+
+        Raises
+        ------
+        ValueError
+            If there is no row.
+        """
+        check_is_fitted(self)
+        twin = self._anew()
+        for stream in twin.net_.module_.backbone.streams.values():
+            quantize_layers(stream)
+        logits = self._log_odds(X), twin._log_odds(X)
+        exact, found = map(self._to_proba, logits)
+        labels = [self._to_labels(values) for values in logits]
+        apart = np.abs(exact - found)
+        twin.quantization_error_ = {
+            "max_probability": float(apart.max()),
+            "mean_probability": float(apart.mean()),
+            "changed": float((labels[0] != labels[1]).mean()),
+        }
+        return twin
+
+    def _anew(self) -> Self:
+        """Return a twin of its own module: on the CPU, and looking nothing up."""
+        twin = copy(self)
+        twin.device, twin.precision, twin.cache = "cpu", "float32", None
+        twin.compile = False  # its layers are traced as they are
+        del twin.net_
+        twin._restore(self._state())
+        twin.net_.module_.eval()
+        return twin
+
     # scikit-learn -------------------------------------------------------------------
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -502,6 +644,11 @@ class BaseMultimodalClassifier(
         :meth:`_restore`.
         """
         module = self.net_.module_
+        if is_quantized(module):
+            raise ValueError(
+                "A quantised classifier cannot be saved or exported: save the one it "
+                "was made of, and call quantized(X) again where it is opened."
+            )
         return {
             "fingerprint": module.backbone.fingerprint,
             "inputs": module.backbone.inputs,

@@ -229,7 +229,8 @@ class TableClassifier(
         """Return rows without images that cannot be read, and reasons; or raise."""
         # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        bad = find_bad_images(probe.images, N_THREADS, bool(self.verbose))
+        options = N_THREADS, bool(self.verbose), probe.is_needed
+        bad = find_bad_images(probe.images, *options)
         report_bad_images(rows, bad, self.on_bad_image)
         return without_images(rows, bad), bad
 

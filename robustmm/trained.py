@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -20,6 +21,8 @@ from torch import nn
 from torch.utils.data import Subset
 
 from .annotations import TableLike
+from .backbones import Backbone
+from .backbones.compiled import check_compiler, why_not
 from .base import BaseMultimodalClassifier
 from .checks import check_choice, check_folder, check_number
 from .data import Rows
@@ -119,6 +122,11 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         Rows that are computed at a time; a step adds up the gradients of the parts of
         its ``batch_size`` rows, where memory does not hold them all. None computes them
         at once. The steps are the same but for what is drawn, as in dropout.
+    compile : bool
+        Whether the encoders' layers run as torch's compiler makes them: the same up to
+        rounding, and faster where layers are small. The first batches wait until they
+        are compiled, which a process does once for all fits on encoders of one kind,
+        for batches and texts of any size. Needs a C++ compiler.
     net_params : dict, optional
         Passed to the skorch net, for instance ``{"callbacks": [...]}`` or
         ``{"iterator_train__num_workers": 4}``.
@@ -143,7 +151,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     3
     """
 
-    max_epochs: int = 10
+    max_epochs: int = 12
     lr: float = 1e-3
     weight_decay: float = 0.01
     lr_schedule: str = "linear"
@@ -159,6 +167,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     time_limit: float | None = None
     checkpoint_dir: str | Path | None = None
     micro_batch_size: int | None = None
+    compile: bool = False
     net_params: dict | None = None
 
     # What a call of ``fit`` has beside its rows, while it runs.
@@ -213,6 +222,26 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                     f"has another clock, got {self.time_limit!r}."
                 )
         check_scoring(self.scoring)
+        check_choice("compile", self.compile, (False, True))
+        if self.compile:
+            check_compiler()
+
+    def _new_module(self, backbone: Backbone, draws: RandomStream, **options):
+        module = super()._new_module(backbone, draws, **options)
+        for stream in module.backbone.streams.values():
+            stream.compile_blocks = self.compile
+        return module
+
+    def _restore(self, trained: dict) -> None:
+        if self.compile and (reason := why_not()) is not None:
+            # As with a device that is not there: a model opens anywhere.
+            warnings.warn(
+                f"compile=True, but torch cannot compile here; running the layers as "
+                f"they are. Torch says {reason}",
+                stacklevel=2,
+            )
+            self.compile = False
+        super()._restore(trained)
 
     # Fitting ------------------------------------------------------------------------
 

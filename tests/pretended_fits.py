@@ -27,6 +27,7 @@ from skorch.callbacks import Callback
 
 import robustmm
 from robustmm.backbones import host
+from robustmm.data import STATES
 from robustmm.training.net import Net
 
 host.ASYNCHRONOUS |= {pretended.NAME}
@@ -98,6 +99,8 @@ class Case:
 
 def probe(case: Case, precision: str, found: dict) -> None:
     """Write what each check of a case finds."""
+    # What classes before this one have left there would not be waited for.
+    STATES.clear()
     where = {"precision": precision, "device": pretended.NAME}
     steps = Steps()
     known = case.fit(precision=precision)

@@ -111,6 +111,7 @@ def test_batches_are_pinned_and_say_which_images_are_bad():
     data = clf._dataset(backbone, rows, on_bad_image="record")
     ((batch, _),) = clf.net_.get_iterator(data, training=False)
     tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
+    tensors.append(batch["pictures"]._pack())
     assert all(tensor.is_pinned() for tensor in tensors)
     assert list(bad_images_of(batch)) == [0]
     with pytest.warns(UserWarning, match="taken as missing"):

@@ -27,6 +27,7 @@ LEVEL_1 = {"data", "backbones", "adapters", "storage"} | LABELS
 SOLVER = {"training.probe"}
 BELOW_BASE = LEVEL_0 | LEVEL_1 | {"training"} | SOLVER
 CLASSIFIERS = {"table", "base", "trained", "incremental"}
+CLASSIFIERS |= {"stagewise", "streaming", "told"}
 BELOW_LEAVES = BELOW_BASE | CLASSIFIERS | {"methods"}
 # Leaves that stand on one another, each on those before it; nobody below imports one.
 SCORES, ENSEMBLE = {"evaluation"}, {"evaluation", "ensemble"}
@@ -43,6 +44,9 @@ ALLOWED = {
     "base": BELOW_BASE | {"table"},
     "trained": BELOW_BASE | {"base"},
     "incremental": BELOW_BASE | {"base", "trained"},
+    "stagewise": BELOW_BASE | {"base", "trained", "incremental"},
+    "told": BELOW_BASE | {"base", "trained", "incremental"},
+    "streaming": BELOW_BASE | {"base"},
     "methods": LEVEL_0 | LABELS | SOLVER | CLASSIFIERS | {"adapters", "backbones"},
     "evaluation": BELOW_LEAVES | SCORES,
     "ensemble": BELOW_LEAVES | ENSEMBLE,

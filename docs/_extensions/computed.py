@@ -34,6 +34,7 @@ ABILITIES = {
         "expert_usage",
         "memory_usage",
         "factor_usage",
+        "selected_prompts",
     ),
 }
 

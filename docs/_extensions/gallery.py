@@ -21,6 +21,7 @@ ORDER = [
     "continual",
     "serving",
     "serve",
+    "read_onnx",
 ]
 # Options that make an example short enough for every build of the site.
 OPTIONS = {

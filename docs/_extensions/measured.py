@@ -16,7 +16,10 @@ RUNS_OF = {
     "CMPTClassifier": ["CMPT"],
     "DCPClassifier": ["DCP"],
     "DeLoClassifier": ["DeLo-one-task"],
+    "DualPromptClassifier": [],
     "FineTuneClassifier": ["Head-CLIP", "LoRA-CLIP", "LoRA-ViLT", "Full-CLIP"],
+    "GaussianPrototypeClassifier": [],
+    "L2PClassifier": [],
     "LinearProbeClassifier": ["Linear-probe-ViLT", "Linear-probe-CLIP"],
     "MAILClassifier": ["MAIL"],
     "MAPClassifier": ["MAP"],
@@ -24,6 +27,9 @@ RUNS_OF = {
     "MemPromptClassifier": ["MemPrompt"],
     "MoRAClassifier": ["MoRA"],
     "RAGPTClassifier": ["RAGPT"],
+    "RanPACClassifier": [],
+    "RebQClassifier": [],
+    "SequentialClassifier": [],
 }
 
 

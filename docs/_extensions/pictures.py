@@ -183,6 +183,72 @@ def memprompt(c) -> None:
     c.legend("cell", "missing", "frozen", "trained", "idle")
 
 
+def l2p(c) -> None:
+    """A row's frozen token finds the nearest of a pool of prompts, which enter ViLT in
+    front of the row."""
+    _cells(c, image=(30, "missing"), text=(110, "cell"))
+    c.box(104, 20, 104, 40, "frozen\ntoken", "frozen")
+    c.box(104, 82, 104, 82, "", "frame")
+    c.text(156, 94, "pool of all stages", kind="small")
+    for i in range(4):
+        c.box(112 + 23 * i, 104, 19, 50, "", "trained" if i in (1, 2) else "idle")
+    c.arrow((82, 46), (102, 42))
+    c.arrow((82, 122), (102, 52))
+    c.arrow((156, 60), (156, 80))
+    c.arrow((208, 128), (234, 106))
+    _vilt(c, y=30)
+    c.legend("cell", "missing", "frozen", "trained", "idle")
+
+
+def dual_prompt(c) -> None:
+    """Prompts that all stages share enter the first layers of ViLT, and prompts of the
+    stage whose key a row is nearest to enter the next ones."""
+    _cells(c, image=(30, "missing"), text=(110, "cell"))
+    c.box(104, 8, 104, 40, "prompts of\nall stages", "trained")
+    for i, kind in enumerate(("idle", "frozen", "idle")):
+        c.box(104, 62 + 34 * i, 34, 28, "key", kind)
+        c.box(142, 62 + 34 * i, 66, 28, f"stage {i + 1}", kind)
+    c.arrow((82, 126), (102, 112))
+    c.arrow((208, 28), (234, 62))
+    c.arrow((208, 110), (234, 110))
+    _vilt(c, y=30)
+    c.legend("cell", "missing", "frozen", "trained", "idle")
+
+
+def rebq(c) -> None:
+    """The memory helps a frozen ViLT to guess the class token of what is missing; then
+    both tokens ask the pools of their modalities for prompts."""
+    _cells(c, image=(20, "missing"), text=(120, "cell"))
+    c.arrow((82, 136), (100, 136))
+    c.box(102, 116, 44, 40, "token", "frozen")
+    c.box(102, 64, 56, 34, "memory", "trained")
+    c.arrow((124, 116), (124, 100))
+    c.arrow((124, 64), (124, 44))
+    c.box(96, 8, 62, 34, "guessed\ntoken", "trained")
+    c.arrow((158, 25), (174, 25))
+    c.arrow((146, 136), (174, 136))
+    c.box(176, 6, 48, 40, "image\npool", "trained")
+    c.box(176, 116, 48, 40, "text\npool", "trained")
+    c.arrow((224, 30), (234, 52))
+    c.arrow((224, 136), (234, 112))
+    _vilt(c, y=24)
+    c.legend("cell", "missing", "frozen", "trained")
+
+
+def sequential(c) -> None:
+    """One set of low-rank updates and a growing head learn stage after stage, with rows
+    of a memory beside the new ones."""
+    _cells(c, image=(14, "cell"), text=(58, "missing"))
+    c.box(4, 124, 78, 40, "memory of\nold rows", "plain")
+    c.arrow((82, 30), (232, 66))
+    c.arrow((82, 74), (232, 84))
+    c.arrow((82, 144), (232, 108))
+    c.text(176, 30, "new rows", kind="small")
+    c.text(156, 148, "as many old ones", kind="small")
+    _vilt(c, y=26, text="ViLT with\nlow-rank\nupdates")
+    c.legend("cell", "missing", "plain", "frozen", "trained")
+
+
 def msp(c) -> None:
     """Each modality has a prompt; a row gets the sum of the prompts of what it has."""
     _cells(c, image=(14, "missing"), text=(112, "cell"))
@@ -242,6 +308,38 @@ def linear_probe(c) -> None:
     c.arrow((412, 65), (434, 65))
     c.text(446, 65, "y")
     c.legend("cell", "missing", "frozen", "plain", "trained")
+
+
+def gaussian_prototype(c) -> None:
+    """A frozen encoder makes a vector of each cell that is there, and each class has a
+    mean, all of them one covariance, which only grow by the rows of later calls."""
+    _cells(c, image=(14, "cell"), text=(84, "missing"))
+    c.arrow((82, 30), (104, 30))
+    c.box(106, 8, 88, 44, "frozen\nencoder")
+    c.arrow((194, 30), (216, 30))
+    c.box(218, 8, 54, 44, "vector", "plain")
+    c.arrow((272, 30), (294, 30))
+    c.box(296, 8, 116, 44, "a mean per class\none covariance", "trained")
+    c.arrow((412, 30), (434, 30))
+    c.text(446, 30, "y")
+    c.text(250, 100, "what is missing says nothing", kind="small")
+    c.legend("cell", "missing", "frozen", "plain", "trained")
+
+
+def ranpac(c) -> None:
+    """A frozen encoder makes a vector of each cell that is there, a fixed random matrix
+    many features of it, and two sums of them give a ridge regression at any time."""
+    _cells(c, image=(14, "cell"), text=(84, "missing"))
+    c.arrow((82, 30), (104, 30))
+    c.box(106, 8, 78, 44, "frozen\nencoder")
+    c.arrow((184, 30), (200, 30))
+    c.box(202, 8, 88, 44, "random\nfeatures", "frozen")
+    c.arrow((290, 30), (306, 30))
+    c.box(308, 8, 104, 44, "two sums,\nridge regression", "trained")
+    c.arrow((412, 30), (434, 30))
+    c.text(446, 30, "y")
+    c.text(246, 100, "zeros", kind="small")
+    c.legend("cell", "missing", "frozen", "trained")
 
 
 def decision(c) -> None:

@@ -62,6 +62,7 @@ def frozen_features(X: pd.DataFrame) -> np.ndarray:
     data = MultimodalDataset(read_rows(X), transform, tokenizer)
     parts = []
     for batch, _ in DataLoader(data, 64, collate_fn=Collate(transform, tokenizer)):
+        batch |= batch["pictures"].pixels()
         tokens = stream.run(stream.embed(**batch), keep="all")
         normed = tokens.replace(stream.norm(tokens.values))
         row = batch["present"].float(), stream.pool(tokens)

@@ -54,7 +54,8 @@ def prepared(clf: MoRAClassifier, X: pd.DataFrame) -> list[dict]:
     data = torch.utils.data.Subset(data, np.argsort(data.text_lengths, kind="stable"))
     names = ("input_ids", "attention_mask", "pixel_values")
     batches = clf.net_.get_iterator(data, training=False)
-    return [{name: batch[name] for name in names} for batch, _ in batches]
+    read = [{**batch, **batch["pictures"].pixels()} for batch, _ in batches]
+    return [{name: batch[name] for name in names} for batch in read]
 
 
 def now() -> np.ndarray:

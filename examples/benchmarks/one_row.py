@@ -76,6 +76,7 @@ def bare_forward(clf, row: pd.DataFrame):
     module = clf.net_.module_
     data = clf._dataset(module.backbone, clf._check_X(row, reset=False))
     batch, _ = clf._collate(module.backbone)([data[0]])
+    batch |= batch["pictures"].pixels()
     names = ("present", "input_ids", "attention_mask", "pixel_values")
     batch = {name: batch[name] for name in names}
 

@@ -1,5 +1,11 @@
 """Trainable pieces, pure torch."""
 
+from .class_gaussians import ClassGaussians as ClassGaussians
+from .class_gaussians import ClassMoments as ClassMoments
+from .class_gaussians import GaussianReadout as GaussianReadout
+from .class_gaussians import log_odds_of_pairs as log_odds_of_pairs
+from .components import ComponentPool as ComponentPool
+from .components import PromptSlice as PromptSlice
 from .divergence import divergence as divergence
 from .dropout import draw_hidden as draw_hidden
 from .experts import ExpertLinear as ExpertLinear
@@ -12,10 +18,17 @@ from .factors import Selection as Selection
 from .factors import StaticFactors as StaticFactors
 from .factors import count_factors as count_factors
 from .factors import factor_frame as factor_frame
+from .gaussian import OAS as OAS
+from .gaussian import GroupMoments as GroupMoments
+from .gaussian import SharedGaussian as SharedGaussian
+from .gaussian import group_parts as group_parts
+from .gaussian import oracle_shrinkage as oracle_shrinkage
+from .gaussian import sum_log_likelihoods as sum_log_likelihoods
 from .gram import GRAMS as GRAMS
 from .gram import PARAMETRIZATIONS as PARAMETRIZATIONS
 from .gram import GramLinear as GramLinear
 from .gram import GramPair as GramPair
+from .grouped import GroupedPools as GroupedPools
 from .head import LinearHead as LinearHead
 from .head import TiedHead as TiedHead
 from .head import TwoLayerHead as TwoLayerHead
@@ -34,9 +47,15 @@ from .prompts import layer_indices as layer_indices
 from .prompts import normal_prompts as normal_prompts
 from .prompts import pattern_index as pattern_index
 from .prompts import sum_present as sum_present
+from .replay import ReservoirMemory as ReservoirMemory
+from .replay import reservoir_slots as reservoir_slots
 from .retrieval import RetrievedPrompts as RetrievedPrompts
 from .retrieval import TokenFilter as TokenFilter
+from .ridge import RandomFeatures as RandomFeatures
+from .ridge import RidgeSums as RidgeSums
 from .routing import Router as Router
 from .routing import Routing as Routing
 from .routing import balance_loss as balance_loss
 from .routing import usage_frame as usage_frame
+from .task_finder import Found as Found
+from .task_finder import TaskFinder as TaskFinder

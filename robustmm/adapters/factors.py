@@ -245,8 +245,9 @@ class FactorLinears(nn.Module):
     alpha : float
         The update is multiplied by it, whatever the rank.
     source : str
-        The item of the context that is a pair (pools, selection). As the context goes
-        on from layer to layer, each should have an item of its own.
+        The item of the context that is a pair (pools, selection), or (None, None) for
+        the frozen linears alone. As the context goes on from layer to layer, each
+        should have an item of its own.
 
     Examples
     --------
@@ -285,6 +286,8 @@ class FactorLinears(nn.Module):
                 f"{self.source!r}, got the items {list(context)}."
             )
         pools, selection = context[self.source]
+        if pools is None:  # said in so many words: the frozen linears alone
+            return tuple(f(x) for f in self.frozen)
         update = self.alpha * pools(x, selection)  # (J, B, L, d_out)
         return tuple(f(x) + u for f, u in zip(self.frozen, update, strict=True))
 

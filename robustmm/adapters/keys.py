@@ -61,6 +61,8 @@ def key_similarity(
 ) -> Tensor:
     """Mean cosine between a row's present modalities and each task's key, (B, T).
 
+    A modality that a task never had, whose key is zero, does not count for it.
+
     Parameters
     ----------
     query : Tensor of shape (B, M, d)
@@ -77,13 +79,21 @@ def key_similarity(
     >>> key_similarity(query, torch.tensor([[True, True]]), keys)
     tensor([[1., 0.]])
     """
+    known = keys.any(dim=-1)  # (T, M): a key starts at zero
     keys = F.normalize(keys, dim=-1)
     # Lengths first: the middle of keys that differ in length would be that of the
     # longest, and a key's length only says how long it was trained.
     query = F.normalize(query.to(keys.dtype), dim=-1)
     if center:
-        middle = keys.mean(dim=0)
+        middle = keys.sum(dim=0) / known.sum(dim=0).clamp(min=1)[:, None]
         keys, query = keys - middle, query - middle
     cosine = F.cosine_similarity(query[:, None], keys[None], dim=-1)  # (B, T, M)
-    here = present[:, None].to(cosine.dtype)  # (B, 1, M)
-    return (cosine * here).sum(dim=-1) / here.sum(dim=-1).clamp(min=1)
+    here = (present[:, None] & known).to(cosine.dtype)  # (B, T, M)
+    both = here.sum(dim=-1)  # (B, T)
+    mean = (cosine * here).sum(dim=-1) / both.clamp(min=1)
+    # A task of which nothing is known that the row has is as near as the others are.
+    compared = (both > 0).to(mean.dtype)
+    rest = mean.sum(dim=1, keepdim=True) / compared.sum(dim=1, keepdim=True).clamp(
+        min=1
+    )
+    return mean.where(both > 0, rest)

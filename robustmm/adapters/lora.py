@@ -15,7 +15,46 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class LoRALinear(nn.Module):
+class MergingLinear(nn.Module):
+    """An adapter that is one weight while nothing is trained.
+
+    Subclasses have the ``frozen`` linear, say what the ``weight`` is, and use
+    ``merged`` where there is one. It is not saved.
+
+    Examples
+    --------
+    >>> adapted, x = LoRALinear(nn.Linear(8, 6), rank=2).eval(), torch.randn(3, 8)
+    >>> before = adapted(x)
+    >>> adapted.merge()
+    >>> bool(torch.allclose(adapted(x), before, atol=1e-5))
+    True
+    """
+
+    frozen: nn.Linear
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("merged", None, persistent=False)
+
+    def weight(self) -> Tensor:
+        """Return the adapted weight, (d_out, d_in)."""
+        raise NotImplementedError
+
+    def merge(self) -> None:
+        """Compute the weight once and for all, until the next training."""
+        device = self.frozen.weight.device.type
+        exactly = torch.autocast(device, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), exactly:
+            self.merged = self.weight()
+
+    def train(self, mode: bool = True) -> MergingLinear:
+        """Set the mode; training forgets the merged weight."""
+        if mode:
+            self.merged = None
+        return super().train(mode)
+
+
+class LoRALinear(MergingLinear):
     r"""LoRA [1]_: :math:`y = W_0 x + b + \frac{\alpha}{r} B A x`.
 
     Parameters
@@ -66,8 +105,14 @@ class LoRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
+        if self.merged is not None:
+            return F.linear(x, self.merged, self.frozen.bias)
         code = F.linear(self.dropout(x), self.down)  # (..., r)
         return self.frozen(x) + self.scale * F.linear(code, self.up)
+
+    def weight(self) -> Tensor:
+        """Return the adapted weight, (d_out, d_in)."""
+        return self.frozen.weight + self.scale * (self.up @ self.down)
 
 
 class DoRALinear(LoRALinear):
@@ -100,16 +145,24 @@ class DoRALinear(LoRALinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
-        weight = self.frozen.weight
-        update = self.scale * (self.up @ self.down)
-        # A column of zeros has no direction that a length could be given to.
-        norm = (weight + update).detach().norm(dim=0, keepdim=True).clamp_min(1e-5)
+        if self.merged is not None:
+            return F.linear(x, self.merged, self.frozen.bias)
         # A scale of the columns is one of the inputs: the frozen weight is never
         # copied.
-        ratio = self.magnitude / norm  # (1, d_in)
-        frozen_part = F.linear(x * ratio, weight, self.frozen.bias)
+        ratio = self._ratio()
+        frozen_part = F.linear(x * ratio, self.frozen.weight, self.frozen.bias)
         code = F.linear(self.dropout(x) * ratio, self.down)
         return frozen_part + self.scale * F.linear(code, self.up)
+
+    def weight(self) -> Tensor:
+        """Return the adapted weight, (d_out, d_in)."""
+        return self._ratio() * super().weight()
+
+    def _ratio(self) -> Tensor:
+        """What each column is multiplied by, (1, d_in)."""
+        # A column of zeros has no direction that a length could be given to.
+        norm = super().weight().detach().norm(dim=0, keepdim=True).clamp_min(1e-5)
+        return self.magnitude / norm
 
 
 class VeRABasis(nn.Module):
@@ -130,7 +183,7 @@ class VeRABasis(nn.Module):
         self.register_buffer("up", nn.init.kaiming_uniform_(torch.empty(d_out, rank)))
 
 
-class VeRALinear(nn.Module):
+class VeRALinear(MergingLinear):
     r"""VeRA [1]_: :math:`y = W_0 x + b + \Lambda_b B \Lambda_d A x`.
 
     Parameters
@@ -174,5 +227,12 @@ class VeRALinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., d_in) to (..., d_out)."""
+        if self.merged is not None:
+            return F.linear(x, self.merged, self.frozen.bias)
         code = F.linear(self.dropout(x), self.basis.down) * self.code_scale
         return self.frozen(x) + F.linear(code, self.basis.up) * self.output_scale
+
+    def weight(self) -> Tensor:
+        """Return the adapted weight, (d_out, d_in)."""
+        up = self.output_scale[:, None] * self.basis.up  # (d_out, r)
+        return self.frozen.weight + (up * self.code_scale) @ self.basis.down

@@ -2,19 +2,110 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .host import COLUMNS, HostBatch, take_rows, upload
+from .host import COLUMNS, HostBatch, TracedBatch, take_rows, upload, with_pixels
 from .prefix import FrozenResults, Store, image_keys, text_keys
 from .stream import Stream
 
 POOLINGS = ("token", "mean", "both")
 
 
-class FrozenFeatures:
+class FrozenVectors(ABC):
+    """Map a batch to one vector per row, with frozen encoders, once per content.
+
+    A child says how long a vector is, and computes those that are not known.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    store : Store or None
+        Where vectors are kept, so that folds and candidates of a search share them.
+    *settings : JSON values
+        What vectors depend on beside the backbone and the content of a row.
+    """
+
+    def __init__(self, backbone: Backbone, store: Store | None, *settings):
+        self.backbone = backbone
+        self.store = store
+        self.settings = settings
+        # Now, not in the first batch: on a device, each weight has to come to the host.
+        self._fingerprint = backbone.fingerprint if store is not None else None
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Entries of a vector."""
+
+    @abstractmethod
+    def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Compute the vectors of a batch, (B, width)."""
+
+    def __call__(
+        self, present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None = None
+    ) -> Tensor:
+        """Return the vectors of a batch, (B, width).
+
+        Parameters
+        ----------
+        present : Tensor of shape (B, 2), bool
+            Whether image and text are there.
+        batch : dict of Tensor
+            Inputs of the encoders; with its ``"host"`` there is nothing to wait for,
+            and its pictures are read in the place of ``pixel_values`` where a vector is
+            unknown.
+        image_key : Tensor of shape (B, 20), uint8, optional
+            Names the image of each row; without it, and without that of the host, the
+            store is not used.
+        """
+        device, host = present.device, batch.get("host")
+        has_pictures = isinstance(host, HostBatch) and host.pictures is not None
+        if image_key is None and "host" in batch:
+            image_key = host.image_key
+        unnamed = "pixel_values" in batch or has_pictures
+        if self.store is None or (image_key is None and unnamed):
+            return self._encode(present, with_pixels(batch, device))
+
+        def compute(rows: list[int]) -> list[np.ndarray]:
+            picked = take_rows({"present": present, **batch}, rows)
+            picked = with_pixels(picked, device)
+            encoded = self._encode(picked.pop("present"), picked)
+            # What is kept has to come to the host: the one wait, once per row.
+            return [vector.copy() for vector in encoded.cpu().numpy()]
+
+        contents = _contents(HostBatch.of(present, batch), image_key)
+        vectors = self.results(contents, device, compute, (self.width,))
+        return upload(torch.from_numpy(np.stack(vectors)), device)
+
+    @property
+    def results(self) -> FrozenResults:
+        """The vectors in the store, by what is in a row."""
+        backbone = self.backbone
+        # A dummy image depends on the settings, too.
+        settings = [*self.settings, backbone.max_text_length, backbone.image_config]
+        return FrozenResults(self.store, self._fingerprint, *settings)
+
+    def known(self, kind: str, number: torch.dtype) -> KnownRows | None:
+        """Return what tells whether a row's vector is at hand; None without a store.
+
+        Parameters
+        ----------
+        kind : str
+            The type of the device.
+        number : torch.dtype
+            What matrix products run in there.
+        """
+        return None if self.store is None else KnownRows(self.results, kind, number)
+
+
+class FrozenFeatures(FrozenVectors):
     r"""Map a batch to one vector per row, with frozen encoders.
 
     A joint encoder reads both cells of a row, the dummy in the place of a missing one.
@@ -45,49 +136,14 @@ class FrozenFeatures:
     def __init__(
         self, backbone: Backbone, pooling: str = "token", store: Store | None = None
     ):
-        self.backbone = backbone
+        super().__init__(backbone, store, pooling)
         self.pooling = pooling
-        self.store = store
 
     @property
     def width(self) -> int:
         """Entries of a vector."""
         streams = self.backbone.streams.values()
         return sum(self._stream_width(stream) for stream in streams) + len(COLUMNS)
-
-    def __call__(
-        self, present: Tensor, batch: dict[str, Tensor], image_key: Tensor | None = None
-    ) -> Tensor:
-        """Return the vectors of a batch, (B, width).
-
-        Parameters
-        ----------
-        present : Tensor of shape (B, 2), bool
-            Whether image and text are there.
-        batch : dict of Tensor
-            Inputs of the encoders; with its ``"host"`` there is nothing to wait for.
-        image_key : Tensor of shape (B, 20), uint8, optional
-            Names the image of each row; without it, and without that of the host, the
-            store is not used.
-        """
-        if image_key is None and "host" in batch:
-            image_key = batch["host"].image_key
-        if self.store is None or (image_key is None and "pixel_values" in batch):
-            return self._encode(present, batch)
-        backbone, device = self.backbone, present.device
-        # A dummy image depends on the settings, too.
-        settings = [self.pooling, backbone.max_text_length, backbone.image_config]
-        recall = FrozenResults(self.store, backbone.fingerprint, *settings)
-
-        def compute(rows: list[int]) -> list[np.ndarray]:
-            picked = take_rows({"present": present, **batch}, rows)
-            encoded = self._encode(picked.pop("present"), picked)
-            # What is kept has to come to the host: the one wait, once per row.
-            return [vector.copy() for vector in encoded.cpu().numpy()]
-
-        contents = _contents(HostBatch.of(present, batch), image_key)
-        vectors = recall(contents, device, compute, (self.width,))
-        return upload(torch.from_numpy(np.stack(vectors)), device)
 
     @torch.no_grad()
     def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -125,11 +181,29 @@ def _contents(host: HostBatch, image_key: Tensor | None) -> list[bytes]:
         texts = text_keys(host.input_ids, host.attention_mask)
     if image_key is not None:
         images = image_keys(image_key)
-    rows = zip(host.present.numpy(), images, texts, strict=True)
-    return [
-        there.tobytes() + (image if there[0] else b"") + (text if there[1] else b"")
-        for there, image, text in rows
-    ]
+    rows = zip(host.present.tolist(), images, texts, strict=True)
+    return [_content(*row) for row in rows]
+
+
+def _content(present: Sequence[bool], image: bytes, text: bytes) -> bytes:
+    """Name what is in one row."""
+    there = np.array(present, dtype=bool)
+    return there.tobytes() + (image if there[0] else b"") + (text if there[1] else b"")
+
+
+@dataclass(frozen=True)
+class KnownRows:
+    """Tells from what is in a row whether its vector is at hand."""
+
+    results: FrozenResults
+    kind: str
+    number: torch.dtype
+
+    def __call__(self, present: tuple, image_key: bytes, ids: Callable) -> bool:
+        """Return whether it is; ``ids`` is called for the tokens of the text."""
+        text = np.array(ids(), dtype=np.int64).tobytes()
+        content = _content(present, image_key, text)
+        return self.results.has(content, self.kind, self.number)
 
 
 def encode_streams(
@@ -181,7 +255,11 @@ def encode_streams(
         if nothing:
             vectors = vectors * 0.0
         empty = vectors.new_zeros(len(present), vectors.shape[1])
-        parts.append(empty.index_copy(0, upload(rows, vectors.device), vectors))
+        filled = empty.index_copy(0, upload(rows, vectors.device), vectors)
+        if isinstance(host, TracedBatch):  # it has run the others as well
+            here = present[:, COLUMNS[modality], None]
+            filled = filled.where(here, 0.0)
+        parts.append(filled)
     return parts
 
 

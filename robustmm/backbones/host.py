@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,23 @@ COLUMNS = {"image": 0, "text": 1}
 # MPS and XPU also copy beside the host if told to, but from memory that is not pinned:
 # they read it when it may hold another tensor, and numbers go wrong without a word.
 ASYNCHRONOUS = frozenset({"cuda"})
+
+
+class HostPictures(Protocol):
+    """The pictures of a batch, of which some may not even be decoded yet."""
+
+    def __getitem__(self, rows: Tensor) -> HostPictures:
+        """Take some rows, by position."""
+
+    def read(self) -> HostPictures:
+        """Return them decoded."""
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Where they are in a padded batch, (B, H, W), if sizes differ."""
+
+    def pixels(self, upload: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        """Return the encoder's inputs, on the device that ``upload`` copies to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +50,8 @@ class HostBatch:
         1 inside the image, where images of several sizes are padded.
     image_key : Tensor of shape (B, 20), uint8, or None
         Names the image of each row.
+    pictures : HostPictures or None
+        What :func:`with_pixels` makes the inputs of an image encoder of.
 
     Examples
     --------
@@ -47,6 +67,7 @@ class HostBatch:
     attention_mask: Tensor | None = None
     pixel_mask: Tensor | None = None
     image_key: Tensor | None = None
+    pictures: HostPictures | None = None
 
     @classmethod
     def of(cls, present: Tensor, batch: Mapping[str, Any]) -> HostBatch:
@@ -57,7 +78,8 @@ class HostBatch:
         if isinstance(batch.get("host"), cls):
             return batch["host"]
         found = {f.name: batch.get(f.name) for f in fields(cls)} | {"present": present}
-        return cls(**{n: None if t is None else t.cpu() for n, t in found.items()})
+        tensors = {n: t.cpu() for n, t in found.items() if isinstance(t, Tensor)}
+        return cls(**{**found, **tensors})
 
     def rows(self, modality: str) -> Tensor:
         """Return the positions of the rows that have an image or a text, (b,)."""
@@ -79,6 +101,32 @@ class HostBatch:
         )
 
 
+class TracedBatch(HostBatch):
+    """A batch that is traced, of which nothing is known: every row counts as there.
+
+    What is computed from a missing cell's dummy has to be left out by what follows.
+    None of the other tensors is there to be looked at.
+
+    Examples
+    --------
+    >>> traced = TracedBatch(torch.tensor([[True, True], [False, True]]))
+    >>> traced.rows("image"), traced.missing("image")
+    (tensor([0, 1]), tensor([], dtype=torch.int64))
+    """
+
+    def rows(self, modality: str) -> Tensor:
+        """Return the positions of all rows, (B,)."""
+        return torch.arange(self.present.shape[0], device=self.present.device)
+
+    def missing(self, modality: str) -> Tensor:
+        """Return no position."""
+        return torch.arange(0, device=self.present.device)
+
+    def select(self, rows: Tensor | Sequence[int]) -> HostBatch:
+        """Return the batch itself: all of its rows are taken, in order."""
+        return self
+
+
 def is_asynchronous(device: torch.device) -> bool:
     """Whether a device may copy from pinned memory while the host goes on."""
     return device.type in ASYNCHRONOUS
@@ -96,6 +144,37 @@ def upload(value: Tensor, device: torch.device) -> Tensor:
         return value.to(device)
     # Contiguous: of a view all that it spans is pinned, and an expanded one cannot be.
     return value.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def with_pixels(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch with the inputs of an image encoder, made on its device.
+
+    Of the pictures in its ``"host"``; a batch without them is returned as it is.
+
+    Parameters
+    ----------
+    batch : mapping of str to Tensor or HostBatch
+    device : torch.device
+
+    Returns
+    -------
+    dict
+        With ``pixel_values`` (B, 3, H, W), and with ``pixel_mask`` (B, H, W) where
+        sizes differ.
+
+    Examples
+    --------
+    >>> ids = torch.tensor([[2, 3]])
+    >>> with_pixels({"input_ids": ids}, torch.device("cpu"))
+    {'input_ids': tensor([[2, 3]])}
+    """
+    host = batch.get("host")
+    if host is None or host.pictures is None:
+        return dict(batch)
+    pictures = host.pictures.read()
+    made = pictures.pixels(partial(upload, device=device))
+    host = replace(host, pictures=None, pixel_mask=pictures.mask)
+    return {**made, **batch, "host": host}
 
 
 def take_rows(batch: Mapping[str, Any], rows: Tensor | Sequence[int]) -> dict[str, Any]:

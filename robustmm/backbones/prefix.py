@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .host import take_rows, upload
+from .host import take_rows, upload, with_pixels
 from .stream import Stream
 from .tokens import Tokens
 
@@ -25,6 +26,9 @@ class Store(Protocol):
     def put(self, key: bytes, array: np.ndarray) -> None:
         """Keep the array, or not."""
 
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there is one."""
+
 
 class FrozenResults:
     """What frozen layers make of cells, looked up by content or computed and kept.
@@ -35,6 +39,9 @@ class FrozenResults:
     *identity : JSON values
         What results depend on beside the content, the kind of device and the type of
         number that matrix products run in.
+    dtype : {"float32", "float16"}
+        What results are rounded to, also when they are new; one that holds a number
+        above 65504, which 16 bits cannot, is not.
 
     Examples
     --------
@@ -52,9 +59,10 @@ class FrozenResults:
     [array([3]), array([1])]
     """
 
-    def __init__(self, store: Store, *identity):
+    def __init__(self, store: Store, *identity, dtype: str = "float32"):
         self.store = store
         self.identity = identity
+        self.dtype = np.dtype(dtype)
 
     def __call__(
         self,
@@ -77,7 +85,7 @@ class FrozenResults:
             Of every result, in float32; None in it stands for any size. Anything else
             that the store has, as others may write to its files, is computed anew.
         """
-        names = self._names(contents, device.type)
+        names = self._names(contents, device.type, _number(device.type))
         rows: dict[bytes, int] = {}
         for row, name in enumerate(names):
             rows.setdefault(name, row)
@@ -85,24 +93,46 @@ class FrozenResults:
         lacking = [name for name in rows if known[name] is None]
         computed = compute([rows[name] for name in lacking]) if lacking else []
         for name, result in zip(lacking, computed, strict=True):
-            known[name] = result
-            self.store.put(name, result)
+            known[name] = self._rounded(result)
+            self.store.put(name, known[name])
         return [known[name] for name in names]
 
     def _known(self, name: bytes, shape: tuple | None) -> np.ndarray | None:
         found = self.store.get(name)
         if found is None or shape is None:
             return found
-        typed = found.dtype == np.float32 and found.ndim == len(shape)
+        typed = found.dtype in (np.float32, self.dtype) and found.ndim == len(shape)
         sizes = zip(found.shape, shape, strict=False)
         fits = typed and all(n == m or (m is None and n) for n, m in sizes)
         return found if fits else None
 
-    def _names(self, contents: Sequence[bytes], kind: str) -> list[bytes]:
-        number = torch.float32
-        if torch.is_autocast_enabled(kind):
-            number = torch.get_autocast_dtype(kind)
-        about = json.dumps([*self.identity, kind, str(number)])
+    def has(self, content: bytes, kind: str, number: torch.dtype) -> bool:
+        """Return whether the store has the result for a content.
+
+        Parameters
+        ----------
+        content : bytes
+        kind : str
+            The type of the device that results are computed on.
+        number : torch.dtype
+            What matrix products run in there.
+        """
+        return self._names([content], kind, number)[0] in self.store
+
+    def _rounded(self, result: np.ndarray) -> np.ndarray:
+        if self.dtype == result.dtype:
+            return result
+        with np.errstate(over="ignore"):
+            small = result.astype(self.dtype)
+        return small if np.isfinite(small).all() else result
+
+    def _names(
+        self, contents: Sequence[bytes], kind: str, number: torch.dtype
+    ) -> list[bytes]:
+        about = [*self.identity, kind, str(number)]
+        if self.dtype != np.float32:
+            about.append(self.dtype.name)
+        about = json.dumps(about)
         common = blake2b(about.encode(), digest_size=20)
         names = []
         for content in contents:
@@ -112,12 +142,31 @@ class FrozenResults:
         return names
 
 
+def _number(kind: str) -> torch.dtype:
+    """Return the type that matrix products run in here and now."""
+    enabled = torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if enabled else torch.float32
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """Tells from an image's key whether its states are at hand."""
+
+    results: FrozenResults
+    kind: str
+    number: torch.dtype
+
+    def __call__(self, present: tuple, image_key: bytes, ids: Callable) -> bool:
+        """Return whether they are; of its row, nothing else matters."""
+        return self.results.has(image_key, self.kind, self.number)
+
+
 class FrozenPrefix:
     """Compute what enters a layer of a frozen stream, or look it up by cell.
 
     Nothing before that layer is trained and nothing there is random, so the states of
-    a cell are the same in every epoch, fold and candidate of a grid. They are stored in
-    float32, without padding; in a causal stream without what follows the pooled token,
+    a cell are the same in every epoch, fold and candidate of a grid. They are stored
+    without padding; in a causal stream without what follows the pooled token,
     which nothing reads.
 
     Parameters
@@ -130,6 +179,8 @@ class FrozenPrefix:
         Where states are kept; None computes them every time.
     identity : str
         What the states depend on beside the cell: fingerprint, image settings.
+    dtype : {"float32", "float16"}
+        Of the states; the smaller one is an approximation.
 
     Examples
     --------
@@ -143,12 +194,30 @@ class FrozenPrefix:
     """
 
     def __init__(
-        self, stream: Stream, stop: int, store: Store | None = None, identity: str = ""
+        self,
+        stream: Stream,
+        stop: int,
+        store: Store | None = None,
+        identity: str = "",
+        dtype: str = "float32",
     ):
         self.stream = stream
         self.stop = stop
         self.store = store
         self.identity = identity
+        self.dtype = dtype
+
+    @property
+    def results(self) -> FrozenResults:
+        """The states in the store, by cell."""
+        capacity = getattr(self.stream, "capacity", None)  # longer: other positions
+        about = [self.identity, self.stream.modality, self.stop, capacity]
+        return FrozenResults(self.store, *about, dtype=self.dtype)
+
+    def known(self, kind: str, number: torch.dtype) -> KnownImages | None:
+        """Return what tells whether an image's states are at hand, or None; see
+        :meth:`FrozenFeatures.known`."""
+        return None if self.store is None else KnownImages(self.results, kind, number)
 
     @torch.no_grad()
     def __call__(
@@ -159,21 +228,20 @@ class FrozenPrefix:
         Parameters
         ----------
         batch : dict of Tensor
-            Inputs of the stream's ``embed``, (B, ...), maybe with a ``"host"``.
+            Inputs of the stream's ``embed``, (B, ...), maybe with a ``"host"``, whose
+            pictures are read in the place of ``pixel_values`` where states are unknown.
         keys : sequence of bytes, or None
             Names the content of each cell; None computes all of them.
         """
+        device = next(self.stream.parameters()).device
         if self.store is None or keys is None:
-            return self._encode(batch)
-        device = next(t.device for t in batch.values() if isinstance(t, Tensor))
-        capacity = getattr(self.stream, "capacity", None)  # longer: other positions
-        about = [self.identity, self.stream.modality, self.stop, capacity]
-        recall = FrozenResults(self.store, *about)
+            return self._encode(with_pixels(batch, device))
 
         def compute(rows: list[int]) -> list[np.ndarray]:
-            return self._split(self._encode(take_rows(batch, rows)))
+            picked = with_pixels(take_rows(batch, rows), device)
+            return self._split(self._encode(picked))
 
-        states = recall(keys, device, compute, (None, self.stream.width))
+        states = self.results(keys, device, compute, (None, self.stream.width))
         return self._join(states, device)
 
     def _encode(self, batch: dict[str, Tensor]) -> Tokens:

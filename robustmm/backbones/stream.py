@@ -11,16 +11,25 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .compiled import compiled
 from .frozen import FrozenModule
 from .layout import Layout
 from .tokens import POOLED, Tokens, spans_of
 
 JOINT = ("query", "key", "value")
+
+
+class Block(NamedTuple):
+    """One layer, and what maps its input to query, key and value at once, if any."""
+
+    layer: nn.Module
+    joint: nn.Module | None
 
 
 class Stream(FrozenModule, ABC):
@@ -40,6 +49,8 @@ class Stream(FrozenModule, ABC):
     linears : dict of str to str
         ``query``, ``key``, ``value``, ``out``, ``up``, ``down``: our names of the
         linears of a layer, and their paths in the Hugging Face layer.
+    compile_blocks : bool
+        Whether layers run as torch compiles them. A copy has the same setting.
     pooler : Module or None
         The checkpoint's dense layer and activation, (B, d) -> (B, d), to be applied to
         :meth:`pool`; None where the checkpoint has none.
@@ -88,6 +99,7 @@ class Stream(FrozenModule, ABC):
         self.pooler = pooler
         self.projection = projection
         self.joint_adapters = nn.ModuleDict()
+        self.compile_blocks = False
         self._wrapped: list[tuple[int, str]] = []
         self._facts = {
             "activation": getattr(config, "hidden_act", None)
@@ -184,24 +196,47 @@ class Stream(FrozenModule, ABC):
         With ``rows``, (B, R) positions, keys and values still come from all tokens,
         and the result has one segment, ``"rows"``.
         """
-        values, pre_norm = tokens.values, self.layout.pre_norm
-        norm1, norm2 = (self._part(i, path) for path in self.layout.norms)
-        update = self._attend(i, norm1(values) if pre_norm else values, tokens, rows)
-        # After attention, which reads all of them.
-        values = values if rows is None else _take(values, rows)
-        if pre_norm:
-            values = values + self._scaled(i, 0, update)
-            update = self._feed_forward(i, norm2(values), tokens)
-            values = values + self._scaled(i, 1, update)
+        if self.compile_blocks:
+            values = self._run_compiled(i, tokens, rows)
         else:
-            values = norm1(values + update)
-            values = norm2(values + self._feed_forward(i, values, tokens))
+            values = self._run_block(self._block(i), tokens, rows)
         if rows is None:
             # A prefix is of one layer: methods give the next one its own, or none.
             return replace(tokens, values=values, prefix=None)
         mask = None if tokens.mask is None else tokens.mask.gather(1, rows)
         spans = {"rows": (0, rows.shape[1])}
         return replace(tokens, values=values, mask=mask, spans=spans, prefix=None)
+
+    def _run_block(self, block: Block, tokens: Tokens, rows: Tensor | None) -> Tensor:
+        """Compute what one layer makes of all rows (B, L, d), or of some, (B, R, d)."""
+        values = tokens.values
+        pre_norm = self.layout.pre_norm
+        norm1, norm2 = (_part(block.layer, path) for path in self.layout.norms)
+        asked = norm1(values) if pre_norm else values
+        update = self._attend(block, asked, tokens, rows)
+        # After attention, which reads all of them.
+        values = values if rows is None else _take(values, rows)
+        if pre_norm:
+            values = values + self._scaled(block, 0, update)
+            update = self._feed_forward(block, norm2(values), tokens)
+            return values + self._scaled(block, 1, update)
+        values = norm1(values + update)
+        return norm2(values + self._feed_forward(block, values, tokens))
+
+    def _run_compiled(self, i: int, tokens: Tokens, rows: Tensor | None) -> Tensor:
+        """Do the same with what the compiler makes of streams of this kind."""
+        adapters = list(self.adapters())
+        names = sorted({type(adapter).__name__ for adapter in adapters})
+        shape = self.layout.name, self.causal, self.width, self.n_heads
+        # Adapters may find what they read in the context under other names per layer.
+        layer = i if tokens.context else None
+        run = compiled(_run_parts, (*shape, *names, torch.is_grad_enabled(), layer))
+        parts = {"mask": tokens.mask, "prefix": tokens.prefix, "spans": {}}
+        if any(getattr(adapter, "reads_tokens", False) for adapter in adapters):
+            more = {name: getattr(tokens, name) for name in ("spans", "anchor")}
+            parts |= more | {"context": tokens.context}
+        # Of other segments a block would be compiled anew, which nobody else reads.
+        return run(self, self._block(i), tokens.values, parts, rows)
 
     def _last_step(self, i: int, tokens: Tokens, keep: Sequence[str] | str) -> Tokens:
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
@@ -237,24 +272,27 @@ class Stream(FrozenModule, ABC):
             Positions of the rows that ask; None means all.
         """
         self._check_place(i, "query")
-        norm = self._part(i, self.layout.norms[0])
+        block = self._block(i)
+        norm = _part(block.layer, self.layout.norms[0])
         x = norm(tokens.values) if self.layout.pre_norm else tokens.values
-        query, key, _, mask = self._heads(i, x, tokens, rows)
+        query, key, _, mask = self._heads(block, x, tokens, rows)
         scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(dim=-1)
 
-    def _attend(self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None) -> Tensor:
-        query, key, value, mask = self._heads(i, x, tokens, rows)
+    def _attend(
+        self, block: Block, x: Tensor, tokens: Tokens, rows: Tensor | None
+    ) -> Tensor:
+        query, key, value, mask = self._heads(block, x, tokens, rows)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self._map(i, "out", mixed.transpose(1, 2).flatten(2), tokens)
+        return self._map(block, "out", mixed.transpose(1, 2).flatten(2), tokens)
 
     def _heads(
-        self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None
+        self, block: Block, x: Tensor, tokens: Tokens, rows: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Query, key and value, (B, heads, ., d / heads), and who sees whom."""
-        query, key, value = self._project(i, x, tokens, rows)
+        query, key, value = self._project(block, x, tokens, rows)
         n_prefix = 0
         if tokens.prefix is not None:
             key, value = (
@@ -274,20 +312,21 @@ class Stream(FrozenModule, ABC):
         return query, key, value, mask
 
     def _project(
-        self, i: int, x: Tensor, tokens: Tokens, rows: Tensor | None
+        self, block: Block, x: Tensor, tokens: Tokens, rows: Tensor | None
     ) -> tuple[Tensor, ...]:
-        if str(i) in self.joint_adapters:
-            joint = self.joint_adapters[str(i)]
-            query, key, value = _call(joint, x, tokens)
+        if block.joint is not None:
+            query, key, value = _call(block.joint, x, tokens)
             # It maps all rows, as keys and values need; queries nobody asks for are
             # dropped.
             return (query if rows is None else _take(query, rows)), key, value
         asking = x if rows is None else _take(x, rows)
         inputs = zip(JOINT, (asking, x, x), strict=True)
-        return tuple(self._map(i, name, rows_of, tokens) for name, rows_of in inputs)
+        return tuple(
+            self._map(block, name, rows_of, tokens) for name, rows_of in inputs
+        )
 
-    def _map(self, i: int, name: str, x: Tensor, tokens: Tokens) -> Tensor:
-        return _call(self.linear(i, name), x, tokens)
+    def _map(self, block: Block, name: str, x: Tensor, tokens: Tokens) -> Tensor:
+        return _call(_part(block.layer, self.linears[name]), x, tokens)
 
     def _attention_mask(
         self, tokens: Tokens, rows: Tensor | None, n_prefix: int
@@ -306,33 +345,34 @@ class Stream(FrozenModule, ABC):
             mask = F.pad(mask, (n_prefix, 0), value=True)
         return mask
 
-    def _feed_forward(self, i: int, x: Tensor, tokens: Tokens) -> Tensor:
-        activation = self._part(i, self.layout.activation)
-        up = self._map(i, "up", x, tokens)
+    def _feed_forward(self, block: Block, x: Tensor, tokens: Tokens) -> Tensor:
+        activation = _part(block.layer, self.layout.activation)
+        up = self._map(block, "up", x, tokens)
         if self.layout.gate is None:
             hidden = activation(up)
         else:
-            hidden = activation(self._part(i, self.layout.gate)(x)) * up
-        return self._map(i, "down", hidden, tokens)
+            hidden = activation(_part(block.layer, self.layout.gate)(x)) * up
+        return self._map(block, "down", hidden, tokens)
 
-    def _scaled(self, i: int, which: int, update: Tensor) -> Tensor:
+    def _scaled(self, block: Block, which: int, update: Tensor) -> Tensor:
         scales, update = self.layout.scales, self._dropped(update)
-        return update if scales is None else self._part(i, scales[which])(update)
+        return update if scales is None else _part(block.layer, scales[which])(update)
 
     def _dropped(self, values: Tensor) -> Tensor:
         if not (self.training and self.dropout):
             return values
         return F.dropout(values, self.dropout, training=True)
 
-    def _part(self, i: int, path: str) -> nn.Module:
-        return reduce(getattr, path.split("."), self.layers[i])
+    def _block(self, i: int) -> Block:
+        known = str(i) in self.joint_adapters
+        return Block(self.layers[i], self.joint_adapters[str(i)] if known else None)
 
     # Adapting ------------------------------------------------------------------------
 
     def linear(self, i: int, name: str) -> nn.Module:
         """Return the module that is now in the place of a linear of layer ``i``."""
         self._check_place(i, name)
-        return self._part(i, self.linears[name])
+        return _part(self.layers[i], self.linears[name])
 
     def wrap(self, i: int, name: str | tuple[str, ...], adapter: nn.Module) -> None:
         """Put ``adapter``, which contains the frozen linear, in that linear's place.
@@ -369,7 +409,7 @@ class Stream(FrozenModule, ABC):
             self.joint_adapters[str(i)] = adapter
         else:
             parent, _, leaf = self.linears[name].rpartition(".")
-            setattr(self._part(i, parent) if parent else self.layers[i], leaf, adapter)
+            setattr(_part(self.layers[i], parent), leaf, adapter)
             self._wrapped.append((i, name))
         # It may come after the stream was set to a mode.
         adapter.train(self.training)
@@ -394,8 +434,22 @@ class Stream(FrozenModule, ABC):
             for path in self.layout.paths():
                 # Sorted, as the order must be that of the names and not of a release of
                 # transformers: fingerprints depend on it.
-                for name, tensor in sorted(self._part(i, path).named_parameters()):
+                for name, tensor in sorted(
+                    _part(self.layers[i], path).named_parameters()
+                ):
                     yield f"{i}.{path}.{name}", tensor
+
+
+def _run_parts(
+    stream: Stream, block: Block, values: Tensor, parts: dict, rows: Tensor | None
+) -> Tensor:
+    """Run a block on tokens of these parts, as none but tensors can be compiled."""
+    return stream._run_block(block, Tokens(values, **parts), rows)
+
+
+def _part(layer: nn.Module, path: str) -> nn.Module:
+    """Return what stands at a path inside a layer; itself, for an empty one."""
+    return reduce(getattr, path.split("."), layer) if path else layer
 
 
 def _call(module: nn.Module, x: Tensor, tokens: Tokens) -> Tensor | tuple[Tensor, ...]:

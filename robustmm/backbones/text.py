@@ -162,6 +162,8 @@ def unless_full(mask: Tensor | None, *known: Tensor | None) -> Tensor | None:
     """
     if mask is None:
         return None
+    if torch.compiler.is_compiling():  # one graph for batches of any content
+        return mask.bool()
     parts = [part for part in known if part is not None] or [mask]
     return None if all(bool(part.all()) for part in parts) else mask.bool()
 

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import functools
-import io
 import logging
-import math
 import os
-import stat
-import tempfile
 import threading
-import zlib
-from contextlib import suppress
-from pathlib import Path
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
-from cachetools import LRUCache
+
+from .folder_cache import FolderCache
 
 logger = logging.getLogger("robustmm")
-
-# Bytes of files in a cache's folder; a B/16 image takes 0.6 MB of states.
-FOLDER_BYTES = 2**36
-# An overfull folder is emptied to this part of its budget.
-_ROOM = 0.9
-# What numpy writes before an array, and what stands behind it here.
-_HEADER, _SUM = 128, 4
-_LARGEST = 2**30
-# Opening a FIFO would wait for ever; a link could lead anywhere.
-_CAREFULLY = sum(
-    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
-)
 
 
 class ByteCache:
@@ -55,18 +40,36 @@ class ByteCache:
     >>> cache.put(b"b", np.zeros(60, dtype=np.uint8))
     >>> cache.get(b"a") is None, cache.nbytes
     (True, 60)
+
+    Epochs ask for the same arrays in another order, and the one used last is the one
+    that is needed last. While one runs, what fits is kept and the rest refused:
+
+    >>> with cache.holding():
+    ...     _ = cache.get(b"b")
+    ...     cache.put(b"c", np.zeros(60, dtype=np.uint8))
+    >>> b"b" in cache, b"c" in cache
+    (True, False)
     """
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must be 0 or more, got {max_bytes!r}.")
         self.max_bytes = int(max_bytes)
-        # Without a bound of its own, so that the budget may be changed.
-        self._arrays = LRUCache(math.inf, getsizeof=lambda array: array.nbytes)
+        # In the order of their last use, and when that was; a tick is a use.
+        self._arrays: OrderedDict[bytes, np.ndarray] = OrderedDict()
+        self._used: dict[bytes, int] = {}
+        self._tick = self._nbytes = 0
+        # When each block that holds what it uses began, and which one was refused room.
+        self._holds: list[int] = []
+        self._full: int | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._arrays)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether there is an array of `key`; asking is a use of it."""
+        return self.get(key) is not None
 
     def __reduce__(self) -> str | tuple:
         for name in ("IMAGES", "STATES"):
@@ -77,15 +80,42 @@ class ByteCache:
     @property
     def nbytes(self) -> int:
         """The bytes of the arrays held."""
-        return self._arrays.currsize
+        return self._nbytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether an array was refused to keep others, and still would be."""
+        return self._full in self._holds[:1]
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so much is held that a table may find no room beside it."""
+        return self._nbytes > self.max_bytes / 2
+
+    @contextmanager
+    def holding(self) -> Iterator[None]:
+        """Keep what is used from now on until the block ends: what is new may be
+        refused, and what was not used since is dropped for it."""
+        with self._lock:
+            self._tick += 1
+            began = self._tick
+            self._holds.append(began)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds.remove(began)
 
     def get(self, key: bytes) -> np.ndarray | None:
         """Return the array of `key`, read-only, or None."""
         with self._lock:  # also to read, which moves what is read to the end
-            return self._arrays.get(key)
+            found = self._arrays.get(key)
+            if found is not None:
+                self._use(key)
+            return found
 
     def put(self, key: bytes, array: np.ndarray) -> None:
-        """Hold `array`, unless it alone is over the budget.
+        """Hold `array`, unless it alone is over the budget, or others are held fast.
 
         Only a read-only view is handed out again; the array must own its memory for
         the budget to be true.
@@ -94,17 +124,44 @@ class ByteCache:
         held = array.view()
         held.flags.writeable = False
         with self._lock:
-            self._arrays.pop(key, None)
-            if held.nbytes > self.max_bytes:
-                return
-            self._arrays[key] = held
-            while self._arrays.currsize > self.max_bytes:
-                self._arrays.popitem()  # the least recently used
+            self._drop(key)
+            if self._make_room(held.nbytes):
+                self._arrays[key] = held
+                self._nbytes += held.nbytes
+                self._use(key)
 
     def clear(self) -> None:
         """Drop everything."""
         with self._lock:
             self._arrays.clear()
+            self._used.clear()
+            self._nbytes, self._full = 0, None
+
+    def _use(self, key: bytes) -> None:
+        self._tick += 1
+        self._used[key] = self._tick
+        self._arrays.move_to_end(key)
+
+    def _drop(self, key: bytes) -> None:
+        found = self._arrays.pop(key, None)
+        if found is not None:
+            self._nbytes -= found.nbytes
+            del self._used[key]
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Drop what was used least recently; whether that makes enough room."""
+        # Since the block that began first: one in another thread, or around this one,
+        # may be in the middle of its epoch.
+        held_since = self._holds[0] if self._holds else self._tick
+        while nbytes <= self.max_bytes < self._nbytes + nbytes:
+            oldest = next(iter(self._arrays))
+            if self._used[oldest] > held_since:
+                break
+            self._drop(oldest)
+        fits = self._nbytes + nbytes <= self.max_bytes
+        if self._holds and not fits:
+            self._full = held_since
+        return fits
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()
@@ -120,194 +177,6 @@ STATES = ByteCache(2**31)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=IMAGES._renew_lock)
     os.register_at_fork(after_in_child=STATES._renew_lock)
-
-
-class FolderCache:
-    """Arrays by key as files in a folder, the least recently used dropped first.
-
-    The counterpart of :class:`ByteCache` for what does not fit into memory, or is to
-    be found again by other processes. Files are written under another name and then
-    moved, so that no reader sees half of one, and end with a sum of key and content.
-    Whatever else is found in the place of a file, and NaN or infinity in one, counts as
-    absent. That, a folder that cannot be written to and a full disk are logged, once.
-
-    Parameters
-    ----------
-    folder : path-like
-        An existing folder.
-    max_bytes : int
-        The budget.
-
-    Raises
-    ------
-    ValueError
-        If there is no such folder.
-
-    Examples
-    --------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     FolderCache(folder).put(b"a", np.arange(3))
-    ...     FolderCache(folder).get(b"a").tolist()
-    [0, 1, 2]
-    """
-
-    def __init__(self, folder: str | os.PathLike, max_bytes: int = FOLDER_BYTES):
-        if not Path(folder).is_dir():
-            raise ValueError(f"The folder of a cache must exist, got {str(folder)!r}.")
-        # Absolute, or another working directory would mean another folder.
-        self.folder = Path(folder).resolve()
-        self.max_bytes = int(max_bytes)
-        self._nbytes: int | None = None
-        self._lock = threading.Lock()
-        self._told: set[str] = set()
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.folder, self.max_bytes)
-
-    def __len__(self) -> int:
-        return len(self._files())
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of the files."""
-        return sum(status.st_size for status, _ in self._files())
-
-    def get(self, key: bytes) -> np.ndarray | None:
-        """Return the array of `key`, read-only, or None."""
-        try:
-            # Read, not mapped: a mapped file that is cut ends the process.
-            return _unpack(key, self._read(self._file(key)))
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # numpy parses a header in more ways than one
-            self._say("is computed anew where a file is no array of this cache", error)
-            return None
-
-    def put(self, key: bytes, array: np.ndarray) -> None:
-        """Write `array`, unless it alone is over the budget, or not finite."""
-        size = array.nbytes + _HEADER + _SUM
-        if size > min(self.max_bytes, _LARGEST) or not _is_finite(array):
-            return
-        try:
-            self._make_room(size)
-            self._write(key, self._file(key), array)
-        except OSError as error:
-            self._say("cannot keep an array", error)
-
-    def clear(self) -> None:
-        """Delete all files of the cache."""
-        with self._lock:
-            for _, file in self._files():
-                with suppress(OSError):
-                    file.unlink()
-            self._nbytes = None
-
-    def _say(self, what: str, error: Exception) -> None:
-        if what not in self._told:
-            self._told.add(what)
-            logger.warning("%s %s: %s", self.folder, what, error)
-
-    def _file(self, key: bytes) -> Path:
-        name = key.hex()
-        # 256 folders, as many file systems are slow with a million files in one.
-        return self.folder / name[:2] / f"{name}.npy"
-
-    def _files(self) -> list[tuple[os.stat_result, Path]]:
-        found = []
-        for file in self.folder.glob("[0-9a-f][0-9a-f]/*.npy"):
-            # Another process may just have dropped it.
-            with suppress(OSError):
-                status = os.lstat(file)
-                if stat.S_ISREG(status.st_mode) and not file.parent.is_symlink():
-                    found.append((status, file))
-        return found
-
-    def _read(self, file: Path) -> bytes:
-        if file.parent.is_symlink():
-            raise ValueError(f"{file.parent.name} is a link")
-        descriptor = os.open(file, os.O_RDONLY | _CAREFULLY)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-                raise ValueError(f"{file.name} is no file, or too large a one")
-            with open(descriptor, "rb", closefd=False) as stream:
-                data = stream.read()
-            # Its age in use: what was read last is dropped last.
-            with suppress(OSError):  # a folder that may only be read
-                os.utime(file)
-        finally:
-            os.close(descriptor)
-        return data
-
-    def _write(self, key: bytes, file: Path, array: np.ndarray) -> None:
-        file.parent.mkdir(exist_ok=True)
-        if file.parent.is_symlink():
-            raise OSError(f"{file.parent} is a link")
-        content = io.BytesIO()
-        np.save(content, array, allow_pickle=False)
-        content.write(_sum(key, content.getbuffer()))
-        # In the same folder: a file is moved in one step on one file system only.
-        handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content.getbuffer())
-            os.replace(name, file)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(name)
-            raise
-
-    def _make_room(self, nbytes: int) -> None:
-        with self._lock:
-            # Counted at the first writing, as reading alone must not list the folder.
-            if self._nbytes is None:
-                self._nbytes = self.nbytes
-            self._nbytes += nbytes
-            if self._nbytes > self.max_bytes:
-                # Other processes write here too: count again.
-                self._nbytes = self._drop_oldest(self.max_bytes - nbytes) + nbytes
-
-    def _drop_oldest(self, limit: int) -> int:
-        """Delete files until they are within ``limit``; return what they hold."""
-        about = self._files()
-        held = sum(status.st_size for status, _ in about)
-        if held <= limit:
-            return held
-        for status, file in sorted(about, key=lambda pair: pair[0].st_mtime_ns):
-            if held <= _ROOM * limit:
-                break
-            with suppress(OSError):
-                file.unlink()
-                held -= status.st_size
-        return held
-
-
-def _sum(key: bytes, content) -> bytes:
-    return zlib.crc32(content, zlib.crc32(key)).to_bytes(_SUM, "little")
-
-
-def _unpack(key: bytes, data: bytes) -> np.ndarray:
-    """Return the array in a file's content; raise ValueError for anything else."""
-    content = memoryview(data)[:-_SUM]
-    if _sum(key, content) != data[-_SUM:]:
-        raise ValueError(f"{key.hex()}.npy is damaged, or not of this cache")
-    stream = io.BytesIO(content[: 2 * _HEADER])
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError(f"{key.hex()}.npy is of another format")
-    shape, by_column, dtype = np.lib.format.read_array_header_1_0(stream)
-    count = math.prod(shape)
-    whole = count * dtype.itemsize == len(content) - stream.tell()
-    if dtype.kind not in "biuf" or not whole:
-        raise ValueError(f"{key.hex()}.npy holds {shape} of {dtype}")
-    array = np.frombuffer(content, dtype, count, stream.tell())
-    array = array.reshape(shape, order="F" if by_column else "C")
-    if not _is_finite(array):
-        raise ValueError(f"{key.hex()}.npy holds NaN or infinity")
-    return array
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 @functools.cache
@@ -336,3 +205,27 @@ def open_cache(
         return None
     # By its real path, so that two names of a folder share one count.
     return _of_folder(os.path.realpath(cache))
+
+
+@contextmanager
+def holding(*caches: ByteCache | FolderCache | None) -> Iterator[None]:
+    """Keep in each cache what is used inside the block, as far as it fits.
+
+    For a fit, or a prediction, of a table that may be larger than a cache: what was
+    read first stays, and is found in every epoch. What no one asked for since the block
+    began is dropped for what is new, so blocks that follow each other make room.
+
+    Examples
+    --------
+    >>> cache = ByteCache(max_bytes=100)
+    >>> with holding(cache, None):
+    ...     for key in (b"a", b"b"):
+    ...         cache.put(key, np.zeros(60, dtype=np.uint8))
+    >>> b"a" in cache, b"b" in cache
+    (True, False)
+    """
+    with ExitStack() as stack:
+        for cache in caches:
+            if cache is not None:
+                stack.enter_context(cache.holding())
+        yield

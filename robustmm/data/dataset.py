@@ -1,14 +1,18 @@
 """Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from .cache import ByteCache, FolderCache
+from .cache import ByteCache
+from .folder_cache import FolderCache
 from .frame import Rows, format_rows
 from .images import KEY_BYTES, ImageCells
+from .pictures import Pictures
 from .preprocess import ImageTransform
 from .text import TextTokenizer
 
@@ -35,6 +39,10 @@ class MultimodalDataset(Dataset):
     ----------
     images : ImageCells
         The rows' images.
+    recall : callable (present, key, ids) -> bool, or None
+        Whether all that is computed from the picture of that key, in a row of those
+        tokens, is at hand; ``ids`` is a function that returns them. `Unread` stands for
+        such a picture, which is made only if it is asked for.
 
     Raises
     ------
@@ -77,6 +85,7 @@ class MultimodalDataset(Dataset):
         self.weights = weights
         self.on_bad_image = on_bad_image
         self.images = ImageCells(rows, transform, cache)
+        self.recall: Callable | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -90,11 +99,12 @@ class MultimodalDataset(Dataset):
     def __getitem__(self, i: int) -> tuple[dict[str, Any], Any]:
         """Return (item, target) of row `i`.
 
-        The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3) or None), ``ids``
-        (list of int, empty without a tokenizer), ``weight`` (float), ``present``
-        (image, text: bools) and ``bad`` (why the image could not be read, or None).
-        With a transform and a cache also ``key``, the name of the image in the cache
-        (bytes, None without an image), for those who keep what they compute from it.
+        The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3), None where it is
+        missing, or `Unread` where `recall` says that it is not needed), ``ids`` (list
+        of int, empty without a tokenizer), ``weight`` (float), ``present`` (image,
+        text: bools) and ``bad`` (why the image could not be read, or None). With a
+        transform and a cache also ``key``, the name of the image in the cache (bytes,
+        None without an image), for those who keep what they compute from it.
         The target is 0 where there are none.
 
         Raises
@@ -102,20 +112,21 @@ class MultimodalDataset(Dataset):
         ValueError
             If the image cannot be read and `on_bad_image` is "raise".
         """
-        image, key, bad = self.images.read(i)
+        text, ids = self.rows.texts[i], self._ids(i)
+        needed = None if self.recall is None else partial(self._is_needed, i, ids)
+        image, key, bad = self.images.read(i, needed)
         if bad is not None and self.on_bad_image == "raise":
             label = self.rows.index[i]
             raise ValueError(
                 format_rows([(label, bad)], "image cell cannot be read") + "."
             )
-        text = self.rows.texts[i]
         weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
             "image": image,
             # Tokenised row by row and padded by the batch: `Collate` knows its longest
             # text.
-            "ids": [] if self.tokenizer is None else self.tokenizer(text),
+            "ids": ids,
             # With its only image gone, a row has nothing to be learned from.
             "weight": 0.0 if bad is not None and text is None else weight,
             "present": (
@@ -127,6 +138,21 @@ class MultimodalDataset(Dataset):
         if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
+
+    def is_needed(self, i: int, key: bytes) -> bool:
+        """Return whether the picture of row `i`, of that key, is to be looked at."""
+        return self._is_needed(i, None, key)
+
+    def _is_needed(self, i: int, ids: list[int] | None, key: bytes) -> bool:
+        if self.recall is None:
+            return True
+        present = True, self.rows.texts[i] is not None
+        return not self.recall(
+            present, key, lambda: self._ids(i) if ids is None else ids
+        )
+
+    def _ids(self, i: int) -> list[int]:
+        return [] if self.tokenizer is None else self.tokenizer(self.rows.texts[i])
 
 
 class Collate:
@@ -163,9 +189,8 @@ class Collate:
             ``present`` (B, 2) bool, columns image and text; ``row`` (B,) long;
             ``sample_weight`` (B,) float32. With a tokenizer ``input_ids`` and
             ``attention_mask`` (B, T) long, padded to the longest text; a missing text
-            is that of ``""``. With a transform ``pixel_values`` (B, 3, H, W) float32; a
-            missing image is white; where sizes differ, images are padded with zeros at
-            the right and bottom and ``pixel_mask`` (B, H, W) long says where they are.
+            is that of ``""``. With a transform ``pictures``, `Pictures` of length B,
+            bytes until the net has them on its device.
             ``bad`` (B,), an object array of reasons or None, only if an image could not
             be read; see `bad_images_of`.
             ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
@@ -183,7 +208,8 @@ class Collate:
         if self.tokenizer is not None:
             batch |= pad_ids([row["ids"] for row in rows], self.tokenizer.pad_id)
         if self.transform is not None:
-            batch |= self._pixels([row["image"] for row in rows])
+            images = [row["image"] for row in rows]
+            batch["pictures"] = Pictures(images, self.transform)
         # Known from the dataset, so either all items have one or none has.
         if "key" in rows[0]:
             keys = b"".join(row["key"] or bytes(KEY_BYTES) for row in rows)
@@ -195,28 +221,6 @@ class Collate:
             # One entry per row, as of all else in a batch.
             batch["bad"] = np.array(bad, dtype=object)
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
-
-    def _pixels(self, images: list[np.ndarray | None]) -> dict[str, torch.Tensor]:
-        # White before it is normalised: in the normalised space, that is 1 for ViLT and
-        # another number for each channel of CLIP.
-        filled = [self.transform.blank() if im is None else im for im in images]
-        if len({image.shape for image in filled}) == 1:
-            # np.stack copies: cached images are read-only, which torch warns of.
-            stacked = torch.from_numpy(np.stack(filled))
-            return {"pixel_values": self.transform.normalize(stacked)}
-        height, width, _ = np.max([image.shape for image in filled], axis=0)
-        values = torch.zeros(len(filled), 3, height, width)  # (B, 3, H, W)
-        # Said apart, not read off the values as in ViLT's first code: a picture may
-        # hold a pixel that normalises to zero.
-        mask = torch.zeros(len(filled), height, width, dtype=torch.long)
-        for i, image in enumerate(filled):
-            tall, wide, _ = image.shape
-            pixels = torch.from_numpy(np.array(image))[None]
-            # Normalised before it is padded: a zero of the padding is a zero for the
-            # model.
-            values[i, :, :tall, :wide] = self.transform.normalize(pixels)[0]
-            mask[i, :tall, :wide] = 1
-        return {"pixel_values": values, "pixel_mask": mask}
 
     def hide(
         self, batch: dict[str, Any], hidden: torch.Tensor
@@ -239,30 +243,11 @@ class Collate:
             texts = pad_ids([self.tokenizer(None), longest], self.tokenizer.pad_id)
             for name, values in texts.items():
                 batch[name] = torch.where(text[:, None], values[:1], batch[name])
-        if "pixel_values" in batch and image.any():
-            batch |= self._whitened(batch, image)
+        if "pictures" in batch and image.any():
+            batch["pictures"] = batch["pictures"].hide(image)
         if "image_key" in batch:
             batch["image_key"] = batch["image_key"].masked_fill(image[:, None], 0)
         return batch
-
-    def _whitened(self, batch: dict, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Put the white picture in the place of some images (B,)."""
-        white = self.transform.normalize(torch.from_numpy(self.transform.blank())[None])
-        pixels, mask = batch["pixel_values"], batch.get("pixel_mask")
-        if mask is None and pixels.shape[1:] == white.shape[1:]:
-            places = image[:, None, None, None]
-            return {"pixel_values": torch.where(places, white, pixels)}
-        # Of another size than the others: it has its own place in the padded batch.
-        n, _, tall, wide = pixels.shape
-        height, width = white.shape[2:]
-        shape = max(tall, height), max(wide, width)
-        values, inside = pixels.new_zeros(n, 3, *shape), torch.zeros(n, *shape).long()
-        values[:, :, :tall, :wide] = pixels
-        inside[:, :tall, :wide] = 1 if mask is None else mask
-        values[image], inside[image] = 0, 0
-        values[image, :, :height, :width] = white
-        inside[image, :height, :width] = 1
-        return {"pixel_values": values, "pixel_mask": inside}
 
 
 def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:

@@ -3,16 +3,18 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from joblib import Parallel, delayed
 from PIL import Image, ImageFile
 from tqdm.auto import tqdm
 
-from .cache import ByteCache, FolderCache
+from .cache import ByteCache
 from .decode import (
     MAX_PIXELS,
     check_array,
@@ -21,11 +23,15 @@ from .decode import (
     regular_file,
 )
 from .faults import BadImage, bad_image_reasons
+from .folder_cache import FolderCache
 from .frame import Rows
 from .inline import inline_bytes, is_inline
+from .pictures import Unread
 from .preprocess import ImageTransform
 
 KEY_BYTES = 20
+# Names of pictures by table and by what is made of it.
+_KEYS: WeakKeyDictionary[Rows, dict] = WeakKeyDictionary()
 
 
 class ImageCells:
@@ -60,7 +66,9 @@ class ImageCells:
         self.rows = rows
         self.transform = transform
         self.cache = cache
-        self._keys: dict[int, bytes] = {}
+        # Of one table and kind of picture: the screening's are the training's.
+        kind = transform and (transform.key, transform.max_pixels)
+        self._keys: dict[int, bytes] = _KEYS.setdefault(rows, {}).setdefault(kind, {})
         if transform is not None:
             # Before a loader forks its workers.
             settle(rows, transform.max_pixels)
@@ -73,12 +81,15 @@ class ImageCells:
         """Whether pictures have keys."""
         return self.cache is not None and self.transform is not None
 
-    def read(self, i: int) -> tuple[np.ndarray | None, bytes | None, str | None]:
+    def read(
+        self, i: int, is_needed: Callable[[bytes], bool] | None = None
+    ) -> tuple[np.ndarray | Unread | None, bytes | None, str | None]:
         """Return row `i`'s picture, its key and the reason why there is none.
 
         The picture is uint8 (H, W, 3); the key, (20,) bytes, is there where there is a
         cache and a picture; the reason where a picture should be there and cannot be
-        read.
+        read. Where `is_needed` says of its key that it will hardly be looked at, an
+        `Unread` stands for the picture.
 
         Raises
         ------
@@ -90,23 +101,68 @@ class ImageCells:
             return None, None, None
         try:
             with _named(self.rows.index[i]):
-                return *self._transformed(i, cell), None
+                return *self._transformed(i, cell, is_needed), None
         except BadImage as error:
             return None, None, str(error)
 
-    def _transformed(self, i: int, cell: Any) -> tuple[np.ndarray, bytes | None]:
+    def _transformed(self, i: int, cell: Any, is_needed) -> tuple:
         root = self.rows.image_root
         if self.cache is None:
             return self.transform(cell, root), None
-        key = self._keys.get(i) or image_key(cell, root, self.transform)
-        if not _is_path(cell):
-            # Hashing pixels costs about as much as resizing them; files may change.
-            self._keys[i] = key
+        key = self._key(i, cell)
+        if is_needed is not None and not is_needed(key):
+            return Unread(cell, self.rows.index[i], root, key, self.cache), key
         picture = self.cache.get(key)
-        if picture is None or not _may_be(picture, self.transform):
+        if picture is None or not self.transform.may_make(picture):
             picture = self.transform(cell, root)
             self.cache.put(key, picture)
         return picture, key
+
+    def _key(self, i: int, cell: Any) -> bytes:
+        key = self._keys.get(i) or image_key(cell, self.rows.image_root, self.transform)
+        if not _is_path(cell):
+            # Hashing pixels costs about as much as resizing them; files may change.
+            self._keys[i] = key
+        return key
+
+    def check(
+        self, i: int, is_needed: Callable[[bytes], bool] | None = None
+    ) -> str | None:
+        """Return why row `i` has no picture, if it should have one.
+
+        A picture that the cache has room for is made and kept there; of any other, and
+        of one that is not needed, no more is done than tells whether it can be read.
+        """
+        cell = self.rows.images[i]
+        if cell is None or self.transform is None:
+            return None
+        try:
+            with _named(self.rows.index[i]):
+                self._check(i, cell, is_needed)
+        except BadImage as error:
+            return str(error)
+        return None
+
+    def _check(self, i: int, cell: Any, is_needed) -> None:
+        root = self.rows.image_root
+        if self.cache is None:
+            self.transform.check(cell, root)
+            return
+        key = self._key(i, cell)
+        # What the frozen layers made of it, or what was decoded of it, is at hand.
+        if (is_needed is not None and not is_needed(key)) or key in self.cache:
+            return
+        if self.cache.is_full:
+            self.transform.check(cell, root)
+        else:
+            self.cache.put(key, self.transform(cell, root))
+
+    def claim(self, i: int) -> None:
+        """Use what the cache has of row `i`, so that it is not dropped for others."""
+        cell = self.rows.images[i]
+        with suppress(BadImage):
+            if cell is not None and self.named:
+                _ = self._key(i, cell) in self.cache
 
 
 def _is_path(cell: Any) -> bool:
@@ -115,21 +171,20 @@ def _is_path(cell: Any) -> bool:
     )
 
 
-def _may_be(picture: np.ndarray, transform: ImageTransform) -> bool:
-    """Whether a cache's array can be what a transform made."""
-    pixels = picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-    size = transform.crop_size or transform.size or picture.shape[:2]
-    return pixels and 0 not in picture.shape and picture.shape[:2] == size
-
-
 def find_bad_images(
-    cells: ImageCells, num_workers: int = 0, progress: bool = False
+    cells: ImageCells,
+    num_workers: int = 0,
+    progress: bool = False,
+    is_needed: Callable[[int, bytes], bool] | None = None,
 ) -> dict[int, str]:
     """Decode every image once, which also fills the cache.
 
     Parameters
     ----------
     cells : ImageCells
+    is_needed : callable (position, key) -> bool, optional
+        Whether the picture of a row will be looked at; one that will not, as what is
+        computed from it is known, was readable.
     num_workers : int
         Threads that decode, 0 for none: Pillow works outside Python's lock, and threads
         share the cache.
@@ -152,8 +207,13 @@ def find_bad_images(
         return {}
 
     def check(position: int) -> str | None:
-        return cells.read(position)[-1]
+        needed = None if is_needed is None else partial(is_needed, position)
+        return cells.check(position, needed)
 
+    if cells.named and cells.cache.is_crowded:
+        # Before anything new is put there: a row further down may have its picture.
+        for _ in _in_order(cells.claim, positions, num_workers):
+            pass
     reasons = _in_order(check, positions, num_workers)
     bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)
     return {

@@ -38,6 +38,9 @@ class PairedCollate(Collate):
         """Return (batch, targets); ``group`` (B,) long is -1 where it is not known."""
         batch, targets = super().__call__(items)
         other, _ = self.second([(item["second"], target) for item, target in items])
+        if "pictures" in other:
+            # Made at once: most rows' results are kept, and asked for by their key.
+            other |= other.pop("pictures").pixels()
         read = ("pixel_values", "input_ids", "attention_mask", "image_key")
         batch |= {PREFIX + name: other[name] for name in read if name in other}
         batch["group"] = torch.tensor([item["group"] for item, _ in items])
@@ -68,8 +71,8 @@ class PairedDataset(MultimodalDataset):
     >>> pair = PairedCollate(first, second)
     >>> dataset = PairedDataset(rows, pair)
     >>> batch, _ = pair([dataset[0], dataset[1]])
-    >>> batch["pixel_values"].shape, batch["second_pixel_values"].shape
-    (torch.Size([2, 3, 4, 4]), torch.Size([2, 3, 6, 6]))
+    >>> len(batch["pictures"]), batch["second_pixel_values"].shape
+    (2, torch.Size([2, 3, 6, 6]))
     """
 
     def __init__(self, rows: Rows, collate: PairedCollate, **options) -> None:

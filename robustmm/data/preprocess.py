@@ -16,6 +16,9 @@ from .faults import BadImage
 _HALF = (0.5, 0.5, 0.5)
 # A picture so many times longer than wide is resized under any pixel cap.
 _ELONGATED = 4
+# Numbers that the CPU normalises at a time: what fits into its cache takes a fifth of
+# what the temporaries of a whole batch take.
+_AT_ONCE = 2**18
 
 # What a complete description of images has to say.
 _SETTINGS = ("do_resize", "size", "resample", "do_center_crop", "do_rescale")
@@ -141,6 +144,32 @@ class ImageTransform:
             image = image.resize((width, height), self.resample, box=decoded.box)
         return _center_crop(np.array(image), self.crop_size)
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the size of the result follows the picture."""
+        return self.crop_size is None and self.size is None
+
+    def check(self, cell: Any, image_root: str | Path | None = None) -> None:
+        """Raise as calling this with an image cell would, for less.
+
+        All of the cell is decoded, but a JPEG at the lowest scale that there is, and
+        nothing is resized.
+
+        Raises
+        ------
+        BadImage
+            If the cell cannot be read, or would be too large when it is resized.
+        """
+        decoded = decode(cell, image_root, lambda size: (1, 1), self.max_pixels)
+        self.resized(decoded.size)
+
+    def may_make(self, picture: np.ndarray) -> bool:
+        """Whether an array can be what calling this returned."""
+        pixels = picture.dtype == np.uint8 and picture.ndim == 3
+        pixels = pixels and picture.shape[2] == 3
+        size = self.crop_size or self.size or picture.shape[:2]
+        return pixels and 0 not in picture.shape and picture.shape[:2] == size
+
     def blank(self) -> np.ndarray:
         """Return the white picture that stands for a missing one: uint8, (H, W, 3)."""
         divisor = self.size_divisor or 1
@@ -150,21 +179,32 @@ class ImageTransform:
         # its patches, would tell something of it.
         return np.full((height, width, 3), 255, dtype=np.uint8)
 
-    def normalize(self, batch: torch.Tensor) -> torch.Tensor:
-        """Scale and normalise uint8 pixels.
+    def normalize(
+        self, batch: torch.Tensor, out: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Scale and normalise uint8 pixels, where they are.
 
         Parameters
         ----------
         batch : tensor of uint8, shape (B, H, W, 3)
+        out : tensor of float32, shape (B, 3, H, W), optional
+            Written to and returned.
 
         Returns
         -------
         tensor of float32, shape (B, 3, H, W)
         """
-        mean = torch.tensor(self.mean, device=batch.device)
-        std = torch.tensor(self.std, device=batch.device)
-        values = (batch.float() * self.rescale - mean) / std
-        return values.permute(0, 3, 1, 2).contiguous()  # (B, 3, H, W)
+        n, height, width, channels = batch.shape
+        if out is None:
+            out = torch.empty(n, channels, height, width, device=batch.device)
+        mean, std = (_by_channel(x, batch.device) for x in (self.mean, self.std))
+        size = max(1, _AT_ONCE // max(1, height * width * channels))
+        if batch.device.type != "cpu":
+            size = max(1, n)
+        for pixels, values in zip(batch.split(size), out.split(size), strict=True):
+            values.copy_(pixels.permute(0, 3, 1, 2))  # (b, 3, H, W)
+            values.mul_(self.rescale).sub_(mean).div_(std)
+        return out
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) of a picture of `size` after resizing.
@@ -189,6 +229,13 @@ class ImageTransform:
         if height * width > allowed:
             raise BadImage(f"too elongated to resize, got {size[1]} x {size[0]} pixels")
         return height, width
+
+
+def _by_channel(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Put a number per channel on a device, (3, 1, 1), without a wait for it."""
+    # Filled there, as an upload would wait; and a tensor, as CUDA divides by a number
+    # by multiplying with its rounded reciprocal.
+    return torch.stack([torch.full((1, 1), v, device=device) for v in values])
 
 
 def _check_complete(config: Mapping[str, Any]) -> None:

@@ -135,7 +135,10 @@ def mean_one(weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def encode_targets(
-    y: ArrayLike, classes: ArrayLike | None = None, multilabel: bool = False
+    y: ArrayLike,
+    classes: ArrayLike | None = None,
+    multilabel: bool = False,
+    n_least: int = 2,
 ) -> Targets:
     """Check and encode labels.
 
@@ -148,6 +151,8 @@ def encode_targets(
         columns say it.
     multilabel : bool
         Whether a single column, too, is an indicator.
+    n_least : int
+        How many classes there have to be.
 
     Raises
     ------
@@ -179,7 +184,7 @@ def encode_targets(
     classes = np.unique(known)
     encoded = np.searchsorted(classes, values)
     # In the words that scikit-learn's checks look for.
-    if len(classes) < 2:
+    if len(classes) < n_least:
         raise ValueError(
             "This classifier needs samples of at least 2 classes in the data, but "
             f"the data contains only one class: {classes[0]!r}."

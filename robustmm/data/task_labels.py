@@ -87,10 +87,10 @@ class TaskLabels:
         """
         announced = [] if classes is None else as_labels(classes).tolist()
         if not self.tasks:
-            return encode_targets(y, classes if announced else None)
-        self._check_kind(y)
-        # Any two classes will do here; it is the labels in y that decide.
-        targets = encode_targets(y, self.classes, self.multilabel)
+            return encode_targets(y, classes if announced else None, n_least=1)
+        self.check_kind(y)
+        # Any classes will do here; it is the labels in y that decide.
+        targets = encode_targets(y, self.classes, self.multilabel, n_least=1)
         labels = targets.classes if self.multilabel else np.unique(targets.original)
         known = set(self.classes.tolist())
         old = [c for c in labels.tolist() if c in known]
@@ -104,7 +104,9 @@ class TaskLabels:
             )
         # Encoded anew, among the labels of the task alone: its head has outputs for no
         # other.
-        return targets if self.multilabel else encode_targets(y, np.unique(new))
+        if self.multilabel:
+            return targets
+        return encode_targets(y, np.unique(new), n_least=1)
 
     def _encode_further(self, y, labels: list) -> Targets:
         """Encode labels that are known already."""
@@ -116,7 +118,7 @@ class TaskLabels:
             )
         classes = self.tasks[places.pop()]
         if not self.multilabel:
-            return encode_targets(y, classes)
+            return encode_targets(y, classes, n_least=1)
         if len(labels) < len(classes):
             raise ValueError(
                 "To go on with a task, y must have all of its columns, "
@@ -126,7 +128,7 @@ class TaskLabels:
         y = y[list(classes)] if isinstance(y, pd.DataFrame) else y
         return encode_targets(y, multilabel=True)
 
-    def _check_kind(self, y) -> None:
+    def check_kind(self, y: ArrayLike) -> None:
         """Refuse labels unlike the first call's: NumPy would turn numbers to texts."""
         matrix = np.ndim(y) == 2 and (self.multilabel or np.shape(y)[1] > 1)
         same = matrix == self.multilabel
@@ -139,6 +141,43 @@ class TaskLabels:
                 f"y must be of the kind of the first call, {kind} with labels like "
                 f"{self.classes[:3].tolist()}, got {y!r:.100}."
             )
+
+    def encode_columns(self, y: ArrayLike) -> Targets:
+        """Encode indicators of any labels among those that are known and the new ones.
+
+        Returns
+        -------
+        Targets
+            Whose ``encoded`` is NaN in the columns of labels that ``y`` has not.
+
+        Raises
+        ------
+        ValueError
+            For an array, whose columns have no names, of another width than the labels
+            that are known by names.
+
+        Examples
+        --------
+        >>> known = TaskLabels([np.array(["war", "drama"], dtype=object)], 0, True)
+        >>> targets = known.encode_columns(pd.DataFrame({"drama": [1], "comedy": [0]}))
+        >>> targets.classes.tolist(), targets.encoded.tolist()
+        (['war', 'drama', 'comedy'], [[nan, 1.0, 0.0]])
+        """
+        found, known = encode_targets(y, multilabel=True), self.classes
+        names = found.classes
+        if not isinstance(y, pd.DataFrame) and known.dtype == object:
+            if len(names) != len(known):
+                raise ValueError(
+                    "Indicators without names must have the columns that are known, "
+                    f"{known.tolist()}, got {len(names)}."
+                )
+            names = known
+        new = [name for name in names.tolist() if name not in known.tolist()]
+        union = np.concatenate([known, np.array(new, dtype=known.dtype)])
+        places = [union.tolist().index(name) for name in names.tolist()]
+        encoded = np.full((len(found.encoded), len(union)), np.nan, dtype=np.float32)
+        encoded[:, places] = found.encoded
+        return Targets(union, encoded, found.original)
 
     def drop_columns(self, y: ArrayLike) -> ArrayLike:
         """Keep the columns of indicators that are new and have a positive.

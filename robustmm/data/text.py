@@ -98,6 +98,10 @@ class TextTokenizer:
         # alone.
         return self._tokenizer.encode(_valid_unicode(text or "")).ids
 
+    def to_json(self) -> str:
+        """Return it, cutting included, as ``tokenizers.Tokenizer.from_str`` reads."""
+        return self._tokenizer.to_str()
+
     def words(self, text: str) -> tuple[list[str], list[int | None]]:
         """Return the words of a text, and the word that each of its tokens is of.
 

@@ -10,6 +10,8 @@ from .curves import MissingRateCurveDisplay as MissingRateCurveDisplay
 from .embedding import EmbeddingDisplay as EmbeddingDisplay
 from .experts import ExpertUsageDisplay as ExpertUsageDisplay
 from .explanation import ExplanationDisplay as ExplanationDisplay
+from .factors import FactorUsageDisplay as FactorUsageDisplay
+from .factors import QueryAlignmentDisplay as QueryAlignmentDisplay
 from .leaderboard import LeaderboardDisplay as LeaderboardDisplay
 from .memory import MemoryUsageDisplay as MemoryUsageDisplay
 from .radar import AvailabilityRadarDisplay as AvailabilityRadarDisplay

@@ -17,7 +17,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..annotations import TableLike
 from ..checks import check_number
-from ..data import IMAGES, ImageTransform, Rows, find_bad_images, open_cache
+from ..data import (
+    IMAGES,
+    ImageTransform,
+    Rows,
+    find_bad_images,
+    holding,
+    open_cache,
+)
 from ..data.frame import PATTERNS, column_position
 from ..data.images import ImageCells
 from ..data.screening import (
@@ -288,7 +295,8 @@ class AutoMultimodalClassifier(TableClassifier):
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         cells = ImageCells(rows, transform, open_cache(self.cache, IMAGES))
-        bad = find_bad_images(cells, N_THREADS)
+        with holding(cells.cache):
+            bad = find_bad_images(cells, N_THREADS)
         report_bad_images(rows, bad, self.on_bad_image)
         return bad
 
@@ -338,6 +346,13 @@ class AutoMultimodalClassifier(TableClassifier):
         known = self.classes_, self._multilabel
         outputs = np.stack([log_outputs(m, X, *known) for _, m in self.members_])
         return combine(outputs, self.weights_, self._multilabel)
+
+    def to_onnx(self, path) -> None:
+        """Raise NotImplementedError: several networks are averaged here."""
+        raise NotImplementedError(
+            "to_onnx writes one network, and AutoMultimodalClassifier averages "
+            "several: fit the best one of leaderboard_ alone, and export that."
+        )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "members_")

@@ -187,6 +187,13 @@ class EnsembleSelection(ClassifierMixin, BaseEstimator):
             return (logits > 0).astype(np.int64)
         return self.classes_[logits.argmax(axis=1)]
 
+    def to_onnx(self, path) -> None:
+        """Raise NotImplementedError: several networks are averaged here."""
+        raise NotImplementedError(
+            "to_onnx writes one network, and EnsembleSelection averages several: "
+            "export its members, and average their log-probabilities with weights_."
+        )
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "weights_")
 

@@ -52,7 +52,9 @@ def continual_matrix(
     estimator : classifier with ``partial_fit``
         Cloned, so that it is not changed.
     tasks : iterable of (X_train, y_train, X_test, y_test)
-        One tuple per task, in the order of learning.
+        One tuple per task, in the order of learning. Indicators are tables whose
+        columns name the labels: a task's test rows have those of all tasks learned so
+        far, and zeros in the columns that its own table has not.
     scoring : str, callable or None
         As in scikit-learn; None is the ``score`` of the estimator. Each task's test
         rows are scored among all classes learned so far: the task is not told.
@@ -101,7 +103,7 @@ def continual_matrix(
         tests.append(test)
         learner.partial_fit(X_train, y_train)
         # On tasks learned so far only: of later ones the estimator knows no class.
-        columns.append([scorer(learner, X, y) for X, y in tests])
+        columns.append([scorer(learner, X, _among(learner, y)) for X, y in tests])
     names = range(len(tests)) if names is None else list(names)
     if not tests or len(names) != len(tests):
         raise ValueError(
@@ -176,6 +178,15 @@ def forgetting(matrix: ArrayLike, kind: str = "max") -> float:
         learned = np.where(np.triu(np.ones_like(values, dtype=bool)), values, -np.inf)
         before = learned[:-1, :-1].max(axis=1)
     return float((before - values[:-1, -1]).mean())
+
+
+def _among(learner: BaseEstimator, y: ArrayLike) -> ArrayLike:
+    """Give indicators the columns that were learned; zeros where a task has none."""
+    classes = list(getattr(learner, "classes_", ()))
+    # A table of one column may be of labels, under a name that is none of them.
+    if not isinstance(y, pd.DataFrame) or not y.columns.isin(classes).any():
+        return y
+    return y.reindex(columns=classes, fill_value=0)
 
 
 def _square(matrix: ArrayLike) -> np.ndarray:

@@ -269,6 +269,7 @@ def _embed(backbone: Backbone, rows: Rows, size: int) -> tuple[np.ndarray, np.nd
     for start in range(0, len(data), size):
         stop = min(start + size, len(data))
         batch, _ = collate([data[i] for i in range(start, stop)])
+        batch |= batch["pictures"].pixels()
         names = "present", "pixel_values", "input_ids", "attention_mask"
         inputs = {name: batch[name].to(device) for name in names}
         parts.append(encode(inputs.pop("present"), inputs).float().cpu())

@@ -194,10 +194,12 @@ class DynamicPrompts(nn.Module):
         queries = F.linear(self.queries, w_query, b_query) @ w_key  # (2, l, d)
         # The program's attention has no mask: there a row's prompts depend on how far
         # its text is padded.
+        # With a dimension for its one head, without which it cannot be exported.
+        queries, x = queries[complete.long()][:, None], x[:, None]
         means = F.scaled_dot_product_attention(
-            queries[complete.long()], x, x, attn_mask=mask[:, None]
-        )  # (B, l, d)
-        return parts.out_proj(F.linear(means, w_value, b_value))
+            queries, x, x, attn_mask=mask[:, None, None]
+        )  # (B, 1, l, d)
+        return parts.out_proj(F.linear(means[:, 0], w_value, b_value))
 
 
 class DCPModule(nn.Module):
@@ -372,10 +374,12 @@ class DCPClassifier(MultimodalClassifier):
     train_queries: bool = True
     query_std: float = 0.02
     train_output: bool = True
-    max_epochs: int = 20
+    max_epochs: int = 12
     lr: float = 1e-2
     weight_decay: float = 2e-2
-    batch_size: int = 256
+    batch_size: int = 32
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     # As many as epochs: the best epoch is kept, and none is left out.
     n_iter_no_change: int = 20
 

@@ -12,42 +12,46 @@ learned is frozen and found again through task keys.
 
 from __future__ import annotations
 
-import operator
+import math
 from collections.abc import Callable, Sequence
-from copy import copy
 from dataclasses import field
 from functools import partial
 from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
-import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike
-from sklearn.utils import _safe_indexing, check_consistent_length, column_or_1d
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..adapters import (
     ROUTER_GRADIENTS,
+    ClassMoments,
     FactorLinears,
     FactorPools,
+    Found,
+    GroupedPools,
     LinearHead,
     Selection,
     StaticFactors,
+    TaskFinder,
     TaskKey,
     count_factors,
     divergence,
     factor_frame,
     key_similarity,
 )
-from ..backbones import Backbone, HostBatch, Tokens, upload
+from ..backbones import (
+    Backbone,
+    HostBatch,
+    Tokens,
+    read_queries,
+    upload,
+)
 from ..checks import check_choice, check_number
-from ..data.targets import Targets
-from ..incremental import IncrementalClassifier
+from ..told import TaskFindingClassifier
 
 ADAPTED = ("query", "key", "value")
 MODALITIES = ("image", "text")
@@ -64,15 +68,22 @@ class Encoded(NamedTuple):
 
 
 class DeLoTask(nn.Module):
-    """What one task learns: pools for every layer, a head, and its key."""
+    """What one task learns: pools for every layer, a head, its key and its moments."""
 
     def __init__(
-        self, width: int, pools: Sequence[nn.Module], n_outputs: int, momentum: float
+        self,
+        width: int,
+        pools: Sequence[nn.Module],
+        n_outputs: int,
+        momentum: float,
+        n_groups: int,
     ):
         super().__init__()
         self.pools = nn.ModuleList(pools)
         self.head = LinearHead(width, n_outputs)
         self.key = TaskKey(width, len(MODALITIES), momentum)
+        if n_groups:
+            self.moments = ClassMoments(n_groups, [width] * len(MODALITIES))
 
 
 class DeLoModule(nn.Module):
@@ -83,12 +94,21 @@ class DeLoModule(nn.Module):
     modality is missing, its pool is routed by the other's query (equation 5). Query,
     key and value map :math:`h` to :math:`Wh + \alpha(\Delta W^v + \Delta W^t)h`.
 
+    With ``key_layers`` every task also has the moments of such means after some frozen
+    layers, of its rows together or of each of its classes, and a row's logits are those
+    of a mixture: the logarithm of :math:`p(t) p(c | t)`. The Gaussians of all tasks,
+    with one covariance, give :math:`p(t)` and :math:`p(c | t)`; for the likeliest task,
+    the latter is multiplied by what its own head makes of its own factors' features,
+    and made a distribution again.
+
     Called with the task that is ``learning``, its head alone counts, and while training
     the penalty over complete rows is ``lambda_align`` times :math:`1 - \cos(q_v, q_t)`
     at the last layer (equation 9) plus ``lambda_consistency`` times the divergence of
     the output under a proxy query from the output under the true one, each modality
-    being replaced once. Otherwise the task of a row is the one that is ``told``, or
-    that of the closest key (equation 8).
+    being replaced once. Otherwise the task of a row is the one that is ``told``, that
+    of the closest key (equation 8) if ``nearest``, or the likeliest. Of several labels,
+    each is read by its task's head from what its task's factors make of the row, unless
+    a task is told, whose factors then count for all.
 
     Shapes: ``present`` (B, 2) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T); features (B, d); logits (B, C), or those of the task that
@@ -111,9 +131,12 @@ class DeLoModule(nn.Module):
         center_keys: bool,
         cross_modal_guide: bool,
         static: bool,
+        key_layers: Sequence[int] | None = None,
+        keys_per_class: bool = False,
     ):
         super().__init__()
         self.backbone = backbone
+        self.key_layers, self.keys_per_class = key_layers, keys_per_class
         self.multilabel, self.static = multilabel, static
         # Without routing there is no query to align, without a guide no proxy.
         self.lambda_align = 0.0 if static else lambda_align
@@ -133,7 +156,12 @@ class DeLoModule(nn.Module):
         self.tasks = nn.ModuleList()
         for positions in columns:
             pools = [make_pools(width, width) for _ in depth]
-            self.tasks.append(DeLoTask(width, pools, len(positions), key_momentum))
+            n_groups = len(positions) if keys_per_class else 1
+            n_groups = 0 if key_layers is None else n_groups
+            sizes = len(positions), key_momentum, n_groups
+            self.tasks.append(DeLoTask(width, pools, *sizes))
+        if key_layers is not None:
+            self.finder = TaskFinder([t.moments for t in self.tasks])
 
     @property
     def stream(self):
@@ -150,81 +178,124 @@ class DeLoModule(nn.Module):
         present: Tensor,
         learning: int | None = None,
         told: int | None = None,
+        nearest: bool = False,
         **batch: Tensor,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return logits; of the task ``learning`` while training, with the penalty."""
-        tokens = self.stream.embed(**batch)
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
         if learning is None:
-            tasks = self._tasks_of(tokens, present, told)
-            return self._classify(self._features(tokens, present, tasks), tasks)
+            return self._predict(tokens, present, host, told, nearest)
         if self.training:
-            return self._learn(tokens, present, HostBatch.of(present, batch), learning)
+            return self._learn(tokens, present, host, learning)
         encoded = self._encode(tokens, self._source(present), learning)
         return self.tasks[learning].head(encoded.features)
 
-    def features(self, present: Tensor, told=None, **batch: Tensor) -> Tensor:
+    def features(
+        self, present: Tensor, told=None, nearest: bool = False, **batch: Tensor
+    ) -> Tensor:
         """Return the pooled rows that the heads classify, (B, d)."""
-        tokens = self.stream.embed(**batch)
-        return self._features(tokens, present, self._tasks_of(tokens, present, told))
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
+        tasks = self._tasks_of(tokens, present, host, told, nearest)[0]
+        return self._encode(tokens, self._source(present), tasks).features
 
-    def task_scores(self, present: Tensor, **batch: Tensor) -> Tensor:
-        """Return the similarity of each row to the key of each task, (B, n_tasks)."""
-        return self._similarity(self.stream.embed(**batch), present)
+    def task_scores(
+        self, present: Tensor, nearest: bool = False, **batch: Tensor
+    ) -> Tensor:
+        """Return what the task of a row is found by, (B, n_tasks).
 
-    def usage(self, present: Tensor, **batch: Tensor) -> Tensor:
+        The similarity to the key of each, or the logarithm of its probability.
+        """
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
+        if nearest or self.key_layers is None:
+            return self._similarity(tokens, present)
+        return self.finder(self._key_vectors(tokens, host), present).tasks
+
+    def usage(self, present: Tensor, nearest: bool = False, **batch: Tensor) -> Tensor:
         """Return each row's task and how often it selects each factor.
 
         (B, 1 + 2 * 2 * E): the frequencies, a mean over layers and linears, are those
         of the image's a and b, then of the text's.
         """
-        tokens = self.stream.embed(**batch)
-        size, tasks = self.tasks[0].pools[0].pool_size, self._tasks_of(tokens, present)
-        counts = self._by_task(
-            tokens, present, tasks, lambda e: count_factors(e.selections, size)
-        )
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
+        tasks = self._tasks_of(tokens, present, host, nearest=nearest)[0]
+        size = self.tasks[0].pools[0].pool_size
+        encoded = self._encode(tokens, self._source(present), tasks)
+        counts = count_factors(encoded.selections, size)
         tasks = upload(tasks, counts.device)[:, None]  # (B, 1)
         return torch.cat([tasks.to(counts.dtype), counts], dim=1)
 
+    def key_vectors(self, present: Tensor, **batch: Tensor) -> Tensor:
+        """Return what the moments are of, image and text side by side, (B, 2 d)."""
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
+        return torch.cat(self._key_vectors(tokens, host), dim=1).float()
+
     # Which task ----------------------------------------------------------------------
 
-    def _tasks_of(self, tokens: Tokens, present: Tensor, told=None) -> Tensor:
-        """Return the task of each row, (B,), on the CPU, where runs are planned."""
+    def _tasks_of(
+        self, tokens: Tokens, present: Tensor, host: HostBatch, told=None, nearest=False
+    ) -> tuple[Tensor, Found | None]:
+        """Return the task of each row, (B,), on the CPU, and what it was found by."""
         if told is None and len(self.tasks) == 1:
             told = 0
         if told is not None:
-            return torch.full((len(present),), told)
-        # Only the device knows which key is the closest: one wait for each batch.
-        return self._similarity(tokens, present).argmax(dim=1).cpu()
+            return self._all_of(told, host), None
+        # Only the device knows which task is the likeliest: one wait for each batch.
+        if nearest or self.key_layers is None:
+            return self._similarity(tokens, present).argmax(dim=1).cpu(), None
+        found = self.finder(self._key_vectors(tokens, host), present)
+        return found.tasks.argmax(dim=1).cpu(), found
+
+    def _all_of(self, task: int, host: HostBatch) -> Tensor:
+        return torch.full((len(host.present),), task)
 
     def _similarity(self, tokens: Tokens, present: Tensor) -> Tensor:
         keys = torch.stack([task.key.mean for task in self.tasks])  # (T, 2, d)
         return key_similarity(_queries(tokens), present, keys, self.center_keys)
 
-    def _by_task(
-        self, tokens: Tokens, present: Tensor, tasks: Tensor, read: Callable
+    def _key_vectors(self, tokens: Tokens, host: HostBatch) -> list[Tensor]:
+        """Read the frozen layers, which no factor is added to, [(B, d)] * 2."""
+        frozen = {_factors_of(i): (None, None) for i in range(self.stream.n_layers)}
+        with torch.no_grad():
+            tokens = tokens.with_context(**frozen)
+            return read_queries(self.stream, tokens, host, self.key_layers)
+
+    # Logits --------------------------------------------------------------------------
+
+    def _predict(
+        self, tokens: Tokens, present: Tensor, host: HostBatch, told, nearest: bool
     ) -> Tensor:
-        """Encode each row by its task, in one run per task, and ``read`` the result."""
-        parts, places = [], []
-        for task in tasks.unique().tolist():
-            places.append((tasks == task).nonzero()[:, 0])
-            rows = upload(places[-1], present.device)
-            source = self._source(present[rows])
-            parts.append(read(self._encode(tokens.select(rows), source, task)))
-        order = torch.cat(places).argsort()
-        return torch.cat(parts)[upload(order, present.device)]
-
-    def _features(self, tokens: Tokens, present: Tensor, tasks: Tensor) -> Tensor:
-        return self._by_task(tokens, present, tasks, lambda encoded: encoded.features)
-
-    def _classify(self, features: Tensor, tasks: Tensor) -> Tensor:
-        """Logits (B, C): of the row's task, or of all tasks for several labels."""
-        tasks, parts = upload(tasks, features.device), []
-        for position, task in enumerate(self.tasks):
-            here = task.head(features)  # (B, C_task)
-            if not self.multilabel:
-                here = here.where((tasks == position)[:, None], EXCLUDED)
-            parts.append(here)
+        """Logits (B, C) in the order of the classes."""
+        source = self._source(present)
+        if self.multilabel and told is None:
+            parts = [
+                task.head(self._encode(tokens, source, i).features)
+                for i, task in enumerate(self.tasks)
+            ]
+            return torch.cat(parts, dim=1)[:, self.order]
+        tasks, found = self._tasks_of(tokens, present, host, told, nearest)
+        features = self._encode(tokens, source, tasks).features
+        parts = [task.head(features) for task in self.tasks]  # [(B, C_task)]
+        if not self.multilabel:
+            own = upload(tasks, features.device)[:, None]
+            parts = self._mixed(parts, own, found)
         return torch.cat(parts, dim=1)[:, self.order]
+
+    def _mixed(
+        self, parts: list[Tensor], own: Tensor, found: Found | None
+    ) -> list[Tensor]:
+        """Weigh the heads' logits: one task's alone, or by what was found."""
+        if found is None:
+            return [p.where(own == i, EXCLUDED) for i, p in enumerate(parts)]
+        mixed = []
+        for i, part in enumerate(parts):
+            within = found.classes[i]  # (B, C_task), or (B, 1) without classes
+            if not self.keys_per_class:
+                within = torch.full_like(part, -math.log(part.shape[1]))
+            # Two opinions on its classes: what is tuned to them, and what is not.
+            both = (within + part.log_softmax(dim=1)).log_softmax(dim=1)
+            within = both.where(own == i, within)
+            mixed.append(found.tasks[:, i, None] + within)
+        return mixed
 
     # One task ------------------------------------------------------------------------
 
@@ -233,23 +304,30 @@ class DeLoModule(nn.Module):
         own = torch.arange(len(MODALITIES), device=present.device).expand_as(present)
         return own.where(present, own.flip(1)) if self.cross_modal_guide else own
 
-    def _encode(self, tokens: Tokens, source: Tensor, task: int) -> Encoded:
-        """Run the backbone with the pools of one task."""
-        stream, pools = self.stream, self.tasks[task].pools
+    def _encode(self, tokens: Tokens, source: Tensor, tasks: int | Tensor) -> Encoded:
+        """Run the backbone once, with the pools of a task or of each row's, (B,)."""
+        stream, rows = self.stream, {tasks: None}
         tokens = tokens.with_context(source=source)
-        tokens = stream.run(tokens, partial(self._route, pools))
+        if isinstance(tasks, Tensor):
+            rows = {t: (tasks == t).nonzero()[:, 0] for t in tasks.unique().tolist()}
+            rows = {t: upload(at, source.device) for t, at in rows.items()}
+        tokens = stream.run(tokens, partial(self._route, rows))
         pooled, context = stream.pool(tokens), tokens.context
         features = pooled if stream.pooler is None else stream.pooler(pooled)
         selections = [context[_factors_of(i)][1] for i in range(stream.n_layers)]
         return Encoded(features, context["queries"], selections)
 
-    def _route(self, pools: nn.ModuleList, i: int, tokens: Tokens) -> Tokens:
+    def _route(self, rows: dict[int, Tensor], i: int, tokens: Tokens) -> Tokens:
         """Add to the context the queries of a layer, and what they select there."""
+        (pools, *others) = (self.tasks[task].pools[i] for task in rows)
+        if others:
+            pools = zip(rows.values(), [pools, *others], strict=True)
+            pools = GroupedPools([*pools])
         queries = _queries(tokens)  # (B, 2, d)
         index = tokens.context["source"].unsqueeze(-1).expand_as(queries)  # (B, 2, d)
         guided = queries.gather(1, index)  # (B, 2, d)
-        selection = None if self.static else pools[i].route(guided)
-        factors = {_factors_of(i): (pools[i], selection)}
+        selection = None if self.static else pools.route(guided)
+        factors = {_factors_of(i): (pools, selection)}
         return tokens.with_context(queries=queries, **factors)
 
     def _learn(
@@ -293,7 +371,7 @@ def _queries(tokens: Tokens) -> Tensor:
     return torch.stack([tokens.mean(name) for name in MODALITIES], dim=1)
 
 
-class DeLoClassifier(IncrementalClassifier):
+class DeLoClassifier(TaskFindingClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
@@ -337,9 +415,6 @@ class DeLoClassifier(IncrementalClassifier):
         that of the dummy input.
     static : bool
         Whether each task has plain low-rank adapters of rank ``rank`` instead of pools.
-    task_inference : {"predicted", "oracle"}
-        Whether the task of a row is that of the closest key, or must be told by
-        :meth:`with_tasks`, without which nothing is predicted then.
 
     References
     ----------
@@ -382,7 +457,7 @@ class DeLoClassifier(IncrementalClassifier):
         "single_pool": False,
         "cross_modal_guide": True,
         "static": False,
-        "task_inference": "predicted",
+        "task_inference": "nearest",
         "max_text_length": 512,
         "max_epochs": 10,
         "batch_size": 4,
@@ -395,7 +470,6 @@ class DeLoClassifier(IncrementalClassifier):
         "modality_dropout": 0.0,
         "early_stopping": False,
     }
-    _KEPT = (*IncrementalClassifier._KEPT, "_told")
 
     backbone: str | Path = field(default="dandelin/vilt-b32-mlm", kw_only=False)
     rank: int = 4
@@ -410,7 +484,6 @@ class DeLoClassifier(IncrementalClassifier):
     single_pool: bool = False
     cross_modal_guide: bool = True
     static: bool = False
-    task_inference: str = "predicted"
 
     batch_size: int = 4
     lr: float = 1e-4
@@ -425,7 +498,6 @@ class DeLoClassifier(IncrementalClassifier):
         check_number("lambda_consistency", self.lambda_consistency, Real, 0)
         check_number("key_momentum", self.key_momentum, Real, 0, 1)
         check_choice("router_gradient", self.router_gradient, ROUTER_GRADIENTS)
-        check_choice("task_inference", self.task_inference, ("predicted", "oracle"))
         if not self.static and self.rank > self.pool_size:
             raise ValueError(
                 f"rank must be in [1, pool_size={self.pool_size}], got {self.rank}."
@@ -435,7 +507,7 @@ class DeLoClassifier(IncrementalClassifier):
 
     @classmethod
     def _small(cls, **params):
-        return super()._small(**{"pool_size": 6} | params)
+        return super()._small(**{"pool_size": 6, "shrinkage": 0.5} | params)
 
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}
@@ -452,10 +524,6 @@ class DeLoClassifier(IncrementalClassifier):
 
     # Learning ------------------------------------------------------------------------
 
-    def _take_labels(self, targets: Targets, weights: np.ndarray) -> None:
-        super()._take_labels(targets, weights)
-        vars(self).pop("_told", None)
-
     def _build_module(self, backbone: Backbone, n_outputs: int) -> DeLoModule:
         """Return all tasks, the earlier ones as they were learned."""
         module = DeLoModule(
@@ -470,6 +538,7 @@ class DeLoClassifier(IncrementalClassifier):
             center_keys=self.center_keys,
             cross_modal_guide=self.cross_modal_guide,
             static=self.static,
+            **self._key_options(),
         )
         if self.__sklearn_is_fitted__():
             for position, learned in enumerate(self.net_.module_.tasks):
@@ -497,46 +566,6 @@ class DeLoClassifier(IncrementalClassifier):
     def _forward_params(self) -> dict:
         return {"learning": self._task}
 
-    # Prediction ----------------------------------------------------------------------
-
-    def with_tasks(self, tasks: ArrayLike) -> Self:
-        """Return a twin whose predictions take the task of each row from the caller.
-
-        For analysis: how good is the model where the right task is found? The twin
-        shares the fitted net, and predicts, scores and transforms tables of as many
-        rows as there are tasks. What it learns further is its own and ends the telling.
-
-        Parameters
-        ----------
-        tasks : array-like of shape (n,), int
-            The task of each row, in the order of learning from 0.
-
-        Raises
-        ------
-        NotFittedError
-            If no task was learned yet.
-        ValueError
-            For a task that was not learned.
-        """
-        check_is_fitted(self)
-        tasks, n_tasks = column_or_1d(tasks), len(self.task_classes_)
-        if not np.isin(tasks, range(n_tasks)).all():
-            raise ValueError(
-                f"tasks must be in [0, {n_tasks - 1}], got {np.unique(tasks).tolist()}."
-            )
-        twin = copy(self)
-        twin._told = tasks.astype(np.int64)
-        return twin
-
-    def predict_task(self, X: pd.DataFrame) -> np.ndarray:
-        """Return the task with the closest key, (n,) int, in the order of learning.
-
-        -1 for a row without any modality, whatever ``task_inference`` is.
-        """
-        # The base's: tasks that are told are no prediction.
-        scores, empty = super()._evaluate(X, DeLoModule.task_scores)
-        return np.where(empty, -1, scores.argmax(axis=1))
-
     def factor_usage(self, X: pd.DataFrame) -> pd.DataFrame:
         """Return how often each factor is selected, as in the paper's figure 5.
 
@@ -559,29 +588,7 @@ class DeLoClassifier(IncrementalClassifier):
         """
         if self.static:
             raise ValueError("Static adapters have no factors to select from.")
-        values, empty = super()._evaluate(X, DeLoModule.usage)
+        # The base's: tasks that are told are no prediction.
+        values, empty = self._find(X, DeLoModule.usage)
         tasks, counts = values[~empty, 0], values[~empty, 1:]
         return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
-
-    def _evaluate(
-        self, X, read: Callable = operator.call
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Extend the base's by the tasks that are told."""
-        told = getattr(self, "_told", None)
-        if told is None:
-            if self.task_inference == "oracle" and self.__sklearn_is_fitted__():
-                raise ValueError(
-                    'With task_inference="oracle" the task of each row must be told: '
-                    "call with_tasks(tasks).predict(X), and likewise for others."
-                )
-            return super()._evaluate(X, read)
-        check_consistent_length(X, told)
-        parts = []
-        for task in np.unique(told):
-            rows = np.flatnonzero(told == task)
-            some = _safe_indexing(X, rows)
-            of_task = partial(read, told=int(task))
-            parts.append((rows, *super()._evaluate(some, of_task)))
-        order = np.concatenate([rows for rows, _, _ in parts]).argsort()
-        values = np.concatenate([values for _, values, _ in parts])[order]
-        return values, np.concatenate([empty for _, _, empty in parts])[order]

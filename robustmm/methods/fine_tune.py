@@ -30,6 +30,7 @@ from ..backbones import (
     projected,
     projected_width,
 )
+from ..backbones.features import KnownRows
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
@@ -80,6 +81,8 @@ class FineTuneModule(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.frozen = FrozenFeatures(backbone, store=store) if tune == "head" else None
+        # A vector is looked up before a picture is decoded for it.
+        self.recalls = self.frozen is not None
         for stream in backbone.streams.values():
             _release(stream, tune, adapt, projections)
         if "joint" in backbone:
@@ -189,6 +192,9 @@ class FineTuneClassifier(MultimodalClassifier):
     dropout: float = 0.0
     projections: Sequence[str] = ("query", "value")
     backbone_lr: float = 1e-4
+    lr: float = 3e-3
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -225,6 +231,13 @@ class FineTuneClassifier(MultimodalClassifier):
             projections=tuple(self.projections),
             store=self._state_cache(),
         )
+
+    def _recall(self, backbone: Backbone) -> KnownRows | None:
+        if self.tune != "head":
+            return None
+        device = next(backbone.parameters()).device
+        features = FrozenFeatures(backbone, store=self._state_cache())
+        return features.known(device.type, self._number(device))
 
 
 def _release(stream: Stream, tune: str, adapt, projections: tuple[str, ...]) -> None:

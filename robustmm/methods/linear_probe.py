@@ -20,6 +20,7 @@ from torch.utils.data import Subset
 
 from ..adapters import LinearHead
 from ..backbones import POOLINGS, Backbone, FrozenFeatures
+from ..backbones.features import KnownRows
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
 from ..training.probe import row_losses, solve_probe
@@ -48,6 +49,7 @@ class LinearProbeModule(nn.Module):
 
     # Features are stored by what is in a row: folds and values of C share them.
     reads_host = True
+    recalls = True
 
     def __init__(self, backbone: Backbone, n_outputs: int, *, pooling: str, store):
         super().__init__()
@@ -135,6 +137,11 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
     def _build_module(self, backbone: Backbone, n_outputs: int) -> LinearProbeModule:
         store = self._state_cache()
         return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
+
+    def _recall(self, backbone: Backbone) -> KnownRows | None:
+        features = FrozenFeatures(backbone, self.pooling, self._state_cache())
+        device = next(backbone.parameters()).device
+        return features.known(device.type, self._number(device))
 
     def _train(
         self,

@@ -295,9 +295,9 @@ class MAILClassifier(MultimodalClassifier):
     balance_weight: float = 0.0
 
     # RAGPT's, whose protocol the paper follows; only lr is printed.
-    max_epochs: int = 20
-    batch_size: int = 64
-    lr: float = 2e-4
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-3
     weight_decay: float = 2e-2
 
     def expert_usage(self, X: pd.DataFrame) -> pd.DataFrame:

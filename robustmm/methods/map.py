@@ -174,9 +174,11 @@ class MAPClassifier(MultimodalClassifier):
     prompt_layers: int | Sequence[int] = 6
     backbone_dropout: float = 0.0
 
-    max_epochs: int = 20
-    batch_size: int = 256
-    lr: float = 1e-2
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-3
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
 
     def _check_parameters(self) -> None:

@@ -294,9 +294,11 @@ class MemPromptClassifier(MultimodalClassifier):
     shared_init: str = "normal"
     backbone_dropout: float = 0.0
 
-    max_epochs: int = 20
-    batch_size: int = 256
-    lr: float = 5e-3
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-3
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
 
     def _check_parameters(self) -> None:

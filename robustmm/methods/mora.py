@@ -38,12 +38,13 @@ from ..backbones import (
 )
 from ..backbones.export import plain_clip, save_clip
 from ..backbones.geometry import modality_geometry
-from ..backbones.prefix import Store, image_keys
+from ..backbones.prefix import KnownImages, Store, image_keys
 from ..checks import check_choice, check_names, check_number
 from ..trained import MultimodalClassifier
 
 MODALITIES = ("image", "text")
 INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
+STATE_PRECISIONS = ("float32", "float16")
 POSITIONS = ("front", "middle", "rear")
 PROJECTIONS = ("query", "key", "value", "out")
 INITS = ("official", "identity")
@@ -77,11 +78,15 @@ class MoRAModule(nn.Module):
         See :class:`MoRAClassifier`.
     store : Store or None
         Where the states that enter the first adapted layer are kept.
+    state_precision : str
+        What they are kept in.
     **options
         Further parameters of :class:`~robustmm.adapters.gram.GramLinear`.
     """
 
     reads_host = True
+    # States are looked up first: what is known, no picture is decoded for.
+    recalls = True
 
     def __init__(
         self,
@@ -97,6 +102,7 @@ class MoRAModule(nn.Module):
         use_specific: bool = True,
         join: str = "concat",
         store: Store | None = None,
+        state_precision: str = "float32",
         **options,
     ):
         super().__init__()
@@ -118,7 +124,7 @@ class MoRAModule(nn.Module):
         width = sum(widths) if join != "fusion" else max(widths)
         self.head = LinearHead(width, n_outputs)
         nn.init.normal_(self.head.weight, std=0.02)
-        self.prefixes = self._frozen_prefixes(store)
+        self.prefixes = frozen_prefixes(backbone, self.start, store, state_precision)
         # Embeddings (p,) of the white image and the empty text, while they are merged.
         self.constants: dict[str, Tensor] = {}
 
@@ -135,17 +141,6 @@ class MoRAModule(nn.Module):
                 stream.wrap(layer, name, made[-1])
                 self.adapters[modality, layer, name] = made[-1]
         return made
-
-    def _frozen_prefixes(self, store: Store | None) -> dict[str, FrozenPrefix]:
-        identity = ""
-        if store is not None:
-            settings = json.dumps(self.backbone.image_config, sort_keys=True)
-            identity = self.backbone.fingerprint + settings
-        # Before layer 0 there is nothing worth keeping.
-        return {
-            m: FrozenPrefix(self.backbone[m], start, store if start else None, identity)
-            for m, start in self.start.items()
-        }
 
     def forward(self, **batch: Tensor) -> Tensor:
         """Return logits, (B, C)."""
@@ -198,7 +193,7 @@ class MoRAModule(nn.Module):
 
     def _run(self, modality: str, rows: Tensor, host: HostBatch, batch: dict) -> Tensor:
         stream, prefix = self.backbone[modality], self.prefixes[modality]
-        inputs = {name: batch[name] for name in INPUTS[modality]}
+        inputs = {name: batch[name] for name in INPUTS[modality] if name in batch}
         inputs = take_rows({**inputs, "host": host}, rows)
         keys = _keys(modality, inputs["host"]) if prefix.store is not None else None
         tokens = prefix(inputs, keys)
@@ -239,6 +234,24 @@ def _keys(modality: str, host: HostBatch) -> list[bytes] | None:
     if modality == "text":
         return text_keys(host.input_ids, host.attention_mask)
     return None if host.image_key is None else image_keys(host.image_key)
+
+
+def frozen_prefixes(
+    backbone: Backbone,
+    starts: Mapping[str, int],
+    store: Store | None,
+    dtype: str = "float32",
+) -> dict[str, FrozenPrefix]:
+    """Return, by modality, the frozen layers before the first adapted one."""
+    identity = ""
+    if store is not None:
+        settings = json.dumps(backbone.image_config, sort_keys=True)
+        identity = backbone.fingerprint + settings
+    # Before layer 0 there is nothing worth keeping.
+    return {
+        m: FrozenPrefix(backbone[m], start, store if start else None, identity, dtype)
+        for m, start in starts.items()
+    }
 
 
 def adapted_layers(n_total: int, n_layers: int, position: str) -> range:
@@ -314,6 +327,9 @@ class MoRAClassifier(MultimodalClassifier):
         memory, up to 1 and 2 GiB, or in an existing folder. Epochs, folds, candidates
         of a grid and predictions share them. A row of CLIP B/16 takes 0.6 MB, and 2 kB
         per token of text; where 2 GiB are too little, take a folder.
+    state_precision : {"float32", "float16"}
+        What the kept states are rounded to. 16 bits hold twice as many, and are an
+        approximation.
 
     Raises
     ------
@@ -394,10 +410,13 @@ class MoRAClassifier(MultimodalClassifier):
     w0_residual: bool = False
     dropout: float = 0.1
     join: str = "concat"
+    state_precision: str = "float32"
 
-    max_epochs: int = 20
-    batch_size: int = 256
-    lr: float = 1e-2
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 3e-2
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
     lr_schedule: str = "cosine"
     n_iter_no_change: int = 20
@@ -413,6 +432,7 @@ class MoRAClassifier(MultimodalClassifier):
         check_choice("init", self.init, INITS)
         check_choice("gram", self.gram, GRAMS)
         check_choice("join", self.join, JOINS)
+        check_choice("state_precision", self.state_precision, STATE_PRECISIONS)
         check_names("projections", self.projections, PROJECTIONS)
         if not (self.use_shared or self.use_specific):
             raise ValueError(
@@ -434,10 +454,7 @@ class MoRAClassifier(MultimodalClassifier):
         return MoRAModule(
             backbone,
             n_outputs,
-            {
-                m: adapted_layers(backbone[m].n_layers, self.n_layers, self.position)
-                for m in MODALITIES
-            },
+            self._layers(backbone),
             tuple(self.projections) if adapted else (),
             rank=self.rank,
             gram=self.gram,
@@ -446,11 +463,24 @@ class MoRAClassifier(MultimodalClassifier):
             use_specific=self.use_specific,
             join=self.join if adapted else "concat",
             store=self._state_cache(),
+            state_precision=self.state_precision,
             strength=self.strength,
             dropout=self.dropout,
             parametrization=self.parametrization,
             residual=self.w0_residual,
         )
+
+    def _layers(self, backbone: Backbone) -> dict[str, range]:
+        depths = {modality: backbone[modality].n_layers for modality in MODALITIES}
+        place = self.n_layers, self.position
+        return {m: adapted_layers(depth, *place) for m, depth in depths.items()}
+
+    def _recall(self, backbone: Backbone) -> KnownImages | None:
+        start = self._layers(backbone)["image"].start
+        options = self._state_cache(), self.state_precision
+        prefix = frozen_prefixes(backbone, {"image": start}, *options)["image"]
+        device = next(backbone.parameters()).device
+        return prefix.known(device.type, self._number(device))
 
     def _optimizer_options(self) -> dict:
         return {"optimizer__betas": (0.9, 0.98)}

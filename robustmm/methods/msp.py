@@ -189,8 +189,11 @@ class MSPClassifier(MultimodalClassifier):
     ortho_weight: float = 1.0
     mask_missing_image: bool = False
 
-    max_epochs: int = 20
-    batch_size: int = 64
+    max_epochs: int = 12
+    batch_size: int = 32
+    lr: float = 1e-2
+    head_init: str = "probe"
+    head_lr: float | None = 1e-3
     weight_decay: float = 0.02
 
     def _check_parameters(self) -> None:

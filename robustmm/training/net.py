@@ -17,13 +17,13 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..backbones.host import HostBatch, is_asynchronous, upload
+from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
 from ..data import Collate, bad_images_of
 from .clock import Clock
 from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
-NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key"})
+NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key", "pictures"})
 NOT_FOR_MODULE |= {"second_image_key"}
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
@@ -156,12 +156,17 @@ class Net(NeuralNet):
             for name, value in x.items()
             if name not in NOT_FOR_MODULE
         }
-        if getattr(self.module_, "reads_host", False):
+        reads_host = getattr(self.module_, "reads_host", False)
+        if reads_host or "pictures" in x:
             batch["host"] = HostBatch.of(x["present"], x)
-            names = [name for name in x if name.startswith("second_")]
-            if names:
-                second = {name.removeprefix("second_"): x[name] for name in names}
-                batch["second_host"] = HostBatch.of(x["present"], second)
+        if not getattr(self.module_, "recalls", False):
+            batch = with_pixels(batch, device)
+        names = [name for name in x if name.startswith("second_")]
+        if reads_host and names:
+            second = {name.removeprefix("second_"): x[name] for name in names}
+            batch["second_host"] = HostBatch.of(x["present"], second)
+        if not reads_host:
+            batch.pop("host", None)
         enabled = self.autocast is not None
         with torch.autocast(device.type, dtype=self.autocast, enabled=enabled):
             return function(self.module_, **batch)

@@ -41,3 +41,14 @@ def test_centering_removes_what_all_keys_share():
     assert (plain > 0.999).all()
     assert torch.equal(centered.argmax(dim=1), torch.arange(3))
     assert centered.diagonal().min() - (centered - 9 * torch.eye(3)).max() > 0.5
+
+
+def test_a_modality_that_a_task_never_had_does_not_count():
+    query, keys = torch.randn(3, 2, 5), torch.randn(3, 2, 5)
+    keys[1, 0] = 0
+    present = torch.tensor([[1, 1], [1, 0], [0, 1]]).bool()
+    scores = key_similarity(query, present, keys)
+    text = F.cosine_similarity(query[:, 1], keys[1, 1].expand(3, -1), dim=-1)
+    torch.testing.assert_close(scores[[0, 2], 1], text[[0, 2]])
+    # With no modality in common, a row is as near as to the other tasks on average.
+    torch.testing.assert_close(scores[1, 1], scores[1, [0, 2]].mean())

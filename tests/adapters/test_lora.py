@@ -81,3 +81,17 @@ def test_dropout_only_while_training():
     assert not torch.equal(adapter(x), adapter(x))
     adapter.eval()
     assert torch.equal(adapter(x), adapter(x))
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "vera"])
+def test_what_is_merged_is_the_same_until_a_training(name):
+    adapter, x = adapters()[name].eval(), torch.randn(4, 3, 7)
+    shake(adapter)
+    expected, names = adapter(x), set(adapter.state_dict())
+    adapter.merge()
+    torch.testing.assert_close(adapter(x), expected, atol=1e-5, rtol=1e-5)
+    assert set(adapter.state_dict()) == names
+    with torch.no_grad():
+        shake(adapter)
+    torch.testing.assert_close(adapter(x), expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(adapter.train()(x), expected, atol=1e-3)

@@ -6,6 +6,7 @@ import torch
 
 from robustmm import load_backbone
 from robustmm.backbones import FrozenFeatures, Stream, encode_streams
+from robustmm.backbones.backbone import Identity
 from robustmm.data.cache import ByteCache
 
 
@@ -93,3 +94,17 @@ def test_vectors_that_cannot_be_are_computed_anew(shape):
     for name in list(store._arrays):
         store.put(name, np.zeros(shape, np.float32))
     assert torch.equal(encode(present, batch), expected)
+
+
+def test_no_batch_waits_for_the_hash_of_the_weights(monkeypatch):
+    backbone = load_backbone("robustmm/tiny-clip").copy()
+    for name, stream in backbone.streams.items():  # as if it had just been loaded
+        backbone._identities[name] = Identity(stream)
+    encode = FrozenFeatures(backbone, store=ByteCache(10**6))
+
+    def refuse(stream):
+        raise AssertionError("hashed in a batch")
+
+    monkeypatch.setattr("robustmm.backbones.backbone._fingerprint", refuse)
+    keys = torch.arange(80, dtype=torch.uint8).view(4, 20)
+    assert len(encode(PRESENT, inputs(backbone), keys)) == 4

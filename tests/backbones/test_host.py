@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustmm.backbones import HostBatch, encode_streams, load_backbone, take_rows
-from robustmm.backbones.host import upload
+from robustmm.backbones.host import upload, with_pixels
 
 PRESENT = torch.tensor([[True, True], [False, True], [True, False]])
 
@@ -113,3 +113,45 @@ def test_only_from_pinned_memory_is_copied_beside_the_host(device):
     there = Sent(device)
     upload(there, torch.device(device))
     assert "pinned" not in there.calls
+
+
+class Squares:
+    """Pictures of one colour, of several sizes."""
+
+    def __init__(self, *sizes):
+        self.sizes = sizes
+
+    def __getitem__(self, rows):
+        return Squares(*(self.sizes[i] for i in rows.tolist()))
+
+    def read(self):
+        return self
+
+    @property
+    def mask(self):
+        if len(set(self.sizes)) == 1:
+            return None
+        mask = torch.zeros(len(self.sizes), max(self.sizes), max(self.sizes))
+        for inside, size in zip(mask, self.sizes, strict=True):
+            inside[:size, :size] = 1
+        return mask.long()
+
+    def pixels(self, upload):
+        side = max(self.sizes)
+        made = {"pixel_values": upload(torch.ones(len(self.sizes), 3, side, side))}
+        return made if self.mask is None else made | {"pixel_mask": upload(self.mask)}
+
+
+def test_pixels_are_made_of_the_rows_that_are_taken():
+    host = HostBatch(torch.ones(3, 2).bool(), pictures=Squares(4, 6, 4))
+    batch, cpu = {"present": host.present, "host": host}, torch.device("cpu")
+    whole = with_pixels(batch, cpu)
+    assert whole["pixel_values"].shape == (3, 3, 6, 6)
+    assert torch.equal(whole["host"].pixel_mask, whole["pixel_mask"])
+    assert whole["host"].pictures is None
+    some = with_pixels(take_rows(batch, [0, 2]), cpu)
+    assert some["pixel_values"].shape == (2, 3, 4, 4)
+    assert "pixel_mask" not in some
+    assert some["host"].pixel_mask is None
+    assert "pixel_values" not in batch
+    assert with_pixels(whole, cpu).keys() == whole.keys()

@@ -3,11 +3,19 @@
 import os
 import pickle
 import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from robustmm.data.cache import IMAGES, STATES, ByteCache, FolderCache, open_cache
+from robustmm.data.cache import (
+    IMAGES,
+    STATES,
+    ByteCache,
+    FolderCache,
+    holding,
+    open_cache,
+)
 
 
 def block(size, value=0):
@@ -85,6 +93,84 @@ def test_a_lower_budget_holds_from_the_next_array_on():
     cache.put(b"c", block(60))
     assert cache.get(b"a") is None
     assert cache.nbytes == 120
+
+
+# -------------------------------------------------------------- blocks that hold
+
+
+def hits_of_epochs(cache, n, n_epochs=4):
+    """Parts of shuffled epochs over n arrays of 10 bytes that were found."""
+    random, rates = np.random.default_rng(0), []
+    for _ in range(n_epochs):
+        found = 0
+        for i in random.permutation(n):
+            key = int(i).to_bytes(2)
+            if cache.get(key) is None:
+                cache.put(key, block(10))
+            else:
+                found += 1
+        rates.append(found / n)
+    return rates
+
+
+@pytest.mark.parametrize("part", [0.25, 0.8, 1.0])
+def test_what_fits_is_found_in_every_epoch_of_a_block(part):
+    cache = ByteCache(int(part * 4000))
+    with cache.holding():
+        first, *later = hits_of_epochs(cache, 400)
+    assert first == 0
+    assert later == [part] * 3
+    if part == 0.8:  # what dropping the least recently used comes to
+        assert max(hits_of_epochs(ByteCache(3200), 400)) < 0.6
+
+
+def test_a_block_drops_what_was_not_used_since_it_began():
+    cache = ByteCache(30)
+    with cache.holding():
+        for name in (b"a", b"b", b"c", b"d"):
+            cache.put(name, block(10))
+        assert cache.is_full
+    assert not cache.is_full
+    assert [name in cache for name in (b"a", b"b", b"c", b"d")] == [True] * 3 + [False]
+    with cache.holding():
+        assert b"b" in cache
+        assert not cache.is_full
+        for name in (b"d", b"e", b"f"):
+            cache.put(name, block(10))
+    assert [name in cache for name in (b"a", b"b", b"c")] == [False, True, False]
+    assert [name in cache for name in (b"d", b"e", b"f")] == [True, True, False]
+
+
+def test_the_block_that_began_first_decides():
+    cache = ByteCache(20)
+    with cache.holding():
+        cache.put(b"a", block(10))
+        with cache.holding():
+            cache.put(b"b", block(10))
+            cache.put(b"c", block(10))
+        cache.put(b"d", block(10))
+    assert [name in cache for name in (b"a", b"b", b"c", b"d")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_a_block_that_fails_ends():
+    cache = ByteCache(10)
+    with suppress(KeyError), holding(cache, None, cache):
+        cache.put(b"a", block(10))
+        raise KeyError
+    cache.put(b"b", block(10))
+    assert (b"a" in cache, b"b" in cache) == (False, True)
+
+
+def test_a_cache_of_no_bytes_is_full_from_the_first_array_on():
+    cache = ByteCache(0)
+    with cache.holding():
+        cache.put(b"a", block(1))
+        assert cache.is_full
 
 
 def test_negative_budget():

@@ -22,6 +22,7 @@ from robustmm.data import (
     Rows,
     TextTokenizer,
     bad_images_of,
+    preprocess,
     read_rows,
 )
 
@@ -60,7 +61,15 @@ def make_rows(images, texts=None, index=None):
 def batch_of(dataset, positions=None, **options):
     positions = range(len(dataset)) if positions is None else positions
     collate = Collate(dataset.transform, dataset.tokenizer, **options)
-    return collate([dataset[i] for i in positions])
+    batch, targets = collate([dataset[i] for i in positions])
+    return read_by_an_encoder(batch), targets
+
+
+def read_by_an_encoder(batch):
+    """A batch as a net's module gets it."""
+    batch = dict(batch)
+    pictures = batch.pop("pictures", None)
+    return batch if pictures is None else batch | pictures.pixels()
 
 
 # ------------------------------------------------------------------------------ items
@@ -277,7 +286,7 @@ def test_pickle():
         pickle.dumps((dataset, Collate(TRANSFORM, TOKENIZER)))
     )
     assert opened.images.cache is IMAGES
-    batch, _ = collate([opened[0], opened[1]])
+    batch = read_by_an_encoder(collate([opened[0], opened[1]])[0])
     expected, _ = batch_of(dataset)
     assert set(batch) == set(expected)
     for name, values in expected.items():
@@ -306,8 +315,27 @@ def test_workers_give_the_same_batches_without_warnings(tmp_path):
     ]
     for (one, y1), (two, y2) in zip(*loaders, strict=True):
         assert set(one) == set(two)
+        one, two = map(read_by_an_encoder, (one, two))
         assert all(torch.equal(one[name], two[name]) for name in one)
         assert torch.equal(y1, y2)
+
+
+def test_with_workers_the_process_itself_neither_tokenises_nor_decodes(monkeypatch):
+    here, tokenize, decode = [], TextTokenizer.__call__, preprocess.decode
+    monkeypatch.setattr(
+        TextTokenizer, "__call__", lambda *args: here.append("text") or tokenize(*args)
+    )
+    monkeypatch.setattr(
+        preprocess, "decode", lambda *args: here.append("image") or decode(*args)
+    )
+    dataset = MultimodalDataset(
+        make_rows([png(i) for i in range(4)]), RAGGED, TOKENIZER
+    )
+    collate = Collate(RAGGED, TOKENIZER)
+    for workers, expected in ((1, set()), (0, {"text", "image"})):
+        for batch, _ in DataLoader(dataset, 2, collate_fn=collate, num_workers=workers):
+            read_by_an_encoder(batch)
+        assert set(here) == expected
 
 
 def test_open_pictures_survive_forked_workers(tmp_path):
@@ -325,7 +353,8 @@ def test_open_pictures_survive_forked_workers(tmp_path):
     loader = DataLoader(dataset, 1, collate_fn=collate, num_workers=2)
     for i, (batch, _) in enumerate(loader):
         expected = torch.from_numpy(pictures[i // 4])[None]
-        assert torch.equal(batch["pixel_values"], dataset.transform.normalize(expected))
+        pixels = read_by_an_encoder(batch)["pixel_values"]
+        assert torch.equal(pixels, dataset.transform.normalize(expected))
 
 
 def test_damaged_open_pictures_are_reported_late():
@@ -395,9 +424,11 @@ def test_what_is_hidden_is_as_if_it_had_been_missing(transform, tokenizer, sizes
         MultimodalDataset(rows, transform, tokenizer, cache=cache)
         for rows in (make_rows(images, texts), left)
     )
-    batch, _ = batch_of(data)
-    before = {name: value.clone() for name, value in batch.items()}
-    found = Collate(transform, tokenizer).hide(batch, hidden)
+    collate = Collate(transform, tokenizer)
+    raw, _ = collate([data[i] for i in range(len(data))])
+    before = {name: t.clone() for name, t in read_by_an_encoder(raw).items()}
+    found = read_by_an_encoder(collate.hide(raw, hidden))
+    batch = read_by_an_encoder(raw)
     assert all(torch.equal(batch[name], before[name]) for name in before)
     expected, _ = batch_of(lost)
     assert torch.equal(found["present"], expected["present"])
@@ -428,9 +459,10 @@ def pictures(batch):
 
 
 def test_hiding_nothing_changes_nothing():
-    batch, _ = batch_of(
-        MultimodalDataset(make_rows([picture(3)]), TRANSFORM, TOKENIZER)
-    )
-    found = Collate(TRANSFORM, TOKENIZER).hide(batch, torch.zeros(1, 2).bool())
+    data = MultimodalDataset(make_rows([picture(3)]), TRANSFORM, TOKENIZER)
+    collate = Collate(TRANSFORM, TOKENIZER)
+    batch, _ = collate([data[0]])
+    found = read_by_an_encoder(collate.hide(batch, torch.zeros(1, 2).bool()))
+    batch = read_by_an_encoder(batch)
     assert found.keys() == batch.keys()
     assert all(torch.equal(found[name], batch[name]) for name in batch)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, ImageFile
 
-from robustmm.data import IMAGES, ByteCache, ImageTransform, Rows
+from robustmm.data import IMAGES, ByteCache, ImageTransform, Rows, images
 from robustmm.data.faults import BadImage
 from robustmm.data.images import ImageCells, find_bad_images, image_key, settle
 
@@ -166,9 +166,9 @@ def test_find_bad_images(num_workers, capsys):
 
 def test_find_bad_images_uses_threads():
     class Watched(ImageCells):
-        def read(self, i):
+        def check(self, i, is_needed=None):
             threads.add(threading.get_ident())
-            return super().read(i)
+            return super().check(i, is_needed)
 
     rows = rows_of([pixels(0)] * 9)
     for num_workers in (0, 2):
@@ -184,11 +184,11 @@ def test_find_bad_images_stays_in_threads_whatever_a_caller_s_context_says():
 
 def test_find_bad_images_reads_few_rows_ahead():
     class Watched(ImageCells):
-        def read(self, i):
+        def check(self, i, is_needed=None):
             ahead.append(i)
             if i == 0:
                 raise KeyboardInterrupt
-            return super().read(i)
+            return super().check(i, is_needed)
 
     ahead = []
     with pytest.raises(KeyboardInterrupt):
@@ -199,6 +199,80 @@ def test_find_bad_images_reads_few_rows_ahead():
 def test_find_bad_images_shows_progress_when_asked(capsys):
     assert find_bad_images(cells_of([pixels(0)]), progress=True) == {}
     assert "images" in capsys.readouterr().err
+
+
+CELLS = [png(1), b"", None, png(2)[:-9], "no.png", pixels(3), b"x", png(4)]
+
+
+@pytest.mark.parametrize("budget", [None, 0, 200, 10**6])
+def test_a_check_says_what_reading_says(budget):
+    def cells():
+        return cells_of(CELLS, cache=None if budget is None else ByteCache(budget))
+
+    assert [cells().check(i) for i in range(8)] == [
+        cells().read(i)[2] for i in range(8)
+    ]
+
+
+def test_a_check_keeps_what_fits_and_makes_no_more(decodes):
+    cache = ByteCache(3 * 192)
+    cells = cells_of([png(i) for i in range(8)], cache=cache)
+    with cache.holding():
+        assert find_bad_images(cells) == {}
+        assert len(decodes) == 4  # the fourth finds no room, and no other is made
+        assert len(cache) == 3
+        for i in range(8):
+            cells.read(i)
+        assert len(decodes) == 4 + 5
+    cells = cells_of([png(i) for i in range(8)])
+    assert find_bad_images(cells) == {}
+    assert len(decodes) == 4 + 5
+
+
+def test_pictures_of_the_table_are_not_dropped_for_others_of_it(decodes):
+    cache = ByteCache(3 * 192)
+    table = [png(i) for i in range(6)]
+    with cache.holding():
+        find_bad_images(cells_of(table[3:], cache=cache))
+    with cache.holding():
+        find_bad_images(cells_of(table, cache=cache))
+    assert [cell in decodes[:3] for cell in table] == [False] * 3 + [True] * 3
+    assert len(decodes) == 4
+
+
+@pytest.mark.parametrize("cache", [None, ByteCache(10**6)])
+def test_what_is_not_needed_is_not_made(decodes, cache):
+    cells = cells_of([png(1), b"", "no.png", png(2), None], cache=cache)
+    asked = []
+
+    def is_needed(i, key):
+        asked.append((i, len(key)))
+        return i == 3
+
+    bad = find_bad_images(cells, is_needed=is_needed)
+    if cache is None:  # nothing is known of pictures without names
+        assert sorted(bad) == [1, 2]
+        return
+    # What has no name is bad; of what has one it is said that it was readable.
+    assert list(bad) == [2]
+    assert asked == [(0, 20), (1, 20), (3, 20)]
+    assert len(decodes) == 1
+    picture, key, reason = cells.read(0, lambda key: False)
+    assert (len(key), reason) == (20, None)
+    np.testing.assert_array_equal(picture.read(TRANSFORM), pixels(1))
+
+
+def test_the_training_hashes_no_pixels_that_the_screening_has(monkeypatch):
+    hashed = []
+    original = images.image_key
+    monkeypatch.setattr(
+        images, "image_key", lambda *args: hashed.append(args) or original(*args)
+    )
+    rows = rows_of([pixels(1), Image.fromarray(pixels(2))])
+    for _ in range(2):
+        cells = ImageCells(rows, TRANSFORM, ByteCache(10**6))
+        assert find_bad_images(cells) == {}
+    assert len(hashed) == 2
 
 
 def test_find_bad_images_without_images():

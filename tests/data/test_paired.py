@@ -36,7 +36,7 @@ PAIR = PairedCollate(Collate(SMALL, Letters(1)), Collate(LARGE, Letters(2)))
 def test_a_batch_holds_what_both_models_read():
     data = PairedDataset(ROWS, PAIR, cache=ByteCache(10_000))
     batch, _ = PAIR([data[i] for i in range(4)])
-    assert batch["pixel_values"].shape == (4, 3, 4, 4)
+    assert batch["pictures"].pixels()["pixel_values"].shape == (4, 3, 4, 4)
     assert batch["second_pixel_values"].shape == (4, 3, 6, 6)
     assert batch["input_ids"][:, 0].tolist() == [1] * 4
     assert batch["second_input_ids"][:, 0].tolist() == [2] * 4

@@ -333,3 +333,75 @@ def test_keys_differ_where_pixels_differ():
     assert len({transform.key for transform in transforms}) == len(transforms)
     assert ImageTransform(size=(8, 8), mean=(0.0,) * 3).key == transforms[0].key
     assert pickle.loads(pickle.dumps(transforms[0])) == transforms[0]
+
+
+# ----------------------------------------------------------------- exact, and for less
+
+
+def in_temporaries(transform, batch):
+    """The formula, as it was first written down."""
+    mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
+    values = (batch.float() * transform.rescale - mean) / std
+    return values.permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 70), (300, 299), (37, 640)])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        ImageTransform(),
+        ImageTransform(mean=(0.481, 0.457, 0.408), std=(0.268, 0.261, 0.275)),
+        ImageTransform(rescale=1.0, mean=(0.0,) * 3, std=(1.0,) * 3),
+        ImageTransform(rescale=1 / 127.5, mean=(1.0,) * 3, std=(0.3, -7.0, 1e-3)),
+    ],
+    ids=["halves", "clip", "raw", "odd"],
+)
+def test_normalising_is_the_formula_to_the_bit(transform, shape):
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (5, *shape, 3), dtype=np.uint8)
+    pixels.flat[:256] = np.arange(256)[: pixels.size]
+    batch = torch.from_numpy(pixels)
+    found = transform.normalize(batch)
+    assert found.is_contiguous()
+    assert torch.equal(found, in_temporaries(transform, batch))
+    assert transform.normalize(batch[:0]).shape == (0, 3, *shape)
+
+
+def test_normalising_writes_where_it_is_told():
+    place = torch.zeros(1, 3, 6, 7)
+    transform, pixels = ImageTransform(), torch.randint(0, 256, (1, 4, 5, 3)).byte()
+    out = place[:, :, :4, :5]
+    assert transform.normalize(pixels, out=out) is out
+    assert torch.equal(place[:, :, :4, :5], transform.normalize(pixels))
+    assert not place[:, :, 4:].any()
+
+
+@pytest.mark.cuda
+def test_a_card_normalises_to_the_same_bits():
+    transform = ImageTransform(mean=(0.481, 0.457, 0.408), std=(0.268, 0.261, 0.275))
+    pixels = torch.arange(256).byte().view(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    there = transform.normalize(pixels.cuda()).cpu()
+    assert torch.equal(there, transform.normalize(pixels))
+
+
+JPEG = [(640, 480), (90, 121), (8, 9)]
+
+
+@pytest.mark.parametrize("size", JPEG, ids=str)
+def test_a_check_fails_where_making_the_picture_fails(size):
+    stream = io.BytesIO()
+    noisy(*size).save(stream, "JPEG", quality=90)
+    data, transform = stream.getvalue(), ImageTransform(size=(24, 24))
+    cells = [data[:end] for end in (0, 3, 200, len(data) // 2, len(data) - 2)]
+    elongated = np.zeros((2, 4000, 3), np.uint8)
+    for cell in [data, *cells, "no.png", "http://x/y.png", elongated, np.zeros((2, 2))]:
+        for kind in (transform, ImageTransform(shortest_edge=224)):
+            assert reason(kind.check, cell) == reason(kind, cell)
+
+
+def reason(function, cell):
+    try:
+        function(cell)
+    except BadImage as error:
+        return str(error)
+    return None

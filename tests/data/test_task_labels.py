@@ -52,6 +52,22 @@ def test_new_labels_are_a_new_task_and_all_are_sorted():
     assert labels.current == 2
 
 
+def test_a_task_may_bring_a_single_class():
+    labels = learned(["a", "a"], ["c", "b"], ["d", "d"])
+    assert as_lists(labels.tasks) == [["a"], ["b", "c"], ["d"]]
+    assert labels.encode(["e", "e"]).encoded.tolist() == [0, 0]
+    np.testing.assert_allclose(labels.prior, [1 / 3, 1 / 6, 1 / 6, 1 / 3])
+
+
+def test_labels_of_any_columns_are_encoded_among_all():
+    known = learned(tables()[0])
+    found = known.encode_columns(pd.DataFrame({"c": [1, 0], "a": [0, 1]}))
+    assert found.classes.tolist() == ["b", "a", "c"]
+    np.testing.assert_array_equal(found.encoded, [[np.nan, 0, 1], [np.nan, 1, 0]])
+    with pytest.raises(ValueError, match="must have the columns that are known"):
+        known.encode_columns(np.eye(3, dtype=int))
+
+
 def test_encoded_labels_are_positions_within_their_task():
     labels = learned(["x", "b"])
     assert labels.encode(["d", "a", "d"]).encoded.tolist() == [1, 0, 1]
@@ -88,7 +104,6 @@ def test_announced_labels_belong_to_the_new_task():
     [
         (["a", "new"], r"new \['new'\] and known \['a'\]"),
         (["a", "c"], r"must belong to one task.*\[0, 1\]: \['a', 'c'\]"),
-        (["new", "new"], "at least 2 classes"),
         ([0, 1], r"kind of the first call, one label per row.*\['a', 'b', 'c'\]"),
         ([[0, 1], [1, 0]], "kind of the first call, one label per row"),
         ([], "y must have a label at least"),

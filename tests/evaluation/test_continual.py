@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from contract import small
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 
@@ -30,6 +31,29 @@ class Growing(MultinomialNB):
 
     def partial_fit(self, X, y):
         return super().partial_fit(X, y, classes=range(6))
+
+
+class Sure(ClassifierMixin, BaseEstimator):
+    """Says of every row that it has all labels seen so far."""
+
+    def fit(self, X, y):
+        return self.partial_fit(X, y)
+
+    def partial_fit(self, X, y):
+        self.classes_ = [*getattr(self, "classes_", []), *y.columns]
+        return self
+
+    def predict(self, X):
+        return np.ones((len(X), len(self.classes_)), dtype=int)
+
+
+def test_indicators_are_scored_among_all_that_were_learned():
+    X = np.zeros((4, 1))
+    first = pd.DataFrame({"war": [1, 1, 1, 0], "drama": 1})
+    second = pd.DataFrame({"comedy": [1, 0, 0, 0], "war": [1, 1, 0, 0], "drama": 1})
+    tasks = [(X, first, X, first), (X, second[["comedy"]], X, second)]
+    matrix = continual_matrix(Sure(), tasks)
+    np.testing.assert_allclose(matrix, [[0.75, 0.0], [NAN, 0.25]])
 
 
 def one_hot_tasks():

@@ -345,6 +345,7 @@ def test_attention_maps_are_those_of_the_layer(fitted, layer):
     row, module = X[X.notna().all(axis=1)].iloc[[0]], fitted.net_.module_
     data = fitted._dataset(module.backbone, fitted._check_X(row, reset=False))
     batch, _ = fitted._collate(module.backbone)([data[0]])
+    batch |= batch["pictures"].pixels()
     maps = fitted.attention_maps(row, layer).groupby(["modality", "token"])["attention"]
     # The class token stands first, the proxy last, and a separator before it.
     for token, place in (("class", 0), ("proxy", -1)):
@@ -454,3 +455,18 @@ def test_placeholders_leave_nothing_to_a_proxy():
         small(CMPTClassifier, missing="placeholder").fit(*frame_with_holes(6))
     with pytest.raises(ValueError, match="missing must be one of"):
         small(CMPTClassifier, missing="zero").fit(*frame_with_holes(6))
+
+
+@pytest.mark.parametrize("adapter", ["lora", "dora", "vera"])
+def test_predictions_are_those_of_merged_weights(adapter):
+    X, y = frame_with_holes()
+    clf = small(CMPTClassifier, adapter=adapter, max_epochs=2, lr=0.01).fit(X, y)
+    module, merged = clf.net_.module_, clf.predict_proba(X)
+    adapters = [a for s in module.backbone.streams.values() for a in s.adapters()]
+    assert adapters
+    assert all(a.merged is not None for a in adapters)
+    opened = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(opened.predict_proba(X), merged, rtol=0, atol=1e-6)
+    module.train()
+    assert all(a.merged is None for a in adapters)
+    np.testing.assert_allclose(clf.predict_proba(X), merged, rtol=0, atol=1e-5)

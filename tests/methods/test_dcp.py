@@ -314,7 +314,7 @@ def test_training_norms_and_projection_leaves_the_shared_encoder_alone():
 
 def test_biases_do_not_decay_and_norms_do():
     X, y = frame_with_holes(12)
-    net = small(DCPClassifier, weight_decay=0.3).fit(X, y).net_
+    net = small(DCPClassifier, weight_decay=0.3, head_lr=None).fit(X, y).net_
     names = {id(p): name for name, p in net.module_.named_parameters()}
     groups = net.optimizer_.param_groups
     decays = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}

@@ -18,8 +18,10 @@ from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
 import robustmm
-from robustmm import DeLoClassifier, load_backbone
+from robustmm import DeLoClassifier, continual_matrix, load_backbone
+from robustmm.backbones import HostBatch
 from robustmm.datasets import make_scenes
+from robustmm.methods.delo import DeLoModule
 
 PRESENT = [[True, True], [False, True], [True, False], [True, True]]
 
@@ -265,7 +267,45 @@ def test_classes_grow_and_are_sorted(learned):
     place = {c: t for t, classes in enumerate(labels) for c in classes}
     assert [place[c] for c in learned.predict(X)] == found.tolist()
     owners = np.array([place[c] for c in learned.classes_])
+    # Other tasks are unlikely, and not impossible.
+    assert (proba > 0).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    scores, _ = learned._find(X, DeLoModule.task_scores)
+    for task in range(3):
+        expected = np.exp(scores[:, task])
+        own = proba[:, owners == task].sum(axis=1)
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+
+
+def test_the_likeliest_task_s_head_and_gaussians_decide_together(learned):
+    X = pd.concat([X for X, _ in tasks_of()], ignore_index=True)
+    found, logits = learned.predict_task(X), learned.decision_function(X)
+    heads = learned.with_tasks(found).decision_function(X)
+    gaussians, _ = learned._find(X, _class_scores)
+    for row, task in enumerate(found):
+        own = [list(learned.classes_).index(c) for c in learned.task_classes_[task]]
+        both = heads[row, own] + gaussians[row, 2 * task : 2 * task + 2]
+        gaps = [v - v[0] for v in (logits[row, own], both)]
+        np.testing.assert_allclose(*gaps, atol=1e-3)
+
+
+def _class_scores(module, present, nearest=False, **batch):
+    tokens, host = module.stream.embed(**batch), HostBatch.of(present, batch)
+    found = module.finder(module._key_vectors(tokens, host), present)
+    return torch.cat(list(found.classes), dim=1)
+
+
+def test_with_closest_keys_other_tasks_are_impossible():
+    clf = small(DeLoClassifier, task_inference="nearest", lr=1e-2)
+    tables = tasks_of()
+    for X, y in tables:
+        clf.partial_fit(X, y)
+    X = pd.concat([X for X, _ in tables], ignore_index=True)
+    proba, found = clf.predict_proba(X), clf.predict_task(X)
+    place = {c: t for t, (_, y) in enumerate(tables) for c in np.unique(y)}
+    owners = np.array([place[c] for c in clf.classes_])
     assert (proba[owners[None] != found[:, None]] == 0).all()
+    assert not hasattr(clf.net_.module_, "finder")
 
 
 def test_all_in_one_fit_is_the_same_as_stage_by_stage(learned):
@@ -410,9 +450,10 @@ def test_a_told_task_is_taken(learned):
 
 def test_the_found_tasks_when_told_change_nothing(learned):
     X, _ = rows_of_all_tasks()
-    found = learned.predict_task(X)
-    told = learned.with_tasks(found)
-    expected = learned.decision_function(X)
+    nearest = copy(learned).set_params(task_inference="nearest")
+    found = nearest.predict_task(X)
+    told = nearest.with_tasks(found)
+    expected = nearest.decision_function(X)
     np.testing.assert_allclose(told.decision_function(X), expected, atol=1e-4)
     np.testing.assert_array_equal(told.predict_task(X), found)
 
@@ -606,3 +647,115 @@ def full_size(tmp_path_factory):
     ViltModel(ViltConfig()).save_pretrained(folder)
     load_backbone("robustmm/tiny-vilt").tokenizer.save_pretrained(folder)
     return str(folder)
+
+
+# Gaussians ------------------------------------------------------------------------
+
+
+def test_moments_are_those_of_the_frozen_encoder_and_stay_to_the_bit():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier, lr=1e-2).partial_fit(X, y)
+    before = {k: v.clone() for k, v in clf.net_.module_.tasks[0].state_dict().items()}
+    clf.partial_fit(X_2, y_2)
+    after = clf.net_.module_.tasks[0].state_dict()
+    assert any(name.startswith("moments") for name in before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    plain = robustmm.GaussianPrototypeClassifier(
+        "robustmm/tiny-vilt", layers=(1, 0), shrinkage=0.5, device="cpu"
+    ).partial_fit(X, y)
+    for own, other in zip(
+        clf.net_.module_.tasks[0].moments.kinds,
+        plain.net_.module_.sums.kinds,
+        strict=True,
+    ):
+        torch.testing.assert_close(own.means, other.means, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(own.scatter, other.scatter, atol=1e-3, rtol=1e-3)
+
+
+def test_a_task_that_goes_on_adds_its_rows():
+    (X, y), _, _ = tasks_of()
+    clf = small(DeLoClassifier).partial_fit(X, y)
+    one = y == y[0]
+    clf.partial_fit(X[one], y[one])
+    expected = [(1 + (c == y[0])) * (y == c).sum() for c in clf.classes_]
+    assert clf.net_.module_.tasks[0].moments.rows.tolist() == expected
+
+
+def test_the_order_of_equal_stages_hardly_matters():
+    tables = tasks_of(n=24)
+    stages = [(X[:16], y[:16], X[16:], y[16:]) for X, y in tables]
+    scores = []
+    for order in (stages, stages[::-1]):
+        matrix = continual_matrix(small(DeLoClassifier, lr=1e-2), order)
+        scores.append(matrix.iloc[:, -1].mean())
+    error = np.sqrt(0.25 / 24)
+    assert abs(scores[0] - scores[1]) < error
+
+
+def test_one_class_per_call_is_learned():
+    (X, y), (X_2, y_2), _ = tasks_of()
+    clf = small(DeLoClassifier)
+    labels = [*np.unique(y), *np.unique(y_2)]
+    tables = [(X[y == c], y[y == c]) for c in labels[:2]]
+    tables += [(X_2[y_2 == c], y_2[y_2 == c]) for c in labels[2:]]
+    for part in tables:
+        clf.partial_fit(*part)
+    assert [list(c) for c in clf.task_classes_] == [[c] for c in labels]
+    both = pd.concat([X, X_2], ignore_index=True)
+    assert (clf.predict(both) == np.r_[y, y_2]).mean() > 0.7
+    np.testing.assert_allclose(clf.predict_proba(both).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("inference", ["gaussian", "nearest"])
+def test_a_modality_that_a_task_never_had_does_not_hide_it(inference):
+    (X, y), (X_2, y_2), _ = tasks_of(n=24)
+    clf = small(DeLoClassifier, task_inference=inference)
+    clf.partial_fit(X, y)
+    texts = X_2["text"].notna().to_numpy()
+    clf.partial_fit(X_2[texts].assign(image=None), y_2[texts])
+    complete = X_2[X_2.notna().all(axis=1)]
+    assert (clf.predict_task(complete) == 1).mean() > 0.5
+
+
+def test_each_label_of_several_is_read_from_its_own_experts():
+    (X, _), (X_2, _), _ = tasks_of()
+    rng = np.random.default_rng(0)
+    Y = pd.DataFrame(rng.integers(0, 2, (len(X), 2)), columns=["war", "drama"])
+    late = pd.DataFrame(rng.integers(0, 2, (len(X_2), 2)), columns=["comedy", "sport"])
+    clf = small(DeLoClassifier, lr=1e-2).partial_fit(X, Y).partial_fit(X_2, late)
+    logits = clf.decision_function(X)
+    for task, columns in enumerate(([0, 1], [2, 3])):
+        told = clf.with_tasks(np.full(len(X), task)).decision_function(X)
+        np.testing.assert_allclose(logits[:, columns], told[:, columns], atol=1e-4)
+
+
+def test_indicators_have_a_matrix_of_scores():
+    tables, rng = tasks_of(2), np.random.default_rng(0)
+    stages = []
+    for (X, _), names in zip(tables, (["war", "drama"], ["comedy"]), strict=True):
+        Y = pd.DataFrame(rng.integers(0, 2, (len(X), len(names))), columns=names)
+        stages.append((X, Y, X, Y))
+    matrix = continual_matrix(small(DeLoClassifier), stages)
+    assert matrix.notna().to_numpy().tolist() == [[True, True], [False, True]]
+
+
+def test_keys_must_stay_those_of_the_first_call(learned):
+    X, y = tasks_of(4)[3]
+    for params in ({"keys_per": "task"}, {"key_layers": (2, 0)}):
+        with pytest.raises(ValueError, match="must stay those of the first call"):
+            copy(learned).set_params(**params).partial_fit(X, y)
+    paper = small(DeLoClassifier, task_inference="nearest").partial_fit(X, y)
+    with pytest.raises(ValueError, match='must be "nearest" for a model'):
+        copy(paper).set_params(task_inference="gaussian").predict(X)
+
+
+@pytest.mark.parametrize(
+    "option", [{"keys_per": "task"}, {"key_layers": (-1, 0)}, {"key_layers": (0, 0)}]
+)
+def test_kinds_of_keys_train_and_pickle(option):
+    clf = small(DeLoClassifier, **option)
+    for X, y in tasks_of(2, n=12):
+        clf.partial_fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1)

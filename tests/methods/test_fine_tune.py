@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 from contract import frame_with_holes
+from sklearn.base import clone
 
 from robustmm import FineTuneClassifier, load_backbone
-from robustmm.data import Collate, ImageTransform, MultimodalDataset, TextTokenizer
+from robustmm.data import (
+    IMAGES,
+    STATES,
+    Collate,
+    ImageTransform,
+    MultimodalDataset,
+    TextTokenizer,
+)
 from robustmm.data.frame import read_rows
 
 VILT, CLIP, BERT = "robustmm/tiny-vilt", "robustmm/tiny-clip", "robustmm/tiny-bert"
@@ -28,11 +36,26 @@ def untrained(tune, **params):
     return clf._build_module(clf._load_backbone(torch.device("cpu")), 3).eval()
 
 
+@pytest.mark.parametrize("encoders", ["vilt", "clip"])
+def test_a_head_gets_pictures_for_rows_whose_text_is_hidden(encoders):
+    # Of the whole row the features are known, and of what is left of it they are not.
+    X, y = frame_with_holes(16)
+    STATES.clear()
+    options = {"tune": "head", "max_epochs": 2, "random_state": 0, "device": "cpu"}
+    clf = FineTuneClassifier(**ENCODERS[encoders], **options).fit(X, y)
+    IMAGES.clear()
+    clf.set_params(modality_dropout=0.7)
+    known = clone(clf).fit(X, y).decision_function(X)
+    without = clone(clf).set_params(cache=None).fit(X, y).decision_function(X)
+    np.testing.assert_allclose(known, without, atol=1e-4)
+
+
 def batch_of(backbone, X):
     transform = ImageTransform.from_config(backbone.image_config)
     tokenizer = TextTokenizer(backbone.tokenizer, backbone.max_text_length)
     data = MultimodalDataset(read_rows(X), transform, tokenizer)
     batch, _ = Collate(transform, tokenizer)([data[i] for i in range(len(X))])
+    batch |= batch["pictures"].pixels()
     return {k: batch[k] for k in ("pixel_values", "input_ids", "attention_mask")} | {
         "present": batch["present"]
     }

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from contract import frame_with_holes
+from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -10,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from robustmm import LinearProbeClassifier
 from robustmm.backbones import Stream
-from robustmm.data.cache import STATES
+from robustmm.data import preprocess
+from robustmm.data.cache import IMAGES, STATES
 
 VILT, CLIP, BERT = "robustmm/tiny-vilt", "robustmm/tiny-clip", "robustmm/tiny-bert"
 
@@ -18,6 +20,35 @@ VILT, CLIP, BERT = "robustmm/tiny-vilt", "robustmm/tiny-clip", "robustmm/tiny-be
 @pytest.fixture(scope="module")
 def table():
     return frame_with_holes(48, n_classes=3)
+
+
+def decoded(monkeypatch):
+    """A list that grows with every cell that is decoded."""
+    seen, original = [], preprocess.decode
+    monkeypatch.setattr(
+        preprocess,
+        "decode",
+        lambda cell, *args: seen.append(cell) or original(cell, *args),
+    )
+    return seen
+
+
+@pytest.mark.parametrize("name", ["robustmm/tiny-clip", "robustmm/tiny-vilt"])
+def test_known_features_are_looked_up_before_a_picture_is_made(monkeypatch, name):
+    X, y = frame_with_holes(16)
+    clf = LinearProbeClassifier(name, device="cpu")
+    without = clone(clf).set_params(cache=None).fit(X, y).decision_function(X)
+    STATES.clear()
+    IMAGES.clear()
+    seen = decoded(monkeypatch)
+    first = clone(clf).fit(X, y).decision_function(X)
+    assert len(seen) >= X["image"].notna().sum()
+    seen.clear()
+    IMAGES.clear()
+    again = clone(clf).fit(X, y)
+    np.testing.assert_array_equal(again.decision_function(X), first)
+    assert seen == []
+    np.testing.assert_allclose(first, without, atol=1e-3)
 
 
 @pytest.mark.parametrize("backbone", [VILT, CLIP])

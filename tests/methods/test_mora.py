@@ -13,7 +13,8 @@ from contract import frame_with_holes, small
 from sklearn.model_selection import GridSearchCV
 
 from robustmm import MoRAClassifier, drop_modalities, load_backbone
-from robustmm.data import STATES, ImageTransform
+from robustmm.backbones.prefix import FrozenResults
+from robustmm.data import IMAGES, STATES, ByteCache, ImageTransform, preprocess
 from robustmm.datasets import make_scenes
 from robustmm.methods.mora import MoRAModule, adapted_layers
 
@@ -260,6 +261,99 @@ def test_without_a_cache_nothing_is_kept():
     X, y = frame_with_holes(8)
     small(MoRAClassifier, cache=None).fit(X, y).predict(X)
     assert len(STATES) == 0
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """Cells that were decoded, whatever for."""
+    seen, original = [], preprocess.decode
+
+    def spy(cell, *args):
+        seen.append(cell)
+        return original(cell, *args)
+
+    monkeypatch.setattr(preprocess, "decode", spy)
+    return seen
+
+
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_states_are_looked_up_before_a_picture_is_made(decodes, tmp_path, in_folder):
+    X, y = frame_with_holes(16)
+    STATES.clear()
+    IMAGES.clear()
+    options = {"cache": tmp_path if in_folder else "memory"}
+    first = scores(X, y, **options)
+    assert decodes
+    decodes.clear()
+    with_no_pictures(tmp_path)
+    np.testing.assert_array_equal(scores(X, y, **options), first)
+    assert decodes == []
+    np.testing.assert_allclose(scores(X, y, cache=None), first, atol=1e-5)
+
+
+def with_no_pictures(folder):
+    """Forget decoded images, not states."""
+    IMAGES.clear()
+    for file in folder.rglob("*.npy"):
+        if np.lib.format.open_memmap(file, mode="r").dtype == np.uint8:
+            file.unlink()
+
+
+def test_a_lost_state_is_computed_from_a_picture_that_is_made_late(
+    decodes, monkeypatch
+):
+    X, y = frame_with_holes(16)
+    without = scores(X, y, cache=None)
+    scores(X, y)
+    decodes.clear()
+    IMAGES.clear()
+    # Known when the row was read, gone when the batch is computed.
+    monkeypatch.setattr(ByteCache, "get", lambda self, key: None)
+    monkeypatch.setattr(ByteCache, "__contains__", lambda self, key: True)
+    np.testing.assert_allclose(scores(X, y), without, atol=1e-5)
+    assert decodes
+
+
+def test_a_table_larger_than_the_budget_finds_its_part(monkeypatch):
+    X, y = make_scenes(32, n_classes=2, random_state=5)
+    STATES.clear()
+    small(MoRAClassifier, max_epochs=1).fit(X, y)
+    whole = STATES.nbytes
+    STATES.clear()
+    monkeypatch.setattr(STATES, "max_bytes", whole // 4)
+    counts, call = [0, 0], FrozenResults.__call__
+
+    def counted(self, contents, device, compute, shape=None):
+        def watched(rows):
+            counts[1] += len(rows)
+            return compute(rows)
+
+        counts[0] += len(set(contents))
+        return call(self, contents, device, watched, shape)
+
+    monkeypatch.setattr(FrozenResults, "__call__", counted)
+    small(MoRAClassifier, max_epochs=1).fit(X, y)
+    counts[:] = [0, 0]
+    small(MoRAClassifier, max_epochs=4).fit(X, y)
+    asked, computed = counts
+    assert 1 - computed / asked == pytest.approx(0.25, abs=0.08)
+    assert STATES.nbytes <= whole // 4
+
+
+def test_states_of_16_bits_are_half_as_large_and_nearly_the_same():
+    X, y = frame_with_holes(16)
+    STATES.clear()
+    exact = scores(X, y)
+    whole = STATES.nbytes
+    STATES.clear()
+    cold = scores(X, y, state_precision="float16")
+    assert STATES.nbytes == whole // 2
+    np.testing.assert_array_equal(scores(X, y, state_precision="float16"), cold)
+    np.testing.assert_allclose(cold, exact, atol=0.02)
+    assert not np.array_equal(cold, exact)
+    np.testing.assert_array_equal(scores(X, y), exact)  # no state of the other kind
+    with pytest.raises(ValueError, match="state_precision must be one of"):
+        scores(X, y, state_precision="float8")
 
 
 @pytest.mark.parametrize("in_folder", [False, True])
