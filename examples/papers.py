@@ -554,7 +554,9 @@ def memprompt_cross():
     for ax, cls in zip(axes, (MemPromptClassifier, MAPClassifier), strict=True):
         table = cross_scenario_matrix(make(cls), X, y, **common)
         CrossScenarioDisplay.from_frame(table, ax=ax)
-        tables[cls.__name__.removesuffix("Classifier")] = table
+        name = cls.__name__.removesuffix("Classifier")
+        ax.set_title(name)
+        tables[name] = table
     return pd.concat(tables), figure
 
 
