@@ -311,8 +311,10 @@ class Tokens:
     def _check_rows(self, name: str, value: Any) -> None:
         for part in value if isinstance(value, tuple) else ():
             self._check_rows(name, part)
-        rows = {(len(self),), (1,)}
-        if isinstance(value, Tensor) and tuple(value.shape[:1]) not in rows:
+        # Not "in a set", which would fix the number of rows of a graph.
+        if isinstance(value, Tensor) and (
+            value.ndim == 0 or not (len(value) == 1 or len(value) == len(self))
+        ):
             raise ValueError(
                 f"A tensor in the context must have {len(self)} rows or 1, got shape "
                 f"{tuple(value.shape)} for {name!r}."

@@ -273,7 +273,7 @@ class DeLoModule(nn.Module):
             ]
             return torch.cat(parts, dim=1)[:, self.order]
         tasks, found = self._tasks_of(tokens, present, host, told, nearest)
-        features = self._encode(tokens, source, tasks).features
+        features = self._features_of(tokens, source, tasks)
         parts = [task.head(features) for task in self.tasks]  # [(B, C_task)]
         if not self.multilabel:
             own = upload(tasks, features.device)[:, None]
@@ -316,6 +316,15 @@ class DeLoModule(nn.Module):
         features = pooled if stream.pooler is None else stream.pooler(pooled)
         selections = [context[_factors_of(i)][1] for i in range(stream.n_layers)]
         return Encoded(features, context["queries"], selections)
+
+    def _features_of(self, tokens: Tokens, source: Tensor, tasks: Tensor) -> Tensor:
+        """Return what the heads read, each row by its own task, (B, d)."""
+        if not torch.compiler.is_compiling():
+            return self._encode(tokens, source, tasks).features
+        # A graph cannot know which rows a task has: it runs all of them for each.
+        every = [self._encode(tokens, source, i).features for i in range(len(self.tasks))]
+        own = tasks[None, :, None].expand(1, -1, every[0].shape[1])
+        return torch.stack(every).gather(0, own)[0]
 
     def _route(self, rows: dict[int, Tensor], i: int, tokens: Tokens) -> Tokens:
         """Add to the context the queries of a layer, and what they select there."""
