@@ -59,10 +59,10 @@ RESUMED = [c.__name__ for c in public_classifiers() if hasattr(c, "checkpoint_di
 KEEPS = {"FineTuneClassifier": 1, "LinearProbeClassifier": 1, "MoRAClassifier": 2}
 KEEPS |= {"DualPromptClassifier": 1, "L2PClassifier": 1, "RebQClassifier": 1}
 KEEPS |= {"GaussianPrototypeClassifier": 1, "RanPACClassifier": 1}
+KEEPS |= {"RAGPTClassifier": 1}
 # Where that differs in a training: keys are made of all rows before the first step, and
 # incomplete copies of complete rows are encoded, too.
 KEEPS_IN_TRAINING = {"DualPromptClassifier": 0, "RebQClassifier": 3}
-# RAGPT's retriever keeps vectors, too: those that the linear probe has kept before it.
 # A module that does not ask for the host's copies has the mask of its texts looked at.
 LOOKS = {"ToyClassifier": 1}
 # Which rows to run with the pools of which task is decided by keys on the device.

@@ -322,7 +322,9 @@ class DeLoModule(nn.Module):
         if not torch.compiler.is_compiling():
             return self._encode(tokens, source, tasks).features
         # A graph cannot know which rows a task has: it runs all of them for each.
-        every = [self._encode(tokens, source, i).features for i in range(len(self.tasks))]
+        every = [
+            self._encode(tokens, source, i).features for i in range(len(self.tasks))
+        ]
         own = tasks[None, :, None].expand(1, -1, every[0].shape[1])
         return torch.stack(every).gather(0, own)[0]
 

@@ -6,7 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from contract import frame_with_holes, public_classifiers, small
+from contract import (
+    ToyClassifier,
+    ToyModule,
+    frame_with_holes,
+    public_classifiers,
+    small,
+)
 from sklearn.exceptions import NotFittedError
 from transformers import CLIPConfig, CLIPModel, ViltConfig, ViltModel
 
@@ -31,9 +37,12 @@ SIZES |= {"intermediate_size": 24}
 IMAGE = SIZES | {"image_size": 48, "patch_size": 16}
 X, Y = frame_with_holes(14, n_classes=3)
 IMAGES, TEXTS = X["image"].notna(), X["text"].notna()
-# Runs each row by its task: which rows those are is not known to a graph.
-NOT_TRACED = ("DeLoClassifier",)
-CLASSES = [cls for cls in public_classifiers() if cls.__name__ not in NOT_TRACED]
+# Seconds each: the others are in the slower suite.
+QUICK = ("CMPTClassifier", "LinearProbeClassifier", "MSPClassifier")
+CLASSES = [
+    cls if cls.__name__ in QUICK else pytest.param(cls, marks=pytest.mark.slow)
+    for cls in public_classifiers()
+]
 
 
 def write(name, model, folder, **settings):
@@ -105,7 +114,7 @@ def assert_same(clf, session, table):
 
 
 @pytest.mark.filterwarnings("ignore:.*neither image nor text")
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CLASSES)
 def test_onnxruntime_predicts_the_same(cls, encoders, tmp_path):
     clf = fitted(cls, encoders)
     session = exported(clf, tmp_path)
@@ -161,9 +170,31 @@ def test_the_model_stays_as_it_is(encoders, tmp_path):
     assert clf.cache == "memory"
 
 
+def test_each_row_by_its_own_task(tmp_path):
+    table, y = frame_with_holes(18, n_classes=4)
+    clf, early = small(DeLoClassifier), np.isin(y, np.unique(y)[:2])
+    for rows in (early, ~early):
+        clf.partial_fit(table[rows], np.asarray(y)[rows])
+    assert set(clf.predict_task(table)) == {0, 1}
+    session = exported(clf, tmp_path)
+    assert_same(clf, session, table)
+    assert_same(clf, session, table[:1])
+
+
+class DecidingModule(ToyModule):
+    def forward(self, **batch):
+        logits = super().forward(**batch)
+        return -logits if logits.sum() > 0 else logits
+
+
+class DecidingClassifier(ToyClassifier):
+    def _build_module(self, backbone, n_outputs):
+        return DecidingModule(backbone, n_outputs)
+
+
 def test_what_cannot_be_traced_says_so(encoders, tmp_path):
-    clf = fitted(DeLoClassifier, encoders)
-    with pytest.raises(NotImplementedError, match="DeLoModule cannot be exported"):
+    clf = fitted(DecidingClassifier, encoders)
+    with pytest.raises(NotImplementedError, match="DecidingModule cannot be exported"):
         clf.to_onnx(tmp_path / "model.onnx")
 
 
