@@ -366,6 +366,7 @@ def show(title: str, table: pd.DataFrame) -> None:
 
 
 PATTERNS = ["all", "complete", "image missing", "text missing"]
+WHOSE = {"unseen": "the package's encoders", "yours": "the encoders named"}
 COSTS = {"trained_parameters": 0, "fit_seconds": 0, "ms_per_row": 1, "C": 3, "rate": 4}
 
 
@@ -374,14 +375,15 @@ def show_setting(of: pd.DataFrame, table: str, family: str) -> None:
     by_method = of.groupby("method")
     shown = by_method[PATTERNS].agg(mean_and_error)
     metric = "mean average precision" if table == POSTERS else "accuracy"
-    show(f"{table}, {family} encoders, {metric}, {of['seed'].nunique()} seeds", shown)
+    where = f"{table}, {WHOSE[family]}"
+    show(f"{where}: {metric}, {of['seed'].nunique()} seeds", shown)
     costs = of.reindex(columns=["method", *COSTS]).groupby("method").median()
     costs = costs.apply(
         lambda column: column.map(
             lambda v: "" if pd.isna(v) else f"{v:,.{COSTS[column.name]}f}"
         )
     )
-    show(f"{table}, {family} encoders: cost and choices, medians", costs)
+    show(f"{where}: cost and choices, medians", costs)
 
 
 found = results()
@@ -420,8 +422,7 @@ def draw_scores(ax, of: pd.DataFrame, table: str, family: str) -> None:
         part = scores.iloc[at]
         ax.errorbar(part["mean"], at, xerr=part["sem"], fmt="o", c=color, label=kind)
     metric = "mean average precision" if table == POSTERS else "accuracy"
-    what = "never saw the table" if family == "unseen" else "saw the table"
-    ax.set(title=f"{table.capitalize()}, encoders that {what}", xlabel=metric)
+    ax.set(title=f"{table.capitalize()}, {WHOSE[family]}", xlabel=metric)
     ax.set_yticks(range(len(scores)), scores.index)
     ax.grid(axis="x", alpha=0.3)
 

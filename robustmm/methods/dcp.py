@@ -282,9 +282,9 @@ class DCPModule(nn.Module):
 class DCPClassifier(MultimodalClassifier):
     """Deep correlated prompts in CLIP's two encoders [1]_.
 
-    Defaults are the authors' settings: those of their program, where the paper has
-    others. They also keep the epoch that is best on validation rows:
-    ``DCPClassifier(**DCPClassifier.PAPER)`` is the whole recipe.
+    Defaults are the authors' prompts, as in their program where the paper has others,
+    in batches for small tables, with a head that starts from a probe.
+    ``DCPClassifier(**DCPClassifier.PAPER)`` is their whole recipe.
 
     Parameters
     ----------

@@ -386,12 +386,13 @@ class DeLoClassifier(TaskFindingClassifier):
     """Low-rank factor pools per task, for classes that arrive in stages [1]_.
 
     :meth:`partial_fit` learns one task per call and never changes what earlier calls
-    learned; prediction needs no task. A row's classes in other tasks than its own have
-    probability zero, a logit of -1000; several labels are scored by the heads of all
-    tasks, from the features of one. Defaults are the paper's recipe: AdamW with
-    batches of 4 and a cosine schedule after 10% warm-up; the epochs (per task) and
-    ``alpha`` are those of the authors' code. That code as released bypasses its
-    adapters, so results printed in the paper cannot be checked against it.
+    learned; prediction needs no task. Probabilities are those of the task times those
+    of the class in it, which the task's own head tells where the task is the likeliest;
+    several labels are scored by the heads of all tasks, each from the features of its
+    own. Training is the paper's: AdamW with batches of 4 and a cosine schedule after
+    10% warm-up; the epochs (per task) and ``alpha`` are those of the authors' code.
+    That code as released bypasses its adapters, so results printed in the paper cannot
+    be checked against it.
 
     Parameters
     ----------

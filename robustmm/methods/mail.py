@@ -179,9 +179,10 @@ class MAILModule(nn.Module):
 class MAILClassifier(MultimodalClassifier):
     """MAIL: low-rank experts in ViLT, chosen by what a row holds and lacks [1]_.
 
-    Defaults are the paper's section 4.2 (variant MAIL-b, five experts per layer, top
-    2); the paper does not print the number of epochs, the batch size, the weight decay
-    and the schedule, which are those of the work whose protocol it follows.
+    Defaults are the paper's experts (section 4.2: variant MAIL-b, five per layer, top
+    2), with the learning rate and the batches that did best on small tables. In
+    ``PAPER``, the number of epochs, the batch size, the weight decay and the schedule
+    are those of the work whose protocol the paper follows: it does not print its own.
 
     Parameters
     ----------
