@@ -19,7 +19,19 @@ def _seed_everything():
     torch.manual_seed(0)
 
 
+# What these share with RebQ and with the class Gaussians is most of what promises are
+# about: the suite holds those two to all of them, the slower one these as well.
+SIBLINGS = ("DualPromptClassifier", "L2PClassifier", "SequentialClassifier")
+SIBLINGS += ("RanPACClassifier",)
+PROMISES = ("test_contract.py", "test_threads.py", "test_checkpoint.py", "test_head.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m leaves tests out
 def pytest_collection_modifyitems(items):
+    for item in items:
+        of_sibling = any(name in item.name for name in SIBLINGS)
+        if of_sibling and item.path.name in PROMISES:
+            item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
     skip = pytest.mark.skip(reason="no CUDA device")
