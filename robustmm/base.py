@@ -517,7 +517,8 @@ class BaseMultimodalClassifier(
         ImportError
             If onnx or onnxscript is not installed: ``pip install "robustmm[export]"``.
         NotImplementedError
-            If the module decides something from what a batch holds.
+            If the module decides something from what a batch holds, or a second model
+            reads the cells.
         ValueError, OSError
             If the backbone's files have changed since the training, or are gone.
         """
@@ -525,6 +526,11 @@ class BaseMultimodalClassifier(
         need_onnx()
         module = self._anew().net_.module_
         backbone, blank = module.backbone, self._blank_batch(module.backbone)
+        if backbone.second is not None:
+            raise NotImplementedError(
+                f"{type(self).__name__} cannot be exported: a second model reads the "
+                "cells, and prepares them in its own way."
+            )
         collate, ragged = self._collate(backbone), False
         about = {"classes": self.classes_.tolist(), "multilabel": self._multilabel}
         about |= {"classifier": type(self).__name__, "version": __version__}

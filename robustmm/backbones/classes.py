@@ -35,9 +35,11 @@ def with_image_class(tokens: Tokens) -> Tokens:
     (2, 3)
     """
     start, stop = tokens.span("image")
-    spans = {name: span for name, span in tokens.spans.items() if name != "image"}
-    spans |= {IMAGE_CLASS: (start, start + 1), "image": (start + 1, stop)}
-    spans = dict(sorted(spans.items(), key=lambda item: item[1]))
+    spans = {}
+    for name, span in tokens.spans.items():  # in its place: spans are in order
+        if name == "image":
+            spans[IMAGE_CLASS], span = (start, start + 1), (start + 1, stop)
+        spans[name] = span
     return replace(tokens, spans=spans)
 
 

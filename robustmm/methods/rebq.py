@@ -141,15 +141,19 @@ class RebQModule(StagewiseModule):
     def _rebuilt(self, tokens: Tokens, present: Tensor, batch: dict) -> Tensor:
         """The class tokens of each row, (B, 2, d), the missing one as it is rebuilt."""
         classes = self.frozen.tokens(present, batch)  # (B, 2, d)
-        host = HostBatch.of(present, batch)
-        rows = (~host.present.all(dim=1)).nonzero()[:, 0]
+        if torch.compiler.is_compiling():  # a graph cannot choose rows
+            return self._completed(tokens, classes, present)
+        rows = (~HostBatch.of(present, batch).present.all(dim=1)).nonzero()[:, 0]
         if len(rows) == 0:
             return classes
         rows = upload(rows, present.device)
-        here, own = present[rows], classes[rows]
-        found = self._recall(tokens.select(rows), own, here)
-        mixed = own.where(here[..., None], found.to(own.dtype))
-        return classes.index_copy(0, rows, mixed)
+        own = tokens.select(rows), classes[rows], present[rows]
+        return classes.index_copy(0, rows, self._completed(*own))
+
+    def _completed(self, tokens: Tokens, classes: Tensor, present: Tensor) -> Tensor:
+        """Put what the memory recalls in the place of missing class tokens."""
+        found = self._recall(tokens, classes, present)
+        return classes.where(present[..., None], found.to(classes.dtype))
 
     def _recall(self, tokens: Tokens, classes: Tensor, present: Tensor) -> Tensor:
         """Class tokens, (B, 2, d), of a pass with the memory of what is there."""
