@@ -374,9 +374,10 @@ def show_setting(of: pd.DataFrame, table: str, family: str) -> None:
     """Print scores by missing pattern, and costs, of one table and family."""
     by_method = of.groupby("method")
     shown = by_method[PATTERNS].agg(mean_and_error)
+    shown.insert(0, "seeds", by_method.size().astype(str))
     metric = "mean average precision" if table == POSTERS else "accuracy"
     where = f"{table}, {WHOSE[family]}"
-    show(f"{where}: {metric}, {of['seed'].nunique()} seeds", shown)
+    show(f"{where}: {metric}", shown)
     costs = of.reindex(columns=["method", *COSTS]).groupby("method").median()
     costs = costs.apply(
         lambda column: column.map(
