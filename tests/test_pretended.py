@@ -63,6 +63,8 @@ KEEPS |= {"RAGPTClassifier": 1}
 # Where that differs in a training: keys are made of all rows before the first step, and
 # incomplete copies of complete rows are encoded, too.
 KEEPS_IN_TRAINING = {"DualPromptClassifier": 0, "RebQClassifier": 3}
+# A head that starts from a probe has read all rows by then.
+KEEPS_IN_TRAINING |= {"FineTuneClassifier": 0, "MoRAClassifier": 0}
 # A module that does not ask for the host's copies has the mask of its texts looked at.
 LOOKS = {"ToyClassifier": 1}
 # Which rows to run with the pools of which task is decided by keys on the device.

@@ -11,8 +11,10 @@ from toys import QuickClassifier
 import robustmm
 from robustmm import (
     BaseMultimodalClassifier,
+    GaussianPrototypeClassifier,
     LinearProbeClassifier,
     MultimodalClassifier,
+    RanPACClassifier,
 )
 
 TRAINED = [cls for cls in public_classifiers() if issubclass(cls, MultimodalClassifier)]
@@ -33,6 +35,8 @@ OF_TRAINING = {
     "validation_fraction",
     "n_iter_no_change",
     "checkpoint_dir",
+    "compile",
+    "micro_batch_size",
     "net_params",
 }
 
@@ -60,7 +64,8 @@ def test_a_probe_is_not_trained_and_says_so(data):
 
 def test_all_others_are_trained_by_skorch(data):
     others = set(public_classifiers()) - set(TRAINED)
-    assert others == {LinearProbeClassifier}
+    solved = {GaussianPrototypeClassifier, LinearProbeClassifier, RanPACClassifier}
+    assert others == solved
     for name in ("MAIL", "MoRA", "DeLo", "CMPT", "MemPrompt"):
         assert getattr(robustmm, f"{name}Classifier") in TRAINED
     clf = QuickClassifier(max_epochs=2).fit(*data)

@@ -54,9 +54,9 @@ class FrozenResults:
     ...     return [np.array([len(texts[row])]) for row in rows]
     >>> lengths(texts, torch.device("cpu"), compute)
     computed: [0, 1]
-    [array([1]), array([3]), array([1])]
+    [array([1.], dtype=float32), array([3.], dtype=float32), array([1.], dtype=float32)]
     >>> lengths(texts[1:], torch.device("cpu"), compute)
-    [array([3]), array([1])]
+    [array([3.], dtype=float32), array([1.], dtype=float32)]
     """
 
     def __init__(self, store: Store, *identity, dtype: str = "float32"):

@@ -158,6 +158,6 @@ def test_attention_prompts_are_raw_keys_and_values():
         mixed.append(scores.masked_fill(~seen[:, None], -1e9).softmax(-1) @ v)
     hidden = values + stream.linear(0, "out")(torch.cat(mixed, dim=-1))
     again = layer.layernorm_after(hidden)
-    expected = hidden + stream._feed_forward(0, again, tokens)
+    expected = hidden + stream._feed_forward(stream._block(0), again, tokens)
     torch.testing.assert_close(result.values, expected, atol=1e-5, rtol=1e-5)
     assert result.prefix is None

@@ -43,7 +43,7 @@ def entered(stream, batch):
 
 
 def normed(stream, i, tokens):
-    norm = stream._part(i, stream.layout.norms[0])
+    norm = stream.layers[i].get_submodule(stream.layout.norms[0])
     return norm(tokens.values) if stream.layout.pre_norm else tokens.values
 
 
@@ -86,7 +86,7 @@ def test_with_values_and_output_they_are_the_layers_attention(stream, batch):
         value = value.unflatten(-1, (stream.n_heads, -1)).transpose(1, 2)
         mixed = (weights @ value).transpose(1, 2).flatten(2)
         found = stream.linear(2, "out")(mixed)
-        expected = stream._attend(2, x, tokens, asking)
+        expected = stream._attend(stream._block(2), x, tokens, asking)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
