@@ -3,7 +3,7 @@ A model without the package
 ===========================
 
 A fitted classifier becomes one file, ``model.onnx``, which onnxruntime runs: no torch,
-no transformers, no robustmm. :class:`Reader` below is all that an application needs to
+no transformers, no robustmm. ``Reader`` below is all that an application needs to
 turn pictures and texts into the inputs of the graph; copy it. It imports numpy, Pillow,
 onnxruntime and tokenizers alone.
 """

@@ -257,7 +257,7 @@ def sum_log_likelihoods(
         Vectors of each modality; those of a missing one do not count.
     present : Tensor of shape (B, M), bool
     n_sets : int
-        As of :meth:`SharedGaussian.__call__`.
+        As of calling a :class:`SharedGaussian`.
 
     Examples
     --------
