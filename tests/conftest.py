@@ -19,10 +19,10 @@ def _seed_everything():
     torch.manual_seed(0)
 
 
-# What these share with RebQ and with the class Gaussians is most of what promises are
-# about: the suite holds those two to all of them, the slower one these as well.
+# What these share with RebQ, the class Gaussians and MSP is most of what promises are
+# about: the suite holds those three to all of them, the slower one these as well.
 SIBLINGS = ("DualPromptClassifier", "L2PClassifier", "SequentialClassifier")
-SIBLINGS += ("RanPACClassifier",)
+SIBLINGS += ("RanPACClassifier", "MAPClassifier", "MemPromptClassifier")
 PROMISES = ("test_contract.py", "test_threads.py", "test_checkpoint.py", "test_head.py")
 
 
@@ -30,7 +30,9 @@ PROMISES = ("test_contract.py", "test_threads.py", "test_checkpoint.py", "test_h
 def pytest_collection_modifyitems(items):
     for item in items:
         of_sibling = any(name in item.name for name in SIBLINGS)
-        if of_sibling and item.path.name in PROMISES:
+        # Fits every class for each precision, on a device written in Python.
+        of_pretended = item.path.name == "test_pretended.py"
+        if of_pretended or (of_sibling and item.path.name in PROMISES):
             item.add_marker(pytest.mark.slow)
     if torch.cuda.is_available():
         return
