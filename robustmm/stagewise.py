@@ -20,6 +20,20 @@ from .incremental import IncrementalClassifier
 from .storage.tensors import own_tensors
 
 QUERIES = ("text", "mean")
+# The training that DeLo's paper gives to all that it compares with.
+COMPARED = {
+    "max_text_length": 512,
+    "max_epochs": 10,
+    "batch_size": 4,
+    "lr": 1e-4,
+    "weight_decay": 0.0,
+    "lr_schedule": "cosine",
+    "warmup": 0.1,
+    "head_init": "random",
+    "head_lr": None,
+    "modality_dropout": 0.0,
+    "early_stopping": False,
+}
 
 
 class Stage(nn.Module):

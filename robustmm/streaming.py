@@ -287,8 +287,7 @@ class StreamingClassifier(BaseMultimodalClassifier):
         net = self._make_net(module, draws.device)
         features, labels = [], np.asarray(train.dataset.targets)[train.indices]
         weights = np.asarray(train.dataset.weights)[train.indices]
-        parts = group_parts(labels, len(self.classes_))
-        parts = parts * torch.from_numpy(weights).double()[:, None]
+        parts = group_parts(labels, len(self.classes_), weights)
         with self._progress(len(train), "fit") as bar:
             for batch, _ in net.get_iterator(train, training=False):
                 features.append(net.evaluate(batch, type(module).features))

@@ -133,8 +133,7 @@ class TaskFindingClassifier(IncrementalClassifier):
         if not module.keys_per_class:
             labels = np.zeros(len(labels), dtype=np.int64)
         moments = module.tasks[self._task].moments
-        parts = group_parts(labels, len(moments.rows))
-        parts = parts * torch.from_numpy(weights).double()[:, None]
+        parts = group_parts(labels, len(moments.rows), weights)
         present, done = torch.from_numpy(train.dataset.rows.present[places]), 0
         for batch, _ in net.get_iterator(train, training=False):
             vectors = net.evaluate(batch, type(module).key_vectors)

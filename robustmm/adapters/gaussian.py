@@ -276,7 +276,9 @@ def sum_log_likelihoods(
     return total
 
 
-def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
+def group_parts(
+    targets: np.ndarray, n_classes: int, weights: np.ndarray | None = None
+) -> Tensor:
     """Return how much of each row belongs to each class, (n, C) or (n, 2 L).
 
     Of several labels, each has two groups: first the rows without it, then those with.
@@ -287,6 +289,8 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
         NaN where it is not known whether a row has a label.
     n_classes : int
         C, or L.
+    weights : ndarray of shape (n,), optional
+        As how many rows each counts.
 
     Examples
     --------
@@ -297,8 +301,12 @@ def group_parts(targets: np.ndarray, n_classes: int) -> Tensor:
     """
     if targets.ndim == 2:
         told = torch.from_numpy(targets)  # (n, L)
-        return torch.stack([told == 0, told == 1], dim=2).flatten(1).double()
-    return nn.functional.one_hot(torch.from_numpy(targets), n_classes).double()
+        parts = torch.stack([told == 0, told == 1], dim=2).flatten(1).double()
+    else:
+        parts = nn.functional.one_hot(torch.from_numpy(targets), n_classes).double()
+    if weights is None:
+        return parts
+    return parts * torch.from_numpy(weights).double()[:, None]
 
 
 def oracle_shrinkage(covariance: Tensor, n_rows: float) -> float:

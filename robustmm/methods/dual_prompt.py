@@ -25,7 +25,13 @@ from ..adapters import GroupMoments, SharedGaussian, layer_indices
 from ..annotations import TableLike
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
-from ..stagewise import QUERIES, Stage, StagewiseClassifier, StagewiseModule
+from ..stagewise import (
+    COMPARED,
+    QUERIES,
+    Stage,
+    StagewiseClassifier,
+    StagewiseModule,
+)
 
 INFERENCES = ("key", "gaussian")
 
@@ -251,17 +257,7 @@ class DualPromptClassifier(StagewiseClassifier):
         "query": "text",
         "task_inference": "key",
         "shrinkage": 0.1,
-        "max_text_length": 512,
-        "max_epochs": 10,
-        "batch_size": 4,
-        "lr": 1e-4,
-        "weight_decay": 0.0,
-        "lr_schedule": "cosine",
-        "warmup": 0.1,
-        "head_init": "random",
-        "head_lr": None,
-        "modality_dropout": 0.0,
-        "early_stopping": False,
+        **COMPARED,
     }
 
     shared_layers: int | Sequence[int] = 2

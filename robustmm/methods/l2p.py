@@ -23,7 +23,7 @@ from torch.utils.data import Subset
 from ..annotations import TableLike
 from ..backbones import Backbone, Tokens
 from ..checks import check_choice, check_number
-from ..stagewise import QUERIES, StagewiseClassifier, StagewiseModule
+from ..stagewise import COMPARED, QUERIES, StagewiseClassifier, StagewiseModule
 
 SELECTIONS = ("top_k", "per_stage")
 
@@ -176,17 +176,7 @@ class L2PClassifier(StagewiseClassifier):
         "selection": "top_k",
         "query": "text",
         "center_queries": False,
-        "max_text_length": 512,
-        "max_epochs": 10,
-        "batch_size": 4,
-        "lr": 1e-4,
-        "weight_decay": 0.0,
-        "lr_schedule": "cosine",
-        "warmup": 0.1,
-        "head_init": "random",
-        "head_lr": None,
-        "modality_dropout": 0.0,
-        "early_stopping": False,
+        **COMPARED,
     }
 
     pool_size: int = 10

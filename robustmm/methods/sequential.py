@@ -24,7 +24,7 @@ from ..adapters import LoRALinear, ReservoirMemory, reservoir_slots
 from ..backbones import Backbone, Tokens, upload
 from ..checks import check_choice, check_number
 from ..data.targets import Targets
-from ..stagewise import StagewiseClassifier, StagewiseModule
+from ..stagewise import COMPARED, StagewiseClassifier, StagewiseModule
 
 TUNES = ("lora", "head")
 ADAPTED = ("query", "key", "value")
@@ -224,17 +224,7 @@ class SequentialClassifier(StagewiseClassifier):
         "rank": 4,
         "masked": False,
         "memory_size": 0,
-        "max_text_length": 512,
-        "max_epochs": 10,
-        "batch_size": 4,
-        "lr": 1e-4,
-        "weight_decay": 0.0,
-        "lr_schedule": "cosine",
-        "warmup": 0.1,
-        "head_init": "random",
-        "head_lr": None,
-        "modality_dropout": 0.0,
-        "early_stopping": False,
+        **COMPARED,
     }
     _KEPT = (*StagewiseClassifier._KEPT, "_memory_sizes")
 
