@@ -22,10 +22,10 @@ class PairedCollate(Collate):
     first : Collate
         What it makes stands under the usual names.
     second : Collate
-        Of what it makes, ``pixel_values``, ``input_ids``, ``attention_mask`` and
-        ``image_key`` are in the batch as ``second_pixel_values`` and so on, images all
-        of one size. :meth:`hide` leaves these as they are: who reads them must ask
-        ``present``.
+        Of what it makes, ``pictures``, ``input_ids``, ``attention_mask`` and
+        ``image_key`` are in the batch as ``second_pictures`` and so on, bytes until
+        somebody asks for them. :meth:`hide` leaves these as they are: who reads them
+        must ask ``present``.
     """
 
     def __init__(self, first: Collate, second: Collate) -> None:
@@ -38,10 +38,7 @@ class PairedCollate(Collate):
         """Return (batch, targets); ``group`` (B,) long is -1 where it is not known."""
         batch, targets = super().__call__(items)
         other, _ = self.second([(item["second"], target) for item, target in items])
-        if "pictures" in other:
-            # Made at once: most rows' results are kept, and asked for by their key.
-            other |= other.pop("pictures").pixels()
-        read = ("pixel_values", "input_ids", "attention_mask", "image_key")
+        read = ("pictures", "input_ids", "attention_mask", "image_key")
         batch |= {PREFIX + name: other[name] for name in read if name in other}
         batch["group"] = torch.tensor([item["group"] for item, _ in items])
         return batch, targets
@@ -71,8 +68,10 @@ class PairedDataset(MultimodalDataset):
     >>> pair = PairedCollate(first, second)
     >>> dataset = PairedDataset(rows, pair)
     >>> batch, _ = pair([dataset[0], dataset[1]])
-    >>> len(batch["pictures"]), batch["second_pixel_values"].shape
-    (2, torch.Size([2, 3, 6, 6]))
+    >>> len(batch["pictures"])
+    2
+    >>> batch["second_pictures"].pixels()["pixel_values"].shape
+    torch.Size([2, 3, 6, 6])
     """
 
     def __init__(self, rows: Rows, collate: PairedCollate, **options) -> None:

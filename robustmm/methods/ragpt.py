@@ -254,10 +254,9 @@ class RAGPTModule(nn.Module):
 
     def vectors(self, present: Tensor, **batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return unit vectors of images and texts, (B, w) each; zeros where missing."""
-        names = "pixel_values", "input_ids", "attention_mask"
-        inputs = {name: batch[f"second_{name}"] for name in names}
-        if "second_host" in batch:
-            inputs["host"] = batch["second_host"]
+        # Of a net, pictures are in the host's copies, and made where they are unknown.
+        names = "pixel_values", "input_ids", "attention_mask", "host"
+        inputs = {n: batch[f"second_{n}"] for n in names if f"second_{n}" in batch}
         encoded = self.encode(present, inputs)
         widths = vector_widths(self.backbone)
         image, text, _ = encoded.split([*widths, encoded.shape[1] - sum(widths)], 1)

@@ -24,7 +24,7 @@ from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key", "pictures"})
-NOT_FOR_MODULE |= {"second_image_key"}
+NOT_FOR_MODULE |= {"second_image_key", "second_pictures"}
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 

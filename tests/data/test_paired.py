@@ -37,7 +37,7 @@ def test_a_batch_holds_what_both_models_read():
     data = PairedDataset(ROWS, PAIR, cache=ByteCache(10_000))
     batch, _ = PAIR([data[i] for i in range(4)])
     assert batch["pictures"].pixels()["pixel_values"].shape == (4, 3, 4, 4)
-    assert batch["second_pixel_values"].shape == (4, 3, 6, 6)
+    assert batch["second_pictures"].pixels()["pixel_values"].shape == (4, 3, 6, 6)
     assert batch["input_ids"][:, 0].tolist() == [1] * 4
     assert batch["second_input_ids"][:, 0].tolist() == [2] * 4
     assert torch.equal(batch["attention_mask"], batch["second_attention_mask"])
@@ -60,7 +60,8 @@ def test_hiding_a_cell_says_so_and_leaves_the_second_model_s_inputs():
     batch, _ = PAIR([data[0], data[1]])
     hidden = PAIR.hide(batch, torch.tensor([[True, False], [False, False]]))
     assert hidden["present"].tolist() == [[False, True], [True, False]]
-    assert torch.equal(hidden["second_pixel_values"], batch["second_pixel_values"])
+    pixels = [b["second_pictures"].pixels()["pixel_values"] for b in (hidden, batch)]
+    assert torch.equal(*pixels)
 
 
 @pytest.mark.parametrize("on_bad_image", ["raise", "record", "ignore"])

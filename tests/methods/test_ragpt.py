@@ -16,7 +16,7 @@ from vilt_cases import PRESENT, count, full_size_vilt, perturb, rows_of, vilt_ba
 import robustmm
 from robustmm import RAGPTClassifier, load_backbone
 from robustmm.backbones import Backbone
-from robustmm.data import Rows
+from robustmm.data import Pictures, Rows
 from robustmm.methods.ragpt import RetrievalMemory
 
 SWITCHES = ("use_generator", "use_prompts", "use_label_token")
@@ -449,3 +449,17 @@ def test_what_cannot_be_is_refused_in_fit(options, error, message):
     X, y = frame_with_holes(8)
     with pytest.raises(error, match=message):
         small(RAGPTClassifier, **options).fit(X, y)
+
+
+def test_pictures_of_known_vectors_are_not_made_for_the_retriever(monkeypatch):
+    X, y = frame_with_holes(12)
+    clf = small(RAGPTClassifier, cache="memory").fit(X, y)
+    expected, made, pixels = clf.predict_proba(X), [], Pictures.pixels
+
+    def counted(self, *args):
+        made.append(len(self))
+        return pixels(self, *args)
+
+    monkeypatch.setattr(Pictures, "pixels", counted)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)
+    assert made == [12]  # one batch, for ViLT alone
