@@ -150,6 +150,9 @@ class Net(NeuralNet):
     def call(self, function: Callable, x: dict):
         """Call ``function(module, **batch)`` on the net's device, under autocast."""
         self.damaged_.update(bad_images_of(x))
+        # A thread takes over how many threads torch may use when it asks: without this,
+        # the first product in a new one is split over all cores, and rounds otherwise.
+        torch.get_num_threads()
         device = torch.device(self.device)
         batch = {
             name: upload(value, device)
