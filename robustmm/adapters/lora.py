@@ -9,6 +9,7 @@ shared by every adapted layer of the same shape.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,38 @@ class LoRALinear(MergingLinear):
         if self.merged is not None:
             return F.linear(x, self.merged, self.frozen.bias)
         code = F.linear(self.dropout(x), self.down)  # (..., r)
-        return self.frozen(x) + self.scale * F.linear(code, self.up)
+        return self._updated(x, code)
+
+    @staticmethod
+    def together(adapters: Sequence[LoRALinear], x: Tensor) -> tuple[Tensor, ...]:
+        """Map one input by several layers, with one dropout and one way down.
+
+        Parameters
+        ----------
+        adapters : sequence of LoRALinear
+            With one rate of dropout, as query, key and value of one attention have.
+        x : Tensor of shape (..., d_in)
+
+        Returns
+        -------
+        tuple of Tensor, each of shape (..., d_out)
+            What each layer gives; where inputs are dropped, all drop the same ones.
+        """
+        alone = any(adapter.merged is not None for adapter in adapters)
+        if alone or len({adapter.dropout.p for adapter in adapters}) > 1:
+            return tuple(adapter(x) for adapter in adapters)
+        down = torch.cat([adapter.down for adapter in adapters])
+        codes = F.linear(adapters[0].dropout(x), down)  # (..., sum of ranks)
+        codes = codes.split([len(adapter.down) for adapter in adapters], dim=-1)
+        pairs = zip(adapters, codes, strict=True)
+        return tuple(adapter._updated(x, code) for adapter, code in pairs)
+
+    def _updated(self, x: Tensor, code: Tensor) -> Tensor:
+        """Add what the code (..., r) stands for to the frozen layer's output."""
+        frozen = self.frozen(x)
+        flat = frozen.flatten(0, -2), code.flatten(0, -2), self.up.t()
+        # Product, scale and sum are one pass over the output.
+        return torch.addmm(*flat, alpha=self.scale).view(frozen.shape)
 
     def weight(self) -> Tensor:
         """Return the adapted weight, (d_out, d_in)."""
@@ -136,6 +168,8 @@ class DoRALinear(LoRALinear):
     >>> torch.allclose(adapted(x), frozen(x), atol=1e-6)  # until it is trained
     True
     """
+
+    together = None  # each scales its inputs by a ratio of its own
 
     def __init__(
         self, frozen: nn.Linear, rank: int, alpha: float = 1.0, dropout: float = 0.0

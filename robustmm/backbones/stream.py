@@ -319,6 +319,10 @@ class Stream(FrozenModule, ABC):
             # It maps all rows, as keys and values need; queries nobody asks for are
             # dropped.
             return (query if rows is None else _take(query, rows)), key, value
+        parts = [_part(block.layer, self.linears[name]) for name in JOINT]
+        together = getattr(type(parts[0]), "together", None)
+        if rows is None and together and len({type(part) for part in parts}) == 1:
+            return together(parts, x)
         asking = x if rows is None else _take(x, rows)
         inputs = zip(JOINT, (asking, x, x), strict=True)
         return tuple(
@@ -389,7 +393,9 @@ class Stream(FrozenModule, ABC):
             ``adapter(x, tokens)`` with what entered the layer: all rows, mask and
             context. In the last layer :meth:`run` drops rows that nobody reads, so
             there ``x`` may have fewer than ``tokens``: only those of the joint
-            adapter, ``"key"`` and ``"value"`` are always complete.
+            adapter, ``"key"`` and ``"value"`` are always complete. Where query, key
+            and value of a layer have adapters of one class with a ``together``, they
+            are called as ``together(adapters, x)``, which returns the three.
         """
         joint = isinstance(name, tuple)
         for part in JOINT if joint and name == JOINT else (name,):

@@ -95,3 +95,29 @@ def test_what_is_merged_is_the_same_until_a_training(name):
         shake(adapter)
     torch.testing.assert_close(adapter(x), expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(adapter.train()(x), expected, atol=1e-3)
+
+
+def test_one_way_down_gives_what_each_gives_alone():
+    several = [LoRALinear(nn.Linear(7, n), rank=r) for n, r in ((5, 1), (5, 2), (4, 3))]
+    for adapter in several:
+        shake(adapter)
+    x = torch.randn(4, 3, 7)
+    expected = [adapter(x) for adapter in several]
+    for found, wanted in zip(LoRALinear.together(several, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    several[1].merge()  # as in a prediction
+    for found, wanted in zip(LoRALinear.together(several, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_one_way_down_drops_the_same_inputs_for_all():
+    several = [LoRALinear(nn.Linear(50, 4), rank=1, dropout=0.5) for _ in range(3)]
+    for adapter in several:
+        adapter.load_state_dict(several[0].state_dict())
+        nn.init.ones_(adapter.up)
+    x = torch.randn(2, 50)
+    first, *others = LoRALinear.together(several, x)
+    assert not torch.equal(first, LoRALinear.together(several, x)[0])
+    assert all(torch.equal(first, other) for other in others)
+    several[2].dropout.p = 0.1  # rates that differ cannot drop the same
+    assert not torch.equal(*LoRALinear.together(several, x)[1:])

@@ -88,6 +88,30 @@ def test_joint_adapter_replaces_the_three(stream, batch):
     assert len(list(stream.adapters())) == stream.n_layers
 
 
+def test_three_alike_may_map_their_input_together(stream, batch):
+    class Together(Scaled):
+        lengths = []  # noqa: RUF012
+
+        @staticmethod
+        def together(adapters, x):
+            Together.lengths.append(x.shape[1])
+            return tuple(adapter(x) for adapter in adapters)
+
+    for i in range(stream.n_layers):
+        for name in PLACES[:3]:
+            stream.wrap(i, name, Together(stream.linear(i, name)))
+    whole = pooled(stream, batch, keep="all")
+    assert Together.lengths == [stream.embed(**batch).length] * stream.n_layers
+    # Where the last layer asks with fewer rows, each maps its own.
+    Together.lengths.clear()
+    torch.testing.assert_close(pooled(stream, batch), whole, atol=1e-5, rtol=1e-5)
+    assert len(Together.lengths) == stream.n_layers - 1
+    stream.wrap(0, "key", Scaled(stream.linear(0, "key")))
+    Together.lengths.clear()
+    pooled(stream, batch)
+    assert len(Together.lengths) == stream.n_layers - 2
+
+
 @pytest.mark.parametrize("name", [*PLACES, ("query", "key", "value")], ids=str)
 def test_adapters_read_the_tokens_of_their_layer(stream, batch, name):
     before = pooled(stream, batch)
