@@ -43,6 +43,7 @@ LOOKS = [
     (MAILClassifier, {"router_level": "instance"}, "expert_usage"),
     (DeLoClassifier, {}, "factor_usage"),
     (DeLoClassifier, {}, "predict_task"),
+    (DeLoClassifier, {}, "query_vectors"),
     (MemPromptClassifier, {}, "memory_usage"),
     (MoRAClassifier, {}, "modality_gap"),
 ]

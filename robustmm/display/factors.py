@@ -180,6 +180,10 @@ class QueryAlignmentDisplay:
     figure_ : matplotlib Figure
         The figure of ``ax_``.
 
+    See Also
+    --------
+    DeLoClassifier.query_vectors : Computes the queries.
+
     References
     ----------
     .. [1] Liu, Li, Tang and Razzak, "DeLo: Dual Decomposed Low-Rank Experts
@@ -200,6 +204,37 @@ class QueryAlignmentDisplay:
 
     def __init__(self, cosines: Mapping[str, np.ndarray]):
         self.cosines = cosines
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: BaseMultimodalClassifier,
+        X: pd.DataFrame,
+        groups: ArrayLike | None = None,
+        *,
+        ax: Axes | None = None,
+    ) -> QueryAlignmentDisplay:
+        """Compute the queries of complete rows with a fitted estimator, and draw them.
+
+        Parameters
+        ----------
+        estimator : DeLoClassifier
+            Fitted.
+        X : DataFrame of shape (n, ...)
+            Rows with the columns seen in ``fit``.
+        groups : array-like of shape (n,), optional
+            What to tell apart, such as the task of each row.
+        ax : matplotlib Axes, optional
+            Where to draw; a new figure if None.
+        """
+        # First: what is to be drawn may take minutes.
+        need_matplotlib()
+        if not hasattr(estimator, "query_vectors"):
+            raise TypeError(
+                "estimator must have query vectors, as DeLoClassifier has, got "
+                f"{type(estimator).__name__}."
+            )
+        return cls.from_vectors(estimator.query_vectors(X), groups, ax=ax)
 
     @classmethod
     def from_vectors(

@@ -21,6 +21,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -223,6 +224,16 @@ class DeLoModule(nn.Module):
         counts = count_factors(encoded.selections, size)
         tasks = upload(tasks, counts.device)[:, None]  # (B, 1)
         return torch.cat([tasks.to(counts.dtype), counts], dim=1)
+
+    def queries(self, present: Tensor, nearest: bool = False, **batch: Tensor):
+        """Return what selects factors in the last layer, present first, (B, 2 + 2 d).
+
+        The queries of image and text lie side by side.
+        """
+        tokens, host = self.stream.embed(**batch), HostBatch.of(present, batch)
+        tasks = self._tasks_of(tokens, present, host, nearest=nearest)[0]
+        queries = self._encode(tokens, self._source(present), tasks).queries
+        return torch.cat([present.to(queries.dtype), queries.flatten(1)], dim=1)
 
     def key_vectors(self, present: Tensor, **batch: Tensor) -> Tensor:
         """Return what the moments are of, image and text side by side, (B, 2 d)."""
@@ -598,9 +609,44 @@ class DeLoClassifier(TaskFindingClassifier):
         ValueError
             If ``static``: nothing is selected then.
         """
-        if self.static:
-            raise ValueError("Static adapters have no factors to select from.")
+        self._refuse_static()
         # The base's: tasks that are told are no prediction.
         values, empty = self._find(X, DeLoModule.usage)
         tasks, counts = values[~empty, 0], values[~empty, 1:]
         return factor_frame(counts, tasks, len(self.task_classes_), MODALITIES)
+
+    def query_vectors(self, X: pd.DataFrame) -> np.ndarray:
+        """Return what selects the factors of each row in the last layer (figure 4b).
+
+        The means of its image tokens and of its text tokens as they enter that layer,
+        which the alignment loss (equation 9) draws together.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n, ...), or object ndarray of shape (n, 2)
+            Rows with the columns seen in ``fit``.
+
+        Returns
+        -------
+        ndarray of float, shape (n, 2, d)
+            The image's and the text's, NaN where a row has none.
+
+        Raises
+        ------
+        ValueError
+            If ``static``: nothing is selected then.
+
+        See Also
+        --------
+        QueryAlignmentDisplay : Draws how alike the two are.
+        """
+        self._refuse_static()
+        values, empty = self._find(X, DeLoModule.queries)
+        values[empty] = 0.0  # absent, by the first two columns
+        vectors = values[:, 2:].reshape(len(values), 2, -1)
+        vectors[values[:, :2] == 0] = np.nan
+        return vectors
+
+    def _refuse_static(self) -> None:
+        if self.static:
+            raise ValueError("Static adapters have no factors to select from.")

@@ -120,8 +120,7 @@ DRAWN = [n for n, c in vars(display).items() if hasattr(c, "from_estimator")]
 
 def test_displays_are_drawn_but_for_rows():
     displays = {n for n in vars(display) if n.endswith("Display")}
-    # One is HTML, the other is drawn from vectors.
-    assert displays - set(DRAWN) == {"RowsDisplay", "QueryAlignmentDisplay"}
+    assert displays - set(DRAWN) == {"RowsDisplay"}  # HTML
 
 
 @pytest.mark.parametrize("name", DRAWN)

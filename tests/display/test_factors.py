@@ -66,6 +66,17 @@ def test_from_estimator_draws_its_usage_where_it_is_told():
     np.testing.assert_allclose(display.values.sum(), fitted.rank)
 
 
+def test_queries_of_an_estimator_are_drawn_by_group():
+    X, y = frame_with_holes()
+    fitted, ax = small(DeLoClassifier).fit(X, y), plt.subplots()[1]
+    groups = np.where(np.arange(len(X)) % 2, "odd", "even")
+    display = QueryAlignmentDisplay.from_estimator(fitted, X, groups, ax=ax)
+    assert display.ax_ is ax
+    complete = X["image"].notna() & X["text"].notna()
+    sizes = {name: len(values) for name, values in display.cosines.items()}
+    assert sizes == {n: (complete & (groups == n)).sum() for n in ("even", "odd")}
+
+
 def test_cosines_are_those_of_complete_rows():
     vectors = np.random.default_rng(0).normal(size=(8, 2, 5))
     vectors[3, 1] = np.nan
@@ -103,3 +114,5 @@ def test_unusable_arguments_are_named(draw, message):
         draw()
     with pytest.raises(TypeError, match=r"must have factors, .* got MAPClassifier"):
         FactorUsageDisplay.from_estimator(MAPClassifier(), frame_with_holes(4)[0])
+    with pytest.raises(TypeError, match=r"must have query vectors, .* MAPClassifier"):
+        QueryAlignmentDisplay.from_estimator(MAPClassifier(), frame_with_holes(4)[0])

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 from copy import copy
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -553,11 +554,45 @@ def test_factor_usage_counts_selections(learned):
     assert usage.max().max() <= 1
 
 
+def test_query_vectors_are_means_of_what_enters_the_last_layer(learned):
+    X = tasks_of(n=6)[0][0]
+    X = pd.concat([X.assign(text=None), X.assign(image=None), X], ignore_index=True)
+    X = X[X["image"].notna() | X["text"].notna()]
+    vectors = learned.query_vectors(X)
+    here = np.isfinite(vectors)
+    np.testing.assert_array_equal(here[..., 0], here[..., -1])
+    np.testing.assert_array_equal(here[:, 0, 0], X["image"].notna())
+    np.testing.assert_array_equal(here[:, 1, 0], X["text"].notna())
+    # By hand, for a complete row.
+    row = X[X["image"].notna() & X["text"].notna()][:1]
+    entered = {}
+
+    def read(module, present, **batch):
+        stream = module.stream
+        last = stream.n_layers - 1
+        tokens = stream.embed(**batch).with_context(source=module._source(present))
+        task = torch.tensor(learned.predict_task(row))
+        route = partial(module._route, {int(task[0]): None})
+
+        def before(i, tokens):
+            if i == last:
+                entered["means"] = [tokens.mean(name) for name in ("image", "text")]
+            return route(i, tokens)
+
+        stream.run(tokens, before)
+        return present.float()
+
+    learned._evaluate(row, read)
+    expected = torch.stack(entered["means"], dim=1)
+    np.testing.assert_allclose(learned.query_vectors(row), expected, atol=1e-5)
+
+
 def test_static_adapters_have_no_usage():
     X, y = frame_with_holes(12)
     clf = small(DeLoClassifier, static=True).fit(X, y)
-    with pytest.raises(ValueError, match="no factors"):
-        clf.factor_usage(X)
+    for look in (clf.factor_usage, clf.query_vectors):
+        with pytest.raises(ValueError, match="no factors"):
+            look(X)
 
 
 @pytest.mark.parametrize(
