@@ -96,6 +96,7 @@ parser.add_argument(
     choices=SETTINGS,
     help="unseen: test rows miss what no training row of their stage does",
 )
+parser.add_argument("--reverse", action="store_true", help="the last stage first")
 parser.add_argument("--splits", type=Path, help="read class orders, rows and holes")
 parser.add_argument("--write-splits", type=Path, help="write them, and run nothing")
 parser.add_argument("--epochs", type=int, default=4, help="passes over each stage")
@@ -201,7 +202,7 @@ def make_stages(seed: int, setting: str) -> list[tuple]:
             rows, codes = stage[part]["rows"], [*map(int, stage[part]["missing"])]
             tables += [apply_missing_table(X.loc[rows], codes), y.loc[rows]]
         stages.append(tuple(tables))
-    return stages
+    return stages[::-1] if args.reverse else stages
 
 
 if args.write_splits:
@@ -293,6 +294,7 @@ def found_stages(clf, stages: list[tuple]) -> dict:
 def path_of(*parts) -> Path:
     """Return the file of a run."""
     about = f"{args.table}_{args.rows}x{args.epochs}x{args.batch_size}"
+    about += "_reverse" * args.reverse
     name = "_".join(str(part).replace(" ", "-").replace(",", "") for part in parts)
     return args.out / "continual" / about / f"{name}.json"
 

@@ -48,6 +48,18 @@ def test_runs_are_files_and_are_made_once(benchmark, tmp_path):
     assert "0.125" in benchmark(*methods, "--report")
 
 
+def test_the_last_stage_may_come_first(benchmark, tmp_path):
+    last = []
+    for options in ([], ["--reverse"]):
+        benchmark("--methods", "Class Gaussians", *options)
+        folder = "scenes_4x1x8" + "_reverse" * len(options)
+        (file,) = tmp_path.glob(f"continual/{folder}/*.json")
+        matrix = np.array(json.loads(file.read_text())["matrix"], dtype=float)
+        last.append(matrix[:, -1])
+    # Class Gaussians know no order: the same rows end as the same model.
+    np.testing.assert_allclose(last[1][::-1], last[0])
+
+
 def test_rows_may_miss_what_their_stage_never_missed(benchmark, tmp_path):
     path = tmp_path / "splits.json"
     with pytest.raises(SystemExit):
