@@ -59,6 +59,7 @@ def test_fit_and_predictions_are_the_same(cls):
     assert counters["graph_break"] == {}
 
 
+@pytest.mark.slow
 def test_batches_of_any_size_and_other_fits_need_no_new_graph():
     clf = MAPClassifier._small(compile=True).fit(X, Y)
     clf.predict(X)
@@ -69,6 +70,7 @@ def test_batches_of_any_size_and_other_fits_need_no_new_graph():
     assert graphs() == known
 
 
+@pytest.mark.slow
 def test_it_survives_pickling_and_copies():
     clf = MAPClassifier._small(compile=True).fit(X, Y)
     expected = clf.predict_proba(X)
@@ -82,6 +84,7 @@ def test_it_survives_pickling_and_copies():
     assert not [name for name in names if "_orig_mod" in name]
 
 
+@pytest.mark.slow
 def test_the_shared_backbone_is_not_changed():
     MAPClassifier._small(compile=True).fit(X, Y)
     plain = MAPClassifier._small().fit(X, Y)
@@ -98,6 +101,7 @@ def test_without_a_compiler_a_fit_says_what_to_do(monkeypatch):
         MAPClassifier._small(compile=True).fit(X, Y)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_model_opens(monkeypatch):
     stored = pickle.dumps(MAPClassifier._small(compile=True).fit(X, Y))
     module.why_not.cache_clear()
