@@ -7,7 +7,7 @@ no network; a minute each, ``mora`` several.
 
     python examples/benchmarks/input_speed.py CLAIM
 
-where CLAIM is normalize, fit, screening, grid, cache, mora or rows.
+where CLAIM is normalize, fit, overhead, screening, grid, cache, mora or rows.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from PIL import Image
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from torch import nn
+from torch.utils.data import DataLoader
 
 from robustmm import CMPTClassifier, LinearProbeClassifier, MoRAClassifier
 from robustmm.data import (
@@ -195,6 +196,49 @@ def measure_fit(repeats: int) -> None:
         for claim, cache, cached, limit in claims:
             pair = (lambda c=cache: fit(c)), (lambda k=cached: by_hand(k))
             compare(f"fit of 500 JPEGs, {claim}", *pair, repeats, limit)
+
+
+class Kept(CMPTClassifier):
+    """Keeps what a fit hands to its training: module, rows and draws."""
+
+    def _train(self, module, train, held_out, draws):
+        self.handed = module, train, held_out, draws
+        return super()._train(module, train, held_out, draws)
+
+
+def measure_overhead(repeats: int) -> None:
+    """A training by skorch against the bare steps on the batches of the same rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        X, y = write_jpegs(folder, 500)
+        options = {"max_epochs": 3, "batch_size": 32, "head_init": "random"}
+        names = ("robustmm/tiny-clip", "robustmm/tiny-bert")
+        clf = Kept(*names, random_state=0, device="cpu", **options)
+        with budgets():
+            module, train, held_out, draws = clf.fit(X, y).handed
+            trained = [p for p in module.parameters() if p.requires_grad]
+            collate, loss_of = clf._collate(module.backbone), nn.CrossEntropyLoss()
+            outside = ("bad", "row", "sample_weight", "key")
+
+            def bare():
+                optimizer = torch.optim.AdamW(trained, lr=clf.lr)
+                module.train()
+                options = {"batch_size": 32, "shuffle": True, "collate_fn": collate}
+                for _ in range(3):
+                    for batch, targets in DataLoader(train, **options):
+                        batch |= batch.pop("pictures").pixels()
+                        batch = {k: v for k, v in batch.items() if k not in outside}
+                        logits, penalty = module(**batch)
+                        loss = loss_of(logits, targets) + penalty
+                        optimizer.zero_grad()
+                        loss.backward()
+                        optimizer.step()
+                        loss.item()
+
+            def by_skorch():
+                clf._train(module, train, held_out, draws)
+
+            claim = "training of 500 JPEGs by skorch against bare steps"
+            compare(claim, by_skorch, bare, repeats, 1.03)
 
 
 def measure_screening(repeats: int) -> None:

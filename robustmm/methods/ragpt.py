@@ -470,8 +470,6 @@ class RAGPTClassifier(MultimodalClassifier):
     mask_padding: bool = True
     label_std: float = 1.0
     dropout: float = 0.2
-    max_epochs: int = 20
-    batch_size: int = 64
     lr: float = 1e-3
     weight_decay: float = 2e-2
 
