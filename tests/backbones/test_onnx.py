@@ -40,8 +40,8 @@ X, Y = frame_with_holes(14, n_classes=3)
 IMAGES, TEXTS = X["image"].notna(), X["text"].notna()
 # Its retriever prepares the cells once more, in its own way.
 NOT_TRACED = ("RAGPTClassifier",)
-# Seconds each: the others are in the slower suite.
-QUICK = ("CMPTClassifier", "LinearProbeClassifier", "MSPClassifier")
+# Ten seconds each: the others are in the slower suite.
+QUICK = ("CMPTClassifier",)
 CLASSES = [
     cls if cls.__name__ in QUICK else pytest.param(cls, marks=pytest.mark.slow)
     for cls in public_classifiers()
@@ -128,6 +128,7 @@ def test_onnxruntime_predicts_the_same(cls, encoders, tmp_path):
     assert_same(clf, session, nothing)
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes(encoders, tmp_path):
     table = X.copy()
     for row in table.index[IMAGES][::2]:
@@ -138,6 +139,7 @@ def test_images_of_several_sizes(encoders, tmp_path):
     assert_same(clf, session, table[:1])
 
 
+@pytest.mark.slow
 def test_several_labels(encoders, tmp_path):
     labels = np.eye(3, dtype=int)[np.unique(Y, return_inverse=True)[1]]
     clf = fitted(LinearProbeClassifier, encoders, labels)
@@ -147,6 +149,7 @@ def test_several_labels(encoders, tmp_path):
     assert about["multilabel"]
 
 
+@pytest.mark.slow
 def test_the_file_says_how_rows_are_prepared(encoders, tmp_path):
     tiny = LinearProbeClassifier("robustmm/tiny-bert").fit(X, Y)
     session = exported(tiny, tmp_path)
@@ -165,6 +168,7 @@ def test_the_file_says_how_rows_are_prepared(encoders, tmp_path):
     assert json.loads(about["tokenizer"])["truncation"]
 
 
+@pytest.mark.slow
 def test_the_model_stays_as_it_is(encoders, tmp_path):
     clf = fitted(LinearProbeClassifier, encoders, cache="memory")
     before, net = clf.predict_proba(X), clf.net_
@@ -174,6 +178,7 @@ def test_the_model_stays_as_it_is(encoders, tmp_path):
     assert clf.cache == "memory"
 
 
+@pytest.mark.slow
 def test_each_row_by_its_own_task(tmp_path):
     table, y = frame_with_holes(18, n_classes=4)
     clf, early = small(DeLoClassifier), np.isin(y, np.unique(y)[:2])

@@ -34,6 +34,7 @@ def example():
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*neither image nor text")
 @pytest.mark.parametrize("settings", [{}, CROPPED], ids=["fixed", "cropped"])
 def test_it_answers_as_the_model_does(settings, example, tmp_path):
