@@ -52,6 +52,7 @@ METHODS = {
     "DeLo": (DeLoClassifier, {}),
     "DeLo, nearest key": (DeLoClassifier, {"task_inference": "nearest"}),
     "DeLo, Gaussians": (DeLoClassifier, {"task_inference": "gaussian"}),
+    "DeLo, deep keys": (DeLoClassifier, {"key_layers": (-1, 0)}),
     "DeLo, static": (DeLoClassifier, {"static": True}),
     "DeLo, one pool": (DeLoClassifier, {"single_pool": True}),
     "DeLo, no guide": (DeLoClassifier, {"cross_modal_guide": False}),
@@ -77,8 +78,7 @@ METHODS = {
     "Joint, head alone": (SequentialClassifier, {"tune": "head"}),
 }
 RIVALS = [name for name in METHODS if not name.startswith("DeLo, ")]
-RIVALS[1:1] = ["DeLo, nearest key", "DeLo, Gaussians"]
-RIVALS.remove("DeLo")
+RIVALS[:1] = ["DeLo, nearest key", "DeLo, Gaussians", "DeLo, deep keys"]
 SETTINGS = ("both", "unseen")
 TUNE_SEED = 100  # its rows and holes choose learning rates; the reported ones differ
 
