@@ -393,7 +393,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         with self._progress(len(train), "start") as bar:
             inputs, *known = head_inputs(net, train, head, read, bar.update)
         self._refuse_not_finite(train.dataset.rows, train.indices, inputs)
-        start_from_probe(head, inputs, *known)
+        start_from_probe(head, inputs, *known, store=self._state_cache())
 
     def _callbacks(
         self, n_steps: int, bar, held_out: Subset, clock: Clock

@@ -263,7 +263,7 @@ def measure_screening(repeats: int) -> None:
 def measure_grid(repeats: int) -> None:
     """A search of 3 x 3 candidates in 3 folds, with and without the caches."""
     with tempfile.TemporaryDirectory() as folder:
-        X, y = write_jpegs(folder, 24)
+        X, y = write_jpegs(folder, 96)
         grid = {"rank": [1, 2, 4], "strength": [0.001, 0.01, 0.1]}
 
         def search(cache):
@@ -273,7 +273,7 @@ def measure_grid(repeats: int) -> None:
                 GridSearchCV(clf, grid, cv=3).fit(X, y)
 
         pair = (lambda: search("memory")), (lambda: search(None))
-        compare("grid 3x3x3 of MoRA, 24 JPEGs", *pair, repeats, 0.25)
+        compare("grid 3x3x3 of MoRA, 96 JPEGs", *pair, repeats, 0.25)
 
 
 def measure_cache(repeats: int) -> None:

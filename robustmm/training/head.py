@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import sklearn
 import torch
 from torch import nn
 from torch.utils.data import Subset
 
+from ..data import ByteCache, FolderCache
 from .net import Net
 from .probe import choose_penalty, rare, solve_probe
 
@@ -85,7 +88,11 @@ def _check_logits(net: Net, batch: dict, head: nn.Module, inputs: np.ndarray) ->
 
 
 def start_from_probe(
-    head: nn.Module, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray
+    head: nn.Module,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    store: ByteCache | FolderCache | None = None,
 ) -> None:
     """Give the last layer of a head the weights of a logistic regression.
 
@@ -96,13 +103,37 @@ def start_from_probe(
         What its last layer reads.
     targets : ndarray of int of shape (n,), or of shape (n, L)
     weights : ndarray of shape (n,)
+    store : ByteCache, FolderCache or None
+        Where regressions are kept: candidates of a search that differ in what starts
+        without an effect, as the rank of an adapter, begin with the same one.
     """
     last, kept = head.last, weights > 0
-    known = inputs[kept].astype(np.float64), targets[kept], weights[kept]
-    known = *known, last.out_features
-    C = choose_penalty(*known)
-    coef, intercept = solve_probe(*known, C=C, absent=rare(kept.sum()))
+    known = inputs[kept], targets[kept], weights[kept]
+    key = _name_of(*known, last.out_features)
+    solved = None if store is None else store.get(key)
+    if solved is None:
+        solved = _solve(*known, last.out_features)
+        if store is not None:
+            store.put(key, solved)
+    solved = torch.tensor(solved)
     with torch.no_grad():
-        # In float32 already: not every device has 64 bits.
-        last.weight.copy_(torch.from_numpy(coef).float())
-        last.bias.copy_(torch.from_numpy(intercept).float())
+        last.weight.copy_(solved[:, 1:])
+        last.bias.copy_(solved[:, 0])
+
+
+def _solve(inputs, targets, weights, n_outputs: int) -> np.ndarray:
+    """Return intercepts and coefficients side by side, (n_outputs, 1 + w)."""
+    known = inputs.astype(np.float64), targets, weights, n_outputs
+    C = choose_penalty(*known)
+    coef, intercept = solve_probe(*known, C=C, absent=rare(len(inputs)))
+    # In float32 already: not every device has 64 bits.
+    return np.column_stack([intercept, coef]).astype(np.float32)
+
+
+def _name_of(*known) -> bytes:
+    """Name the regression of these rows by all that it follows from."""
+    name = hashlib.blake2b(f"probe {sklearn.__version__}".encode(), digest_size=20)
+    for part in map(np.ascontiguousarray, known):
+        name.update(f"{part.dtype} {part.shape} ".encode())
+        name.update(part)
+    return name.digest()

@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 from toys import QuickClassifier
 
 from robustmm import (
+    CMPTClassifier,
     DeLoClassifier,
     FineTuneClassifier,
     MAILClassifier,
@@ -15,7 +16,11 @@ from robustmm import (
     RAGPTClassifier,
     drop_modalities,
 )
+from robustmm.adapters import LinearHead
+from robustmm.data import STATES, ByteCache
 from robustmm.datasets import make_scenes
+from robustmm.training import head as starting
+from robustmm.training.head import start_from_probe
 from robustmm.training.probe import GRID
 
 METHODS = [
@@ -287,3 +292,41 @@ def test_another_start_is_refused(start, table):
 def test_a_rate_that_is_none_is_refused(rate, table):
     with pytest.raises(ValueError, match="head_lr must be in"):
         quick(head_lr=rate).fit(*table)
+
+
+def test_a_regression_is_solved_once(table, monkeypatch):
+    X, y = table
+    solved = []
+
+    def counted(*known):
+        solved.append(known)
+        return solve(*known)
+
+    solve = starting._solve
+    monkeypatch.setattr(starting, "_solve", counted)
+    STATES.clear()
+    started = {"head_init": "probe", "cache": "memory"}
+    fits = [small(CMPTClassifier, **started, rank=r).fit(X, y) for r in (1, 2)]
+    assert len(solved) == 1  # a rank has no effect before the first step
+    small(CMPTClassifier, **started | {"cache": None}).fit(X, y)
+    small(CMPTClassifier, **started).fit(X[::-1], y[::-1])
+    assert len(solved) == 3
+    weights = [clf.net_.module_.head.last.weight for clf in fits]
+    assert not torch.equal(*weights)  # trained on since
+
+
+def test_a_regression_that_is_known_is_the_same():
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(40, 5)).astype(np.float32)
+    known = inputs, np.arange(40) % 3, np.ones(40, dtype=np.float32)
+    store, heads = ByteCache(10**4), [LinearHead(5, 3) for _ in range(4)]
+    start_from_probe(heads[0], *known)
+    for head in heads[1:3]:
+        start_from_probe(head, *known, store=store)
+        assert torch.equal(head.last.weight, heads[0].last.weight)
+        assert torch.equal(head.last.bias, heads[0].last.bias)
+    assert len(store) == 1
+    others = inputs, known[1][::-1].copy(), known[2]
+    start_from_probe(heads[3], *others, store=store)
+    assert not torch.equal(heads[3].last.weight, heads[0].last.weight)
+    assert len(store) == 2
