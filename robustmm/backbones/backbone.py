@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .host import COLUMNS
 from .inputs import image_fingerprint, text_fingerprint
 from .stream import Stream
 
@@ -113,8 +114,26 @@ class Backbone(nn.Module):
         self.max_text_length = max_text_length
         self._identities = dict(identities)
         self.second = second
+        self._modalities: tuple[str, ...] | None = None
         if second is not None:
             self.sources |= {f"second_{m}": s for m, s in second.sources.items()}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The columns of ``present``, in order: image and text, or those of streams.
+
+        To be set where rows have them in another order.
+        """
+        if self._modalities is not None:
+            return self._modalities
+        # One encoder of the two reads rows that have both.
+        if set(self.streams) <= {"joint", *COLUMNS}:
+            return tuple(COLUMNS)
+        return tuple(self.streams)
+
+    @modalities.setter
+    def modalities(self, names: tuple[str, ...]) -> None:
+        self._modalities = tuple(names)
 
     def __getitem__(self, name: str) -> Stream:
         if name not in self.streams:

@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 
 from .absent import gather_absent
+from .clips import NO_SOUND
 from .frame import Rows, either_of, format_rows, pattern_names
 
 # By the row's position: an image's reason; by position and modality: another cell's.
@@ -67,6 +68,7 @@ def report_bad_images(rows: Rows, bad: Bad, action: str) -> None:
         With ``"raise"``: at most ten rows and reasons, and the count; of absent files
         in many rows, where they were looked for and what to pass.
     """
+    bad = _without_silent(bad)
     if not bad:
         return
     end = "" if action == "raise" else ", taken as missing"
@@ -106,7 +108,7 @@ def report_damage(rows: Rows, damaged: Bad, report: dict) -> dict:
     """
     if not damaged:
         return report
-    for modality, cells in by_modality(rows, damaged).items():
+    for modality, cells in by_modality(rows, _without_silent(damaged)).items():
         problems = [(rows.index[i], cells[i]) for i in cells]
         what = f"{modality} cells were damaged while training, taken as missing"
         warn(format_rows(problems, what))
@@ -161,7 +163,7 @@ def missing_report(rows: Rows, bad: Bad) -> dict:
     Those of images are ``"bad_images"``, which is always there; those of sounds and
     videos ``"bad_audio"`` and ``"bad_video"``, if there are such cells.
     """
-    patterns, found = rows.patterns, by_modality(rows, bad)
+    patterns, found = rows.patterns, by_modality(rows, _without_silent(bad))
     report = {
         name: int((patterns == name).sum()) for name in pattern_names(rows.modalities)
     }
@@ -217,6 +219,11 @@ def warn_of_empty_rows(rows: Rows, fitting: bool = False) -> np.ndarray:
         count = f"{empty.sum()} of {len(rows)} rows have {names}"
         warn(f"{count}: {effect}.")
     return empty
+
+
+def _without_silent(bad: Bad) -> Bad:
+    """Leave out the files without sound: nothing is wrong with them."""
+    return {place: reason for place, reason in bad.items() if reason != NO_SOUND}
 
 
 def _readable(rows: Rows) -> str:
