@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
+from .cells import is_null as is_null
 from .tables import column_position as column_position
 from .tables import read_columns
 
@@ -177,12 +177,6 @@ def held_image(cell: Any) -> Any:
         return data
     named = is_null(path) or isinstance(path, str | os.PathLike)
     return path if is_null(data) and named else cell
-
-
-def is_null(cell: Any) -> bool:
-    """Whether `cell` is None, NaN, pd.NA or NaT; arrays and images never are."""
-    # pd.isna answers per element on lists and arrays, so only scalars may reach it.
-    return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
 
 
 def format_rows(
