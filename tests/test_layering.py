@@ -16,6 +16,7 @@ LEVEL_0 = {
     "parameters",
     "missingness",
     "datasets",
+    "data.cells",
     "data.frame",
     "data.tables",
 }

@@ -19,7 +19,6 @@ from .preprocess import ImageTransform
 from .text import TextTokenizer
 from .video import VideoTransform
 
-
 # Entries of a batch that say what is wrong with its cells.
 BAD = frozenset({"bad", "bad_audio", "bad_video"})
 
@@ -169,7 +168,9 @@ class MultimodalDataset(Dataset):
     def _refuse(self, i: int, modality: str, bad: str | None) -> None:
         if bad and self.on_bad_image == "raise":
             named = [(self.rows.index[i], bad)]
-            raise ValueError(format_rows(named, f"{modality} cell cannot be read") + ".")
+            raise ValueError(
+                format_rows(named, f"{modality} cell cannot be read") + "."
+            )
 
     def _read_clips(self, i: int, present: dict[str, bool]) -> dict[str, Any]:
         """Return what an item has of sounds and videos, and note which are there."""

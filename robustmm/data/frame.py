@@ -4,14 +4,15 @@ import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
+from .cells import held_audio, held_video
+from .cells import is_null as is_null
 from .tables import column_position as column_position
 from .tables import read_columns
 
@@ -32,17 +33,6 @@ _IMAGE_TYPES = (
 _IMAGE_RULE = (
     "An image cell must be a path, a PIL image, bytes, base64 text, a uint8 array or a "
     "dict with bytes or path, or missing: None, NaN, pd.NA or NaT"
-)
-_FILE_TYPES = (str, os.PathLike, bytes, bytearray, memoryview)
-_AUDIO_TYPES = (*_FILE_TYPES, tuple, Mapping)
-_AUDIO_RULE = (
-    "An audio cell must be a path, bytes, (samples, rate) or a dict with array and "
-    "sampling_rate, or missing: None, NaN, pd.NA or NaT"
-)
-_VIDEO_TYPES = (*_FILE_TYPES, list, tuple, np.ndarray)
-_VIDEO_RULE = (
-    "A video cell must be a path, bytes, a list of images or a uint8 array (frames, "
-    "height, width, 3), or missing: None, NaN, pd.NA or NaT"
 )
 _TEXT_RULE = (
     "A text cell must be a str, or missing: None, NaN, pd.NA, NaT or a blank str"
@@ -231,8 +221,8 @@ def read_rows(
     image_root : path or None
         The folder that relative paths start from.
     blank_image : {"bad", "missing"}
-        What an image cell is that is a blank string: one that cannot be read, or a
-        missing one.
+        What an image cell is that is a blank string, or one of sound or video: one that
+        cannot be read, or a missing one.
     columns : mapping from modality to column, or None
         Which modalities to read and from where, in order, in the place of the two.
 
@@ -259,36 +249,41 @@ def read_rows(
     if columns is None:
         columns = {"image": image_column, "text": text_column}
     *cells, index = read_columns(X, *columns.values(), modalities=tuple(columns))
-    named = dict(zip(columns, cells, strict=True))
-    read = {"image": partial(_images, blank_is_null=blank_image == "missing")}
-    read |= {"text": _texts, "audio": _audio, "video": _video}
-    named = {modality: read[modality](named[modality], index) for modality in named}
+    blank_is_null = blank_image == "missing"
+    named = {
+        modality: _read(modality, column, index, blank_is_null)
+        for modality, column in zip(columns, cells, strict=True)
+    }
     return Rows.of(named, index, None if image_root is None else Path(image_root))
 
 
-def _images(cells: list, index: list, blank_is_null: bool) -> list:
-    cells = [_image(cell, blank_is_null) for cell in cells]
-    _check_types(cells, _IMAGE_TYPES, index, _IMAGE_RULE)
-    return cells
+def _read(modality: str, cells: list, index: list, blank_is_null: bool) -> list:
+    """Return the cells of a column as `Rows` hold them."""
+    if modality == "image":
+        cells = [_image(cell, blank_is_null) for cell in cells]
+        _check_types(cells, _IMAGE_TYPES, index, _IMAGE_RULE)
+        return cells
+    if modality == "text":
+        cells = [None if is_null(cell) else cell for cell in cells]
+        _check_types(cells, (str,), index, _TEXT_RULE)
+        # A blank text is what models read for a missing one, so it is one.
+        return [text if text and text.strip() else None for text in cells]
+    if blank_is_null:
+        cells = [None if isinstance(c, str) and not c.strip() else c for c in cells]
+    return _clips(modality, cells, index)
 
 
-def _texts(cells: list, index: list) -> list:
-    texts = [None if is_null(cell) else cell for cell in cells]
-    _check_types(texts, (str,), index, _TEXT_RULE)
-    # A blank text is what models read for a missing one, so it is one.
-    return [text if text and text.strip() else None for text in texts]
-
-
-def _audio(cells: list, index: list) -> list:
-    cells = [None if is_null(cell) else cell for cell in map(held_image, cells)]
-    _check_types(cells, _AUDIO_TYPES, index, _AUDIO_RULE)
-    return cells
-
-
-def _video(cells: list, index: list) -> list:
-    cells = [None if is_null(cell) else cell for cell in map(held_image, cells)]
-    _check_types(cells, _VIDEO_TYPES, index, _VIDEO_RULE)
-    return cells
+def _clips(modality: str, cells: list, index: list) -> list:
+    hold = {"audio": held_audio, "video": held_video}[modality]
+    held, wrong = [], []
+    for label, cell in zip(index, cells, strict=True):
+        try:
+            held.append(hold(cell))
+        except ValueError as error:
+            wrong.append((label, str(error).removesuffix(".")))
+    if wrong:
+        raise ValueError(f"{format_rows(wrong, f'{modality} cells are none')}.")
+    return held
 
 
 def _image(cell: Any, blank_is_null: bool) -> Any:
@@ -314,12 +309,6 @@ def held_image(cell: Any) -> Any:
         return data
     named = is_null(path) or isinstance(path, str | os.PathLike)
     return path if is_null(data) and named else cell
-
-
-def is_null(cell: Any) -> bool:
-    """Whether `cell` is None, NaN, pd.NA or NaT; arrays and images never are."""
-    # pd.isna answers per element on lists and arrays, so only scalars may reach it.
-    return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
 
 
 def format_rows(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
-from ..data import Collate, bad_images_of
+from ..data import MODALITIES, Collate, bad_images_of
 from ..data.dataset import BAD
 from .clock import Clock
 from .device import may_start_workers
