@@ -25,7 +25,7 @@ _FIELDS = {
     **{name: FILM_FIELDS[name] for name in ("shape", "paint", "motion", "ground")},
 }
 # How often a field takes one of the values that its class prefers.
-_LOYALTY = dict(zip(_FIELDS, (0.55, 0.5, 0.6, 0.5, 0.5, 0.45, 0.5, 0.5), strict=True))
+_LOYALTY = dict(zip(_FIELDS, (0.6, 0.6, 0.65, 0.5, 0.5, 0.45, 0.5, 0.5), strict=True))
 
 
 def make_clips(
@@ -99,7 +99,10 @@ def make_clips(
     table = missing_table(n_samples, missing_rate, absent, rng)
     df = pd.DataFrame(
         {
-            name: [None if lost == code else cell for lost, cell in zip(table, of)]
+            name: [
+                None if lost == code else cell
+                for lost, cell in zip(table, of, strict=True)
+            ]
             for code, (name, of) in enumerate(cells.items(), start=1)
         },
         dtype=object,
@@ -111,10 +114,8 @@ def _draw_fields(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.n
     """Return what each clip shows, an array of names for each field."""
     n, fields = len(labels), {}
     likes = {
-        label: dict(
-            zip(_FIELDS, map(str.split, _EVENTS[label].split("|")), strict=True)
-        )
-        for label in _EVENTS
+        label: dict(zip(_FIELDS, map(str.split, words.split("|")), strict=True))
+        for label, words in _EVENTS.items()
     }
     for name, values in _FIELDS.items():
         drawn = rng.choice(list(values), n)

@@ -58,7 +58,8 @@ def make_sounds(
     Examples
     --------
     >>> fields = {"voice": ["hum"], "pitch": ["low"], "glide": ["flat"]}
-    >>> fields = {name: np.array(v) for name, v in (fields | {"pace": ["slow"]}).items()}
+    >>> fields |= {"pace": ["slow"]}
+    >>> fields = {name: np.array(value) for name, value in fields.items()}
     >>> make_sounds(fields, np.random.default_rng(0)).shape
     (1, 16000)
     """
@@ -113,7 +114,7 @@ def _voiced(
         # Struck four times a second, and dying away.
         return partials * np.exp(-8 * (time % 0.25)).astype(np.float32)
     # A hiss around the pitch: slow noise on a carrier.
-    slow = noise.reshape(len(noise), -1, 20).mean(axis=2).repeat(20, axis=1)
+    slow = noise.reshape(len(noise), RATE // 20, 20).mean(axis=2).repeat(20, axis=1)
     return 3 * slow * np.sin(phase)
 
 
