@@ -1,5 +1,6 @@
 """Data sets: scenes drawn on the spot, and the published ones from a local folder."""
 
+from .clips import make_clips as make_clips
 from .composed import load_cirr as load_cirr
 from .composed import load_fashion_iq as load_fashion_iq
 from .food101 import load_food101 as load_food101
