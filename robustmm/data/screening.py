@@ -36,16 +36,15 @@ def warn_of_left_out(names: list[str], what: str) -> None:
         )
 
 
-def by_modality(rows: Rows, bad: Bad) -> dict[str, dict[int, str]]:
-    """Sort bad cells by modality, in the order of the rows' modalities.
+def by_modality(modalities: tuple[str, ...], bad: Bad) -> dict[str, dict[int, str]]:
+    """Sort bad cells by modality, in their order, and by position.
 
     Examples
     --------
-    >>> rows = Rows.of({"image": ["a.png"], "audio": ["a.wav"]}, [0])
-    >>> by_modality(rows, {0: "no image", (0, "audio"): "no sound"})
-    {'image': {0: 'no image'}, 'audio': {0: 'no sound'}}
+    >>> by_modality(("image", "audio"), {(0, "audio"): "no file", 0: "no image"})
+    {'image': {0: 'no image'}, 'audio': {0: 'no file'}}
     """
-    found: dict[str, dict[int, str]] = {name: {} for name in rows.modalities}
+    found: dict[str, dict[int, str]] = {name: {} for name in modalities}
     for place, reason in bad.items():
         i, name = place if isinstance(place, tuple) else (place, "image")
         found[name][i] = reason
@@ -73,7 +72,7 @@ def report_bad_images(rows: Rows, bad: Bad, action: str) -> None:
         return
     end = "" if action == "raise" else ", taken as missing"
     said = []
-    for modality, cells in by_modality(rows, bad).items():
+    for modality, cells in by_modality(rows.modalities, bad).items():
         # Of files that are absent in many rows, one sentence, not a reason for each.
         absent, others = gather_absent(rows, cells, modality)
         # Pairs, as labels may repeat.
@@ -108,7 +107,9 @@ def report_damage(rows: Rows, damaged: Bad, report: dict) -> dict:
     """
     if not damaged:
         return report
-    for modality, cells in by_modality(rows, _without_silent(damaged)).items():
+    for modality, cells in by_modality(
+        rows.modalities, _without_silent(damaged)
+    ).items():
         problems = [(rows.index[i], cells[i]) for i in cells]
         what = f"{modality} cells were damaged while training, taken as missing"
         warn(format_rows(problems, what))
@@ -152,7 +153,7 @@ def refuse_not_finite(
 
 def without_images(rows: Rows, bad: Bad) -> Rows:
     """Return the rows with the bad images, sounds and videos blanked."""
-    for modality, cells in by_modality(rows, bad).items():
+    for modality, cells in by_modality(rows.modalities, bad).items():
         rows = rows.without(modality, cells)
     return rows
 
@@ -163,7 +164,7 @@ def missing_report(rows: Rows, bad: Bad) -> dict:
     Those of images are ``"bad_images"``, which is always there; those of sounds and
     videos ``"bad_audio"`` and ``"bad_video"``, if there are such cells.
     """
-    patterns, found = rows.patterns, by_modality(rows, _without_silent(bad))
+    patterns, found = rows.patterns, by_modality(rows.modalities, _without_silent(bad))
     report = {
         name: int((patterns == name).sum()) for name in pattern_names(rows.modalities)
     }
