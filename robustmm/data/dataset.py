@@ -147,7 +147,6 @@ class MultimodalDataset(Dataset):
         }
         clips = self._read_clips(i, present) if self.rows.clips else {}
         present = tuple(present[name] for name in self.rows.modalities)
-        lost = bad is not None or bool(clips.get("bad_clips"))
         weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
@@ -156,7 +155,7 @@ class MultimodalDataset(Dataset):
             # text.
             "ids": ids,
             # With its only image gone, a row has nothing to be learned from.
-            "weight": 0.0 if lost and not any(present) else weight,
+            "weight": weight if any(present) or self._is_empty(i) else 0.0,
             "present": present,
             "bad": None if self.on_bad_image == "ignore" else bad,
             **clips,
@@ -164,6 +163,9 @@ class MultimodalDataset(Dataset):
         if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
+
+    def _is_empty(self, i: int) -> bool:
+        return all(cells[i] is None for cells in self.rows.cells.values())
 
     def _refuse(self, i: int, modality: str, bad: str | None) -> None:
         if bad and self.on_bad_image == "raise":

@@ -282,7 +282,7 @@ def _clips(modality: str, cells: list, index: list) -> list:
         except ValueError as error:
             wrong.append((label, str(error).removesuffix(".")))
     if wrong:
-        raise ValueError(f"{format_rows(wrong, f'{modality} cells are none')}.")
+        raise ValueError(f"{format_rows(wrong, f'cells are no {modality}')}.")
     return held
 
 

@@ -83,7 +83,8 @@ def report_bad_images(rows: Rows, bad: Bad, action: str) -> None:
         if problems:
             said.append(format_rows(problems, what) + ("" if end else "."))
     if action != "raise":
-        warn(" ".join(said))
+        # A sentence ends where another one follows.
+        warn(" ".join([*(s.removesuffix(".") + "." for s in said[:-1]), said[-1]]))
         return
     advice = 'Pass on_bad_image="missing" to treat them as missing.'
     raise ValueError(" ".join([*said, advice]))
