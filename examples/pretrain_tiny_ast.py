@@ -140,8 +140,8 @@ def probe(model, transform, n_classes, n_train=2000, n_test=2000):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=EMBEDDED)
-    parser.add_argument("--sounds", type=int, default=8000)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--sounds", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -43,7 +43,7 @@ def read_sound_file(stream: BinaryIO, max_seconds: float) -> tuple[int, np.ndarr
         import soundfile
     except ImportError as error:
         return _read_wav(stream, max_seconds, error)
-    with soundfile.SoundFile(stream) as sound:
+    with soundfile.SoundFile(_Steady(stream)) as sound:
         rate = sound.samplerate
         check_sound(rate, sound.channels)
         # Block by block, as a few seconds of many channels may fill the memory.
@@ -51,6 +51,23 @@ def read_sound_file(stream: BinaryIO, max_seconds: float) -> tuple[int, np.ndarr
             _BLOCK, frames=int(max_seconds * rate), dtype="float32", always_2d=True
         )
         return rate, _joined(block.mean(axis=1) for block in blocks)
+
+
+class _Steady:
+    """A file in which nobody can seek to a place in front of its beginning.
+
+    Damaged headers have libsndfile try, in a callback whose errors nobody can catch.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.read, self.readinto, self.tell = stream.read, stream.readinto, stream.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._stream.seek(offset, whence)
+        except (OSError, ValueError):
+            return self._stream.tell()
 
 
 def _joined(blocks: Iterator[np.ndarray]) -> np.ndarray:

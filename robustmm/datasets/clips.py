@@ -1,9 +1,11 @@
 """Clips of sound and moving pictures, made on the spot."""
 
+from numbers import Real
+
 import numpy as np
 import pandas as pd
 
-from ..checks import check_choice
+from ..checks import check_choice, check_number
 from ..missingness import missing_table
 from ._arguments import check_int, generator
 from .synthesis import FILM_FIELDS, RATE, SOUND_FIELDS, make_films, make_sounds
@@ -87,6 +89,8 @@ def make_clips(
     """
     check_int("n_classes", n_classes, 2, len(_EVENTS))
     check_int("n_samples", n_samples, n_classes, np.inf)
+    # Before the work, which takes some seconds.
+    check_number("missing_rate", missing_rate, Real, 0, 1)
     check_choice("scenario", scenario, SCENARIOS)
     rng = generator(random_state)
     names = np.array(list(_EVENTS)[:n_classes])

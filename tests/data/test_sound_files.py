@@ -1,6 +1,7 @@
 """Files of sound, with soundfile and without."""
 
 import sys
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -130,3 +131,13 @@ class TestMono:
     def test_other_numbers_are_refused(self):
         with pytest.raises(BadCell, match="must be floats or"):
             mono(8000, np.zeros(3, dtype=np.int64), 1)
+
+
+def test_damaged_headers_make_no_noise(capfd):
+    # Aligned backwards, in front of the file, by a size of all ones.
+    data = bytearray(sound_bytes(tone()))
+    for place in range(4, 44):
+        harmed = bytes(data[:place]) + b"\xff" * 4 + bytes(data[place + 4 :])
+        with suppress(RuntimeError, BadCell):
+            read_sound_file(BytesIO(harmed), 1)
+    assert capfd.readouterr().err == ""
