@@ -35,7 +35,7 @@ class ClipColumns(TableClassifier):
     audio_column : str
         Name of the column of sounds. A file without a sound track is a missing one.
     video_column : str
-        Name of the column of videos; it may be that of the sounds.
+        Name of the column of videos.
     """
 
     modalities: tuple[str, ...] = MODALITIES

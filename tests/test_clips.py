@@ -143,6 +143,20 @@ def test_bad_clips_are_named_by_row_or_taken_as_missing():
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
+def test_an_epoch_is_scored_on_the_clips_that_are_held_out():
+    X, y = clips(24)
+    seen = []
+
+    def scorer(estimator, table, labels):
+        seen.append(list(table))
+        return float((estimator.predict(table) == labels).mean())
+
+    stop = {"early_stopping": True, "scoring": scorer, "validation_fraction": 0.3}
+    clf = on_clips(CMPTClassifier, **stop).fit(X, y)
+    assert seen == [list(AV)]
+    assert 0 <= clf.history_["valid_score"].iloc[0] <= 1
+
+
 def test_parameters_are_checked():
     X, y = clips(6)
     with pytest.raises(ValueError, match="video_backbone must name an encoder"):
