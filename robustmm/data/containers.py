@@ -88,7 +88,7 @@ def opened_container(stream: BinaryIO) -> Iterator[Any]:
     need_av()
     import av
 
-    with av.open(stream, format=name, options={"protocol_whitelist": "none"}) as found:
+    with av.open(stream, format=name) as found:
         if name not in found.format.name.split(","):
             raise BadCell(f"not {name}, as it begins, but {found.format.name}")
         yield found
