@@ -1,5 +1,6 @@
 """Small files of sound and film, made on the spot."""
 
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -28,7 +29,7 @@ def shades(n, size=(24, 32)):
     return np.broadcast_to(greys[:, None, None, None], (n, *size, 3)).copy()
 
 
-def film_bytes(frames, format="mp4", codec="mpeg4", sound=None, turn=0):
+def film_bytes(frames, format="mp4", codec="mpeg4", sound=None):
     """Return a film of frames (n, H, W, 3), with mono sound (rate, samples) or without.
 
     A film without frames has a sound track alone.
@@ -57,3 +58,20 @@ def film_bytes(frames, format="mp4", codec="mpeg4", sound=None, turn=0):
             film.mux(voice.encode(heard))
             film.mux(voice.encode())
     return stream.getvalue()
+
+
+def turned(film):
+    """Return an MP4 file that is to be shown turned clockwise, as phones write them."""
+    one, none = struct.pack(">i", 2**16), bytes(4)
+    upright = one + 3 * none + one
+    # Of the film itself first, then of its track.
+    place = film.rindex(upright)
+    return (
+        film[:place]
+        + none
+        + one
+        + none
+        + struct.pack(">i", -(2**16))
+        + none
+        + (film[place + len(upright) :])
+    )

@@ -22,11 +22,11 @@ from .host import HostBatch as HostBatch
 from .host import take_rows as take_rows
 from .host import upload as upload
 from .host import with_pixels as with_pixels
+from .joining import join_encoders as join_encoders
+from .joining import load_encoders as load_encoders
 from .loading import MissingStream as MissingStream
 from .loading import clear_backbone_cache as clear_backbone_cache
-from .loading import join_encoders as join_encoders
 from .loading import load_backbone as load_backbone
-from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys

@@ -21,6 +21,7 @@ SAMPLING_RATE = 16_000
 MAX_SECONDS = 60.0
 # Louder than this no sound is that is meant to be in [-1, 1].
 _LOUDEST = 64.0
+_MARGIN = 0.05
 _FRAME, _HOP, _FFT = 400, 160, 512
 _LOWEST_HZ = 20
 _PRE_EMPHASIS = np.float32(0.97)
@@ -217,8 +218,10 @@ class AudioTransform:
         BadAudio
             If it cannot be read, or is shorter than one window.
         """
+        # A little more: a resampled value depends on those around it.
+        seconds = self.seconds + _MARGIN
         samples = decode_audio(
-            cell, max_seconds=self.seconds, root=root, rate=self.sampling_rate
+            cell, max_seconds=seconds, root=root, rate=self.sampling_rate
         )
         return None if samples is None else self(samples)
 

@@ -88,7 +88,7 @@ def opened_container(stream: BinaryIO) -> Iterator[Any]:
     need_av()
     import av
 
-    with av.open(stream, format=name, options={"protocol_whitelist": "none"}) as found:
+    with av.open(stream, format=name) as found:
         if name not in found.format.name.split(","):
             raise BadCell(f"not {name}, as it begins, but {found.format.name}")
         yield found
@@ -144,15 +144,18 @@ def frames_at(
     with opened_container(stream) as container:
         track = _video_track(container)
         # Holds on the codec and before the first frame; on the container it is ignored.
-        track.codec_context.options = {"max_pixels": str(max_pixels)}
-        track.codec_context.thread_count = 1
+        codec = track.codec_context
+        _check_frame(codec, max_pixels)
+        codec.options = {"max_pixels": str(max_pixels)}
+        codec.thread_count = 1
         budget = MAX_DECODED_PIXELS
         for frame in container.decode(track):
             place += 1
+            _check_frame(frame, max_pixels)
             budget -= frame.width * frame.height
-            if frame.width * frame.height > max_pixels or budget < 0:
+            if budget < 0:
                 size = f"{frame.width} x {frame.height}"
-                raise BadCell(f"its frames are too large, or too many, at {size}")
+                raise BadCell(f"its frames of {size} pixels are too many to decode")
             while wanted and wanted[0] == place:
                 wanted.pop(0)
                 yield _picture(frame)
@@ -163,6 +166,14 @@ def frames_at(
         last = _picture(frame)
     for _ in wanted:
         yield last
+
+
+def _check_frame(frame: Any, max_pixels: int) -> None:
+    if frame.width * frame.height > max_pixels:
+        raise BadCell(
+            f"a frame must have at most {max_pixels} pixels, got "
+            f"{frame.width} x {frame.height}"
+        )
 
 
 def _video_track(container: Any) -> Any:

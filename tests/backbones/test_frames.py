@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustmm.backbones import Backbone, FrameStream, frames_of, load_backbone
-from robustmm.backbones.loading import MissingStream, join_encoders, save_checkpoint
+from robustmm.backbones.loading import MissingStream, save_checkpoint
 
 ENCODERS = ["clip", "siglip", "vit", "deit", "dinov2", "dinov2-gated"]
 ENCODERS += ["clip_vision_model", "siglip_vision_model"]
@@ -92,21 +92,6 @@ def test_a_checkpoint_offers_images_unless_it_is_asked_for_frames(folders):
     both = load_backbone(folders("clip"), streams=("video", "text"))
     assert set(both.streams) == {"text", "video"}
     assert both.image_config == load_backbone(folders("clip")).image_config
-
-
-def test_sound_and_frames_are_joined(folders, clips, batch):
-    backbone = join_encoders(audio=folders(SOUND), video=folders("vit"))
-    assert list(backbone.streams) == ["audio", "video"]
-    assert set(backbone.inputs) == {"audio", "images"}
-    assert backbone.tokenizer is None
-    found = pooled(backbone["video"], frame_values=clips, **batch)
-    alone = load_backbone(folders("vit"), streams="video")["video"]
-    assert torch.equal(found, pooled(alone, frame_values=clips))
-    four = join_encoders(
-        folders("vit"), folders("bert"), audio=folders(SOUND), video=folders("vit")
-    )
-    assert list(four.streams) == ["image", "text", "audio", "video"]
-    assert four.max_text_length is not None
 
 
 def test_pictures_and_frames_are_prepared_in_one_way(folders):

@@ -142,6 +142,15 @@ def test_seconds_are_bounded():
     )
 
 
+@pytest.mark.parametrize("rate", [8000, 44_100, 47_999])
+def test_no_more_is_decoded_than_is_looked_at(rate):
+    transform = AudioTransform(n_mels=16, n_frames=30)
+    sound = np.random.default_rng(0).normal(0, 0.1, 2 * rate).astype(np.float32)
+    np.testing.assert_array_equal(
+        transform.read((rate, sound)), transform(decode_audio((rate, sound)))
+    )
+
+
 def test_the_sound_of_a_film():
     data = film_bytes(shades(3), "flv", "flv", sound=(44_100, tone(0.5, 44_100)))
     assert 0.4 < np.abs(decode_audio(data)).max() < 0.6

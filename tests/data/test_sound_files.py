@@ -134,10 +134,10 @@ class TestMono:
 
 
 def test_damaged_headers_make_no_noise(capfd):
-    # Aligned backwards, in front of the file, by a size of all ones.
-    data = bytearray(sound_bytes(tone()))
-    for place in range(4, 44):
-        harmed = bytes(data[:place]) + b"\xff" * 4 + bytes(data[place + 4 :])
+    # An offset of all ones leads to a place in front of the file.
+    data = sound_bytes(tone(), format="AIFF")
+    for place in range(35, 39):
+        harmed = data[:place] + b"\xff" * 4 + data[place + 4 :]
         with suppress(RuntimeError, BadCell):
             read_sound_file(BytesIO(harmed), 1)
     assert capfd.readouterr().err == ""
