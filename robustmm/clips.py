@@ -70,6 +70,13 @@ class ClipEncoders(ClipColumns):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        for modality in {"audio", "video"} - set(self._modalities):
+            value = getattr(self, f"{modality}_backbone")
+            if value is not None:
+                raise ValueError(
+                    f"{modality}_backbone must be None unless modalities has "
+                    f"{modality!r}, got {value!r} with {self._modalities}."
+                )
         for modality in self._modalities:
             name = self._encoder_of(modality)
             if getattr(self, name) is None:

@@ -165,6 +165,8 @@ def test_parameters_are_checked():
         ).fit(X, y)
     with pytest.raises(ValueError, match=r"named by \['audio_backbone'.*'text'"):
         on_clips(CMPTClassifier, audio_backbone="robustmm/tiny-bert").fit(X, y)
+    with pytest.raises(ValueError, match="audio_backbone must be None unless"):
+        small(CMPTClassifier, audio_backbone="robustmm/tiny-ast").fit(X, y)
     with pytest.raises(ValueError, match="X must have a column 'film'"):
         on_clips(CMPTClassifier, video_column="film").fit(X, y)
 
