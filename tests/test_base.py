@@ -199,7 +199,7 @@ def test_a_class_refuses_what_it_cannot_stand_on_before_an_image_is_opened(cls):
     joint = cls.STREAMS == ("joint",)
     wrong = f"robustmm/tiny-{'clip' if joint else 'bert'}"
     right = "robustmm/tiny-vilt" if joint else "robustmm/tiny-clip"
-    # Of encoders that nothing is read with, as those of clips, there is none by default.
+    # Encoders of what is not read by default, as of sounds, are None.
     known = cls().get_params().items()
     (name, *_) = [n for n, value in known if n.endswith("backbone") and value]
     rule = rf"{cls.__name__} stands on .* got '{wrong}', which offers \[.*{right}"
