@@ -14,7 +14,7 @@ from scipy.signal import resample_poly
 from .cells import held_audio as held_audio
 from .cells import is_null, is_sound_decoder
 from .containers import container_format, opened_cell, read_sound
-from .faults import BadAudio, clip_reasons
+from .faults import BadAudio, clip_reasons, kept
 from .sound_files import is_sound_file, mono, read_sound_file
 
 SAMPLING_RATE = 16_000
@@ -71,7 +71,7 @@ def decode_audio(
     (16000,)
     """
     with clip_reasons(BadAudio, "soundfile", "scipy", "av", "torchcodec"):
-        found = _decoded(held_audio(cell), max_seconds, root)
+        found = _decoded(kept(held_audio, cell, BadAudio), max_seconds, root)
         if found is None:
             return None
         samples = _checked(found[1])

@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -84,6 +84,15 @@ def clip_reasons(bad: type[BadCell], *readers: str) -> Iterator[None]:
             raise
         reason = str(error) or type(error).__name__
         raise bad(f"cannot be decoded ({short(reason)})") from error
+
+
+def kept(hold: Callable[[Any], Any], cell: Any, bad: type[BadCell]) -> Any:
+    """Return what a table keeps of a cell, or raise `bad` with the rule."""
+    try:
+        return hold(cell)
+    except ValueError as error:
+        # Reasons end where a message goes on.
+        raise bad(str(error).removesuffix(".")) from error
 
 
 def is_the_pictures_fault(error: Exception) -> bool:

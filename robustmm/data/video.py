@@ -20,7 +20,7 @@ from .containers import (
     opened_cell,
     read_sound,
 )
-from .faults import BadAudio, BadVideo, clip_reasons
+from .faults import BadAudio, BadVideo, clip_reasons, kept
 from .preprocess import ImageTransform
 
 # Five minutes at 30 a second.
@@ -128,7 +128,7 @@ class VideoTransform:
             If PyAV is not installed and the cell is a file.
         """
         with clip_reasons(BadVideo, "av", "torchcodec"):
-            cell = held_video(cell)
+            cell = kept(held_video, cell, BadVideo)
             if isinstance(cell, str | os.PathLike) and _is_folder(cell, root):
                 cell = _frames_of_folder(cell, root, self.max_frames)
             if isinstance(cell, _FILES):
@@ -202,7 +202,7 @@ def sound_of(
     True
     """
     with clip_reasons(BadAudio, "av"):
-        cell = held_video(cell)
+        cell = kept(held_video, cell, BadAudio)
         if not isinstance(cell, _FILES):
             return None
         if isinstance(cell, str | os.PathLike) and _is_folder(cell, root):

@@ -181,8 +181,8 @@ NAN[7] = np.nan
         ("data:audio/wav;base64,UklGRg==", "URLs are never opened"),
         ("nothing.wav", "no such file: .*image_root is not set"),
         (None, "there is no cell"),
-        (tone(), "needs their rate"),
-        (3.5, "got float 3.5"),
+        (tone(), "^An audio cell of samples needs their rate"),
+        (3.5, "got float 3.5$"),
     ],
 )
 def test_bad_cells_say_why(cell, reason):
