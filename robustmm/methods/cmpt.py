@@ -121,9 +121,7 @@ class CMPTModule(nn.Module):
         self.detach_target = detach_target
         self.modalities = backbone.modalities
         width = backbone[self.modalities[0]].width
-        # The ordered pairs of modalities: encoder by encoder, and in it proxy by proxy.
-        places = range(len(self.modalities))
-        self.pairs = [(m, n) for m in places for n in places if n != m]
+        self.pairs = ordered_pairs(len(self.modalities))
         self.align_scale = 1 / len(self.pairs) if align_reduction == "mean" else 1.0
         self.proxies = None
         if proxies is not None:
@@ -258,6 +256,17 @@ class CMPTModule(nn.Module):
         # Of each pair over its own rows, as if the others were not there.
         share = upload(both / both.sum(dim=0).clamp(min=1), classes.device)
         return self.align_scale * (share * error.mean(dim=2)).sum()
+
+
+def ordered_pairs(n: int) -> list[tuple[int, int]]:
+    """Return which encoder each proxy is in and what it stands for, in their order.
+
+    Examples
+    --------
+    >>> ordered_pairs(3)
+    [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)]
+    """
+    return [(m, other) for m in range(n) for other in range(n) if other != m]
 
 
 def _adapter_factory(
