@@ -73,6 +73,16 @@ def test_columns_have_names_of_their_own_and_an_order(probe):
         np.testing.assert_allclose(other.decision_function(array), found, atol=1e-5)
 
 
+def test_one_modality_alone():
+    X, y = clips()
+    clf = on_clips(LinearProbeClassifier, modalities=("audio",))
+    with pytest.warns(UserWarning, match="4 of 12 rows have no audio"):
+        proba = clf.fit(X[["audio"]], y).predict_proba(X)
+    lost = X["audio"].isna().to_numpy()
+    np.testing.assert_allclose(proba[lost], np.tile(clf.class_prior_, (4, 1)))
+    assert clf.missing_report_["audio_missing"] == 4
+
+
 def test_image_and_text_are_what_they_were():
     X, y = table(12)
     plain = small(LinearProbeClassifier).fit(X, y)
