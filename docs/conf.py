@@ -55,7 +55,7 @@ intersphinx_mapping = write_inventories()
 # Examples ---------------------------------------------------------------------------
 
 # Downloads, long trainings and tables that are not here.
-NOT_SHOWN = r"pretrain_embedded|real_tables|reproduce|movie_posters|papers|__init__"
+NOT_SHOWN = r"pretrain_|real_tables|reproduce|movie_posters|papers|__init__"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",

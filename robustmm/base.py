@@ -42,6 +42,7 @@ from .backbones.onnx import Prediction, need_onnx, write_onnx
 from .backbones.quantized import is_quantized, quantize_layers
 from .data import (
     IMAGES,
+    MODALITIES,
     STATES,
     ByteCache,
     FolderCache,
@@ -51,6 +52,7 @@ from .data import (
     holding,
     open_cache,
 )
+from .data.dataset import BAD
 from .data.screening import (
     refuse_not_finite,
     report_bad_images,
@@ -302,15 +304,21 @@ class BaseMultimodalClassifier(
             backbone = self._load_backbone(device)
         except MissingStream as error:
             raise ValueError(self._needs(error.name, error.offers)) from error
-        if not set(self.STREAMS or ()) <= set(backbone.streams):
+        if not set(self._streams or ()) <= set(backbone.streams):
             source = next(iter(backbone.sources.values()))
             raise ValueError(self._needs(source, list(backbone.streams)))
+        backbone.modalities = self._modalities
         self._check_backbone(backbone)
         return backbone
 
+    @property
+    def _streams(self) -> tuple[str, ...] | None:
+        """What the method, with these parameters, stands on; None for anything."""
+        return self.STREAMS
+
     def _needs(self, source: str, offers: Sequence[str]) -> str:
         """Say what the method stands on, what was given and what to pass."""
-        kind, name, tiny = _EXAMPLES[self.STREAMS or ("image", "text")]
+        kind, name, tiny = _EXAMPLES[self._streams or ("image", "text")]
         return (
             f"{type(self).__name__} stands on {kind}, got {source!r}, which offers "
             f"{list(offers)}. Pass for example {name!r}, or {tiny!r} to try it out."
@@ -407,7 +415,8 @@ class BaseMultimodalClassifier(
 
     def _blank_batch(self, backbone: Backbone) -> dict[str, torch.Tensor]:
         """Return the batch of one row without any modality: white image, empty text."""
-        data = self._dataset(backbone, Rows([None], [None], [0]))
+        rows = Rows.of({modality: [None] for modality in self._modalities}, [0])
+        data = self._dataset(backbone, rows)
         batch, _ = self._collate(backbone)([data[0]])
         pictures = batch.pop("pictures", None)
         return batch if pictures is None else batch | pictures.pixels()
@@ -451,10 +460,11 @@ class BaseMultimodalClassifier(
             for batch, _ in batches:
                 bad |= bad_images_of(batch)
                 # Texts in an object array, which cannot be moved to a device.
-                batch.pop("bad", None)
+                for name in BAD & batch.keys():
+                    batch.pop(name)
                 bar.update(len(batch["row"]))
                 # It will end in an error: decode on for its list, and compute nothing.
-                if bad and self.on_bad_image == "raise":
+                if any(bad.values()) and self.on_bad_image == "raise":
                     continue
                 part = self.net_.evaluate(batch, read).numpy()
                 if values is None:
@@ -526,6 +536,11 @@ class BaseMultimodalClassifier(
         need_onnx()
         module = self._anew().net_.module_
         backbone, blank = module.backbone, self._blank_batch(module.backbone)
+        if self._modalities != MODALITIES:
+            raise NotImplementedError(
+                f"{type(self).__name__} can be exported if it reads images and texts, "
+                f"got modalities={self._modalities}."
+            )
         if backbone.second is not None:
             raise NotImplementedError(
                 f"{type(self).__name__} cannot be exported: a second model reads the "
@@ -670,6 +685,7 @@ class BaseMultimodalClassifier(
         known = trained["fingerprint"], type(self).__name__, trained.get("inputs")
         with fitted_on(*known) as check:
             backbone = check(self._load_backbone(device))
+        backbone.modalities = self._modalities
         module = self._untrained(backbone, device)
         load_tensors(module, trained["tensors"])
         self.history_ = pd.DataFrame(trained["history"])

@@ -139,12 +139,20 @@ def _complete(cls: type) -> str:
 def _attributes(cls: type) -> list[str]:
     """What the nearest parent says of fitted attributes, if a class does not."""
     for relative in cls.__mro__:
-        said = inspect.cleandoc(vars(relative).get("__doc__") or "").splitlines()
-        start, stop = _section(said, "Attributes")
-        if start < stop:
-            section = "\n".join(said[start - 2 : stop]).strip()
-            return [] if relative is cls else [*section.splitlines(), ""]
+        section = _said_of_attributes(relative)
+        if section and relative is cls:
+            return []
+        # What a mixin only repeats of its parents, a nearer one may say better.
+        if section and section not in map(_said_of_attributes, relative.__bases__):
+            return [*section, ""]
     return []
+
+
+def _said_of_attributes(cls: type) -> list[str]:
+    said = inspect.cleandoc(vars(cls).get("__doc__") or "").splitlines()
+    start, stop = _section(said, "Attributes")
+    section = said[start - 2 : stop] if start < stop else []
+    return "\n".join(section).strip().splitlines()
 
 
 def _section(lines: list[str], title: str = "Parameters") -> tuple[int, int]:

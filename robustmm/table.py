@@ -24,17 +24,21 @@ from .checks import check_choice, check_folder, check_number
 from .data import (
     IMAGES,
     MAX_PIXELS,
+    MODALITIES,
+    AudioTransform,
     Collate,
     ImageTransform,
     MultimodalDataset,
     PairedCollate,
     PairedDataset,
     Rows,
+    VideoTransform,
     find_bad_images,
     open_cache,
     prepare_tokenizer,
     read_rows,
 )
+from .data.clips import find_bad_clips
 from .data.screening import (
     missing_report,
     report_bad_images,
@@ -178,14 +182,27 @@ class TableClassifier(
         self.class_prior_ = targets.prior(weights)
 
     @property
+    def _modalities(self) -> tuple[str, ...]:
+        """What is read of a row, in the order of the columns of ``present``."""
+        return MODALITIES
+
+    @property
+    def _columns_by_modality(self) -> dict[str, str]:
+        return {name: getattr(self, f"{name}_column") for name in self._modalities}
+
+    @property
     def _columns(self) -> list[str]:
         """The columns that are read: one, if it is both."""
-        return list(dict.fromkeys([self.image_column, self.text_column]))
+        return list(dict.fromkeys(self._columns_by_modality.values()))
 
     def _check_X(self, X: pd.DataFrame, reset: bool) -> Rows:
         """Read the table; the one place where input of any kind comes in."""
-        images = self.image_column, self.text_column, self.image_root
-        rows = read_rows(X, *images, self.blank_image)
+        rows = read_rows(
+            X,
+            image_root=self.image_root,
+            blank_image=self.blank_image,
+            columns=self._columns_by_modality,
+        )
         self._check_features(X, reset)
         if len(rows) == 0:
             raise ValueError(
@@ -207,7 +224,7 @@ class TableClassifier(
         validate_data(self, named, reset=reset, skip_check_array=True)
 
     def _check_weights(self, rows: Rows, targets: Targets, weights) -> np.ndarray:
-        check_consistent_length(rows.texts, targets.encoded)
+        check_consistent_length(rows.index, targets.encoded)
         # Stands for X, of which scikit-learn only asks how long it is.
         shape = np.empty((len(rows), 1))
         weights = _check_sample_weight(
@@ -231,6 +248,8 @@ class TableClassifier(
         probe = self._dataset(backbone, rows, on_bad_image="record")
         options = N_THREADS, bool(self.verbose), probe.is_needed
         bad = find_bad_images(probe.images, *options)
+        for cells in probe.clips.values():
+            bad |= find_bad_clips(cells, *options[:2])
         report_bad_images(rows, bad, self.on_bad_image)
         return without_images(rows, bad), bad
 
@@ -251,15 +270,25 @@ class TableClassifier(
         }
         if isinstance(collate, PairedCollate):
             return PairedDataset(rows, collate, **options)
-        return MultimodalDataset(rows, collate.transform, collate.tokenizer, **options)
+        parts = collate.transform, collate.tokenizer
+        return MultimodalDataset(rows, *parts, **options, clips=collate.clips)
 
     def _collate(self, backbone: Backbone) -> Collate:
         config, tokenizer, transform = backbone.image_config, backbone.tokenizer, None
+        clips: dict = {}
         if config is not None:
             transform = ImageTransform.from_config(config, self.max_pixels)
         if tokenizer is not None:
             tokenizer = prepare_tokenizer(tokenizer, backbone.max_text_length)
-        collate = Collate(transform, tokenizer)
+        if "audio" in backbone:
+            clips["audio"] = AudioTransform.from_config(backbone.audio_config)
+        if "video" in backbone:
+            clips["video"] = VideoTransform(transform)
+            if not {"image", "joint"} & set(backbone.streams):
+                transform = None
+        collate = Collate(
+            transform, tokenizer, clips=clips, modalities=self._modalities
+        )
         if backbone.second is None:
             return collate
         return PairedCollate(collate, self._collate(backbone.second))

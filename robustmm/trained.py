@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from numbers import Integral, Real
 from pathlib import Path
 from typing import ClassVar, Self
@@ -26,6 +27,7 @@ from .backbones.compiled import check_compiler, why_not
 from .base import BaseMultimodalClassifier
 from .checks import check_choice, check_folder, check_number
 from .data import Rows
+from .data.frame import either_of
 from .data.targets import Targets, encode_known, split_rows
 from .training.checkpoint import fit_or_resume
 from .training.clock import Clock
@@ -310,7 +312,7 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         with validation_named():
             run.rows = self._check_X(X, reset=False)
             run.targets = encode_known(y, targets)
-            check_consistent_length(run.rows.texts, run.targets.encoded)
+            check_consistent_length(run.rows.index, run.targets.encoded)
 
     def _split(self, rows: np.ndarray, targets: Targets, seed: int) -> tuple:
         given = self._fitting is not None and self._fitting.validation is not None
@@ -326,8 +328,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         there = np.flatnonzero(rows.present.any(axis=1))
         if len(there) == 0:
             raise ValueError(
-                "validation_data must have a row with an image or a text, got "
-                f"{len(rows)} rows without."
+                f"validation_data must have a row with {either_of(rows.modalities)}, "
+                f"got {len(rows)} rows without."
             )
         weights = np.ones(len(rows), dtype=np.float32)
         options = self._fitting.targets.encoded, weights, "ignore"
@@ -338,13 +340,14 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     ) -> Net:
         # Known before the training, as the schedule has to end with the last step.
         n_batches = math.ceil(len(train) / self.batch_size)
+        rows, train = train, self._with_random_frames(module, train)
         n_steps = n_batches * self.max_epochs
         clock = Clock(None) if self._fitting is None else self._fitting.clock
         split = predefined_split(held_out) if len(held_out) else None
         with self._progress(n_steps, "fit") as bar:
             callbacks = self._callbacks(n_steps, bar, held_out, clock)
             options = {"train_split": split, "draws": draws, "clock": clock}
-            options |= self._start_options(module, train)
+            options |= self._start_options(module, rows)
             net = self._make_net(module, draws.device, callbacks, **options)
             net.forward_params = self._forward_params()
             if self.checkpoint_dir is None:
@@ -369,12 +372,22 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         net.release_training_memory()
         return net
 
+    def _with_random_frames(self, module: nn.Module, train: Subset) -> Subset:
+        """Return rows whose videos show other frames whenever they are asked for."""
+        frozen = getattr(module, "recalls", False)
+        if frozen or "video" not in getattr(train.dataset, "clips", ()):
+            return train
+        data = copy(train.dataset)
+        data.random_frames = True
+        return Subset(data, train.indices)
+
     def _start_options(self, module: nn.Module, train: Subset) -> dict:
         """Return what the net does beside its steps, of the recipe of this class."""
         options: dict = {"modality_dropout": self._dropout(module, train)}
         if self.head_init == "probe":
             check_head(self._head_of(module)[0], type(self).__name__)
-            options["start"] = self._start_head
+            # Of the even frames of videos, whatever the steps will see.
+            options["start"] = lambda net, _: self._start_head(net, train)
         return options
 
     def _dropout(self, module: nn.Module, train: Subset) -> ModalityDropout | None:

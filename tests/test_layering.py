@@ -16,6 +16,7 @@ LEVEL_0 = {
     "parameters",
     "missingness",
     "datasets",
+    "data.cells",
     "data.frame",
     "data.tables",
 }
@@ -27,7 +28,7 @@ LEVEL_1 = {"data", "backbones", "adapters", "storage"} | LABELS
 SOLVER = {"training.probe"}
 BELOW_BASE = LEVEL_0 | LEVEL_1 | {"training"} | SOLVER
 CLASSIFIERS = {"table", "base", "trained", "incremental"}
-CLASSIFIERS |= {"stagewise", "streaming", "told"}
+CLASSIFIERS |= {"stagewise", "streaming", "told", "clips"}
 BELOW_LEAVES = BELOW_BASE | CLASSIFIERS | {"methods"}
 # Leaves that stand on one another, each on those before it; nobody below imports one.
 SCORES, ENSEMBLE = {"evaluation"}, {"evaluation", "ensemble"}
@@ -41,6 +42,7 @@ ALLOWED = {
     **dict.fromkeys(SOLVER, LEVEL_0),
     "training": BELOW_BASE,
     "table": BELOW_BASE,
+    "clips": BELOW_BASE | {"table"},
     "base": BELOW_BASE | {"table"},
     "trained": BELOW_BASE | {"base"},
     "incremental": BELOW_BASE | {"base", "trained"},

@@ -331,3 +331,49 @@ def test_drop_modalities_takes_the_order():
         expected = missing_table(20, 0.7, "both", 3, order=order)
         np.testing.assert_array_equal(table, expected)
         np.testing.assert_array_equal(result["image"].isna(), expected == 2)
+
+
+# Other modalities ---------------------------------------------------------------------
+
+AV = ("audio", "video")
+
+
+def test_image_and_text_are_the_default_and_the_first_of_any():
+    for scenario in ("both", "text", "image"):
+        plain = missing_table(41, 0.7, scenario, random_state=3)
+        other = {"text": "video", "image": "audio"}.get(scenario, scenario)
+        again = missing_table(41, 0.7, other, random_state=3, modalities=AV)
+        np.testing.assert_array_equal(plain, again)
+
+
+@pytest.mark.parametrize("order", ["split", "nested"])
+def test_each_of_three_is_lost_equally_often(order):
+    three = ("image", "text", "audio")
+    drawn = missing_table(90, 2 / 3, "each", 0, order=order, modalities=three)
+    assert np.bincount(drawn).tolist() == [30, 20, 20, 0, 20]
+
+
+def test_a_row_keeps_one_of_three():
+    df = pd.DataFrame({"i": ["a.png"] * 3, "text": ["x", None, None], "a": [None] * 3})
+    columns = {"image": "i", "text": "text", "audio": "a"}
+    left = apply_missing_table(df, [4, 4, 2], modalities=columns)
+    assert left.isna().to_numpy().tolist() == [
+        [True, False, True],
+        [False, True, True],
+        [False, True, True],
+    ]
+    two_at_once = apply_missing_table(df[:1], [6], modalities=columns)
+    assert two_at_once.notna().to_numpy().tolist() == [[True, True, False]]
+
+
+def test_what_cannot_be_drawn_of_other_modalities_is_refused():
+    with pytest.raises(ValueError, match=r"scenario must be one of \('video', 'audio'"):
+        missing_table(3, 0.5, "text", modalities=AV)
+    three = ("image", "text", "audio")
+    with pytest.raises(ValueError, match="scenario must be one of"):
+        missing_table(3, 0.5, "both", modalities=three)
+    with pytest.raises(ValueError, match='order must not be "map"'):
+        missing_table(3, 0.5, "each", 0, order="map", modalities=three)
+    df = pd.DataFrame({"audio": ["a.wav"], "video": ["a.mp4"]})
+    with pytest.raises(ValueError, match="codes 0, 1 and 2 only"):
+        apply_missing_table(df, [3], modalities=AV)

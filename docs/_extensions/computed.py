@@ -161,7 +161,8 @@ def encoders() -> str:
 def encoder_sizes() -> str:
     """Parameters and megabytes of usual checkpoints, from their configurations."""
     rows = [["Checkpoint", "Parameters, million", "As float32, MB"]]
-    for name in ("robustmm/tiny-clip", "robustmm/tiny-vilt", "robustmm/tiny-bert"):
+    for name in ("tiny-clip", "tiny-vilt", "tiny-bert", "tiny-ast"):
+        name = f"robustmm/{name}"
         rows.append(_size(name, robustmm.load_backbone(name)))
     with torch.device("meta"):  # shapes without weights: nothing is loaded
         rows += [_size(name, make()) for name, make in USUAL.items()]

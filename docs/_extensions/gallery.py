@@ -15,6 +15,7 @@ ORDER = [
     "experts",
     "proxy_tokens",
     "attention",
+    "clips",
     "explanation",
     "mora_export",
     "retrieval",
@@ -26,6 +27,7 @@ ORDER = [
 # Options that make an example short enough for every build of the site.
 OPTIONS = {
     "automatic.py": ["--rows", "160", "--time-limit", "30"],
+    "clips.py": ["--rows", "120", "--test-rows", "120", "--epochs", "4"],
     "continual.py": ["--rows", "16", "--epochs", "2"],
     "proxy_tokens.py": ["--rows", "360", "--epochs", "8"],
     "quickstart.py": ["--rows", "480", "--epochs", "3", "--quiet"],

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
 
 def draw_hidden(present: Tensor, probability: float, per: str = "row") -> Tensor:
-    """Draw which cells to hide, (B, 2) bool; never a row's only one.
+    """Draw which cells to hide, (B, M) bool; never a row's only one.
 
-    A complete row loses its image or its text, each with half of ``probability``.
-    ``per="row"`` draws for each row, ``per="batch"`` once for all complete rows.
+    A complete row loses its image or its text, each with half of ``probability``; of M
+    modalities it loses one, all equally often. ``per="row"`` draws for each row,
+    ``per="batch"`` once for all complete rows.
 
     Parameters
     ----------
-    present : Tensor of shape (B, 2), bool
-        Whether image and text are there.
+    present : Tensor of shape (B, M), bool
+        Whether image and text, or other modalities, are there.
     probability : float
         In [0, 1].
 
@@ -29,7 +32,9 @@ def draw_hidden(present: Tensor, probability: float, per: str = "row") -> Tensor
     # depend on what the others lack.
     draw = torch.rand(1 if per == "batch" else len(present), device=present.device)
     draw = draw.expand(len(present))
-    first = draw < probability / 2
-    second = ~first & (draw < probability)
-    hidden = torch.stack([first, second], dim=1)
-    return hidden & present.all(dim=1, keepdim=True)
+    n = present.shape[1]
+    if n == 1:
+        return torch.zeros_like(present)
+    below = [draw < probability * (i + 1) / n for i in range(n)]
+    hidden = [below[0], *(b & ~a for a, b in pairwise(below))]
+    return torch.stack(hidden, dim=1) & present.all(dim=1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from .attention import attention_frame as attention_frame
 from .attention import attention_maps as attention_maps
+from .audio import ASTStream as ASTStream
 from .backbone import Backbone as Backbone
 from .backbone import fitted_on as fitted_on
 from .classes import IMAGE_CLASS as IMAGE_CLASS
@@ -15,15 +16,17 @@ from .features import FrozenVectors as FrozenVectors
 from .features import encode_streams as encode_streams
 from .features import projected as projected
 from .features import projected_width as projected_width
+from .frames import FrameStream as FrameStream
+from .frames import frames_of as frames_of
 from .host import HostBatch as HostBatch
 from .host import take_rows as take_rows
 from .host import upload as upload
 from .host import with_pixels as with_pixels
+from .joining import join_encoders as join_encoders
+from .joining import load_encoders as load_encoders
 from .loading import MissingStream as MissingStream
 from .loading import clear_backbone_cache as clear_backbone_cache
-from .loading import join_encoders as join_encoders
 from .loading import load_backbone as load_backbone
-from .loading import load_encoders as load_encoders
 from .loading import save_checkpoint as save_checkpoint
 from .prefix import FrozenPrefix as FrozenPrefix
 from .prefix import text_keys as text_keys

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .inputs import image_fingerprint, text_fingerprint
+from .host import COLUMNS
+from .inputs import audio_fingerprint, image_fingerprint, text_fingerprint
 from .stream import Stream
 
 
@@ -63,7 +64,7 @@ def _digest(tensor: Tensor) -> bytes:
 
 
 class Backbone(nn.Module):
-    """One or two frozen streams with their tokenizer and image settings.
+    """Frozen streams with their tokenizer and image settings.
 
     Get one from :func:`robustmm.load_backbone`. Its frozen parameters are the same
     objects in all copies, in ``copy.deepcopy`` as well.
@@ -71,12 +72,15 @@ class Backbone(nn.Module):
     Attributes
     ----------
     streams : ModuleDict
-        By name: ``"joint"``, or ``"image"`` and/or ``"text"``; ``backbone["image"]``
-        is short for ``backbone.streams["image"]``.
+        By name: ``"joint"``, or some of ``"image"``, ``"text"``, ``"audio"`` and
+        ``"video"``; ``backbone["image"]`` is short for ``backbone.streams["image"]``.
     sources : dict of str to str
         Where each stream was loaded from, as given.
     image_config : dict or None
-        What the checkpoint's ``preprocessor_config.json`` says about images.
+        What the checkpoint's ``preprocessor_config.json`` says about images, which the
+        frames of a video are too.
+    audio_config : dict or None
+        The same about sound.
     tokenizer : transformers tokenizer or None
     max_text_length : int or None
         Longest text in tokens, special tokens included.
@@ -101,6 +105,7 @@ class Backbone(nn.Module):
         sources: Mapping[str, str],
         identities: Mapping[str, Identity],
         image_config: dict | None = None,
+        audio_config: dict | None = None,
         tokenizer=None,
         max_text_length: int | None = None,
         second: Backbone | None = None,
@@ -109,12 +114,31 @@ class Backbone(nn.Module):
         self.streams = nn.ModuleDict(streams)
         self.sources = dict(sources)
         self.image_config = image_config
+        self.audio_config = audio_config
         self.tokenizer = tokenizer
         self.max_text_length = max_text_length
         self._identities = dict(identities)
         self.second = second
+        self._modalities: tuple[str, ...] | None = None
         if second is not None:
             self.sources |= {f"second_{m}": s for m, s in second.sources.items()}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The columns of ``present``, in order: image and text, or those of streams.
+
+        To be set where rows have them in another order.
+        """
+        if self._modalities is not None:
+            return self._modalities
+        # One encoder of the two reads rows that have both.
+        if set(self.streams) <= {"joint", *COLUMNS}:
+            return tuple(COLUMNS)
+        return tuple(self.streams)
+
+    @modalities.setter
+    def modalities(self, names: tuple[str, ...]) -> None:
+        self._modalities = tuple(names)
 
     def __getitem__(self, name: str) -> Stream:
         if name not in self.streams:
@@ -139,10 +163,12 @@ class Backbone(nn.Module):
 
     @property
     def inputs(self) -> dict[str, str]:
-        """Hashes of what prepares the cells: ``"images"``, ``"tokenizer"``."""
+        """Hashes of what prepares cells: ``"images"``, ``"audio"``, ``"tokenizer"``."""
         found = {}
         if self.image_config is not None:
             found["images"] = image_fingerprint(self.image_config)
+        if self.audio_config is not None:
+            found["audio"] = audio_fingerprint(self.audio_config)
         if self.tokenizer is not None:
             found["tokenizer"] = text_fingerprint(self.tokenizer)
         if self.second is not None:
@@ -157,6 +183,7 @@ class Backbone(nn.Module):
             sources=self.sources,
             identities=self._identities,
             image_config=self.image_config,
+            audio_config=self.audio_config,
             tokenizer=self.tokenizer,
             max_text_length=self.max_text_length,
             second=second,
@@ -189,21 +216,37 @@ class Backbone(nn.Module):
         return twin
 
     @classmethod
-    def join(cls, *, image: Backbone, text: Backbone) -> Backbone:
-        """Combine the image stream of one backbone and the text stream of another.
+    def join(cls, **parts: Backbone) -> Backbone:
+        """Combine streams of several backbones, each under the name of its stream.
 
         The streams are taken over, not copied.
+
+        Parameters
+        ----------
+        **parts : Backbone
+            Such as ``image=`` and ``text=``, or ``audio=`` and ``video=``.
+
+        Raises
+        ------
+        ValueError
+            If images and frames of videos are to be prepared in different ways.
         """
+        pictures = [parts[name] for name in ("image", "video") if name in parts]
+        settings = [part.image_config for part in pictures]
+        if len(settings) == 2 and len(set(map(image_fingerprint, settings))) == 2:
+            raise ValueError(
+                "Images and frames of videos must be prepared in one way, got the "
+                f"settings of {[part.sources for part in pictures]}."
+            )
+        audio, text = parts.get("audio"), parts.get("text")
         return cls(
-            {"image": image["image"], "text": text["text"]},
-            sources={"image": image.sources["image"], "text": text.sources["text"]},
-            identities={
-                "image": image._identities["image"],
-                "text": text._identities["text"],
-            },
-            image_config=image.image_config,
-            tokenizer=text.tokenizer,
-            max_text_length=text.max_text_length,
+            {name: part[name] for name, part in parts.items()},
+            sources={name: part.sources[name] for name, part in parts.items()},
+            identities={name: part._identities[name] for name, part in parts.items()},
+            image_config=pictures[0].image_config if pictures else None,
+            audio_config=None if audio is None else audio.audio_config,
+            tokenizer=None if text is None else text.tokenizer,
+            max_text_length=None if text is None else text.max_text_length,
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from .audio_config import audio_config
 from .hub import ask_hub, has_any, read_json, token_note
 from .image_config import image_config
 from .model_config import check_config, model_config
@@ -17,7 +18,7 @@ from .tokenizer_config import TOKENIZER, read_tokenizer
 from .weights import WEIGHTS, check_room, read_weights
 
 _EMBEDDED = Path(__file__).parent / "embedded"
-_IMAGE_SETTINGS = ("preprocessor_config.json", "processor_config.json")
+_CELL_SETTINGS = ("preprocessor_config.json", "processor_config.json")
 
 Offers = Mapping[str, tuple[str, ...]]  # architecture -> names of its streams
 
@@ -109,17 +110,30 @@ class Checkpoint:
 
     def image_config(self) -> dict:
         """Read how images are prepared, with the architecture's defaults."""
-        own, combined = (
-            read_json(self.location, name, self.local_only) for name in _IMAGE_SETTINGS
-        )
-        combined = combined if isinstance(combined, dict) else {}
-        stored = own or combined.get("image_processor")
         try:
-            return image_config(self.config, stored if isinstance(stored, dict) else {})
+            return image_config(self.config, self._settings("image_processor"))
         except ValueError as error:
             raise ValueError(
                 f"The image settings of {self.name!r} cannot be used: {error}"
             ) from error
+
+    def audio_config(self) -> dict:
+        """Read how sound is prepared, with the architecture's defaults."""
+        try:
+            return audio_config(self.config, self._settings("feature_extractor"))
+        except ValueError as error:
+            raise ValueError(
+                f"The audio settings of {self.name!r} cannot be used: {error}"
+            ) from error
+
+    def _settings(self, part: str) -> dict:
+        """Return what a file of its own says, or a part of a common one; or nothing."""
+        own, combined = (
+            read_json(self.location, name, self.local_only) for name in _CELL_SETTINGS
+        )
+        combined = combined if isinstance(combined, dict) else {}
+        stored = own or combined.get(part)
+        return stored if isinstance(stored, dict) else {}
 
 
 def find_checkpoint(name: str | Path, offers: Offers) -> Checkpoint:
@@ -221,5 +235,5 @@ def _not_cached(name: str, config: dict | None, offers: Offers) -> list[list[str
     streams = set(offers.get(config.get("model_type"), ()))
     groups = [WEIGHTS]
     groups += [TOKENIZER] if {"joint", "text"} & streams else []
-    groups += [_IMAGE_SETTINGS] if {"joint", "image"} & streams else []
+    groups += [_CELL_SETTINGS] if {"joint", "image", "audio"} & streams else []
     return [list(g) for g in groups if not has_any(name, g, local_only=True)]

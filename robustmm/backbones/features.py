@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from .backbone import Backbone
-from .host import COLUMNS, HostBatch, TracedBatch, take_rows, upload, with_pixels
+from .host import HostBatch, TracedBatch, take_rows, upload, with_pixels
 from .prefix import FrozenResults, Store, image_keys, text_keys
 from .stream import Stream
 
 POOLINGS = ("token", "mean", "both")
+# What the encoders of clips read.
+CLIPS = {"audio": "input_values", "video": "frame_values"}
 
 
 class FrozenVectors(ABC):
@@ -56,7 +58,7 @@ class FrozenVectors(ABC):
         Parameters
         ----------
         present : Tensor of shape (B, 2), bool
-            Whether image and text are there.
+            Whether image and text are there, or the backbone's ``modalities``.
         batch : dict of Tensor
             Inputs of the encoders; with its ``"host"`` there is nothing to wait for,
             and its pictures are read in the place of ``pixel_values`` where a vector is
@@ -67,10 +69,13 @@ class FrozenVectors(ABC):
         """
         device, host = present.device, batch.get("host")
         has_pictures = isinstance(host, HostBatch) and host.pictures is not None
+        known = batch if host is None else vars(host)
         if image_key is None and "host" in batch:
             image_key = host.image_key
-        unnamed = "pixel_values" in batch or has_pictures
-        if self.store is None or (image_key is None and unnamed):
+        keys = {"image": image_key} | {m: known.get(f"{m}_key") for m in CLIPS}
+        read = {m for m, name in CLIPS.items() if name in batch}
+        read |= {"image"} if "pixel_values" in batch or has_pictures else set()
+        if self.store is None or any(keys[name] is None for name in read):
             return self._encode(present, with_pixels(batch, device))
 
         def compute(rows: list[int]) -> list[np.ndarray]:
@@ -80,7 +85,8 @@ class FrozenVectors(ABC):
             # What is kept has to come to the host: the one wait, once per row.
             return [vector.copy() for vector in encoded.cpu().numpy()]
 
-        contents = _contents(HostBatch.of(present, batch), image_key)
+        host = HostBatch.of(present, batch, self.backbone.modalities)
+        contents = _contents(host, {m: keys[m] for m in keys if keys[m] is not None})
         vectors = self.results(contents, device, compute, (self.width,))
         return upload(torch.from_numpy(np.stack(vectors)), device)
 
@@ -111,7 +117,7 @@ class FrozenFeatures(FrozenVectors):
     A joint encoder reads both cells of a row, the dummy in the place of a missing one.
     Of two encoders, each reads its own cell; where that is missing it is not run, and
     its part of the vector is zero. The last two entries say whether image and text are
-    there.
+    there; of other modalities there is one for each.
 
     Parameters
     ----------
@@ -143,7 +149,8 @@ class FrozenFeatures(FrozenVectors):
     def width(self) -> int:
         """Entries of a vector."""
         streams = self.backbone.streams.values()
-        return sum(self._stream_width(stream) for stream in streams) + len(COLUMNS)
+        n_modalities = len(self.backbone.modalities)
+        return sum(self._stream_width(stream) for stream in streams) + n_modalities
 
     @torch.no_grad()
     def _encode(self, present: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -160,8 +167,9 @@ class FrozenFeatures(FrozenVectors):
         if keep:
             normed = tokens.replace(stream.norm(tokens.values))
             for name in stream.segments:
-                there = present[:, COLUMNS[name], None]
-                parts.append(normed.mean(name) * there)
+                place = self.backbone.modalities.index(name)
+                mean = stream.per_row(tokens, normed.mean(name))
+                parts.append(mean * present[:, place, None])
         return torch.cat(parts, dim=1).float()
 
     def _stream_width(self, stream: Stream) -> int:
@@ -173,22 +181,22 @@ class FrozenFeatures(FrozenVectors):
         return width
 
 
-def _contents(host: HostBatch, image_key: Tensor | None) -> list[bytes]:
+def _contents(host: HostBatch, keys: dict[str, Tensor]) -> list[bytes]:
     """Name what is in each row: which cells, and what they hold."""
-    nothing = [b""] * len(host.present)
-    texts = images = nothing
+    named = {modality: image_keys(key) for modality, key in keys.items()}
     if host.input_ids is not None:
-        texts = text_keys(host.input_ids, host.attention_mask)
-    if image_key is not None:
-        images = image_keys(image_key)
-    rows = zip(host.present.tolist(), images, texts, strict=True)
-    return [_content(*row) for row in rows]
+        named["text"] = text_keys(host.input_ids, host.attention_mask)
+    nothing = [b""] * len(host.present)
+    cells = zip(*(named.get(m, nothing) for m in host.modalities), strict=True)
+    rows = zip(host.present.tolist(), cells, strict=True)
+    return [_content(present, *names) for present, names in rows]
 
 
-def _content(present: Sequence[bool], image: bytes, text: bytes) -> bytes:
-    """Name what is in one row."""
+def _content(present: Sequence[bool], *names: bytes) -> bytes:
+    """Name what is in one row: those of the cells that are there."""
     there = np.array(present, dtype=bool)
-    return there.tobytes() + (image if there[0] else b"") + (text if there[1] else b"")
+    parts = [name for name, here in zip(names, there, strict=True) if here]
+    return there.tobytes() + b"".join(parts)
 
 
 @dataclass(frozen=True)
@@ -215,7 +223,7 @@ def encode_streams(
     ----------
     backbone : Backbone
     present : Tensor of shape (B, 2), bool
-        Whether image and text are there.
+        Whether image and text are there, or the backbone's ``modalities``.
     batch : dict of Tensor
         Inputs of the encoders. Which rows are there is decided from its ``"host"``; a
         batch without asks the device, and waits.
@@ -242,10 +250,12 @@ def encode_streams(
     """
     parts = []
     for modality, stream in backbone.streams.items():
-        if modality not in COLUMNS:  # a joint encoder reads dummies too
+        if modality == "joint":  # it reads dummies too
             parts.append(encode(stream, present, batch))
             continue
-        host = batch.get("host") or HostBatch(present.cpu())
+        host = batch.get("host") or HostBatch(
+            present.cpu(), modalities=backbone.modalities
+        )
         rows = host.rows(modality)
         nothing = len(rows) == 0
         if nothing:  # run one row, for the width and the type; it counts for nothing
@@ -257,7 +267,7 @@ def encode_streams(
         empty = vectors.new_zeros(len(present), vectors.shape[1])
         filled = empty.index_copy(0, upload(rows, vectors.device), vectors)
         if isinstance(host, TracedBatch):  # it has run the others as well
-            here = present[:, COLUMNS[modality], None]
+            here = present[:, backbone.modalities.index(modality), None]
             filled = filled.where(here, 0.0)
         parts.append(filled)
     return parts

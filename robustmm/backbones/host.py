@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+# The columns of ``present`` where a backbone reads images and texts alone.
 COLUMNS = {"image": 0, "text": 1}
 # MPS and XPU also copy beside the host if told to, but from memory that is not pinned:
 # they read it when it may hold another tensor, and numbers go wrong without a word.
@@ -44,7 +45,7 @@ class HostBatch:
     Parameters
     ----------
     present : Tensor of shape (B, 2), bool
-        Whether image and text are there.
+        Whether image and text are there, or what ``modalities`` names.
     input_ids, attention_mask : Tensor of shape (B, T), int64, or None
     pixel_mask : Tensor of shape (B, H, W), int64, or None
         1 inside the image, where images of several sizes are padded.
@@ -52,6 +53,10 @@ class HostBatch:
         Names the image of each row.
     pictures : HostPictures or None
         What :func:`with_pixels` makes the inputs of an image encoder of.
+    audio_key, video_key : Tensor of shape (B, 20), uint8, or None
+        Name the sound and the video of each row.
+    modalities : tuple of str
+        The columns of ``present``.
 
     Examples
     --------
@@ -68,37 +73,46 @@ class HostBatch:
     pixel_mask: Tensor | None = None
     image_key: Tensor | None = None
     pictures: HostPictures | None = None
+    audio_key: Tensor | None = None
+    video_key: Tensor | None = None
+    modalities: tuple[str, ...] = tuple(COLUMNS)
 
     @classmethod
-    def of(cls, present: Tensor, batch: Mapping[str, Any]) -> HostBatch:
+    def of(
+        cls,
+        present: Tensor,
+        batch: Mapping[str, Any],
+        modalities: tuple[str, ...] = tuple(COLUMNS),
+    ) -> HostBatch:
         """Return what a batch has as ``"host"``, or copies of its tensors.
 
         The copies wait for the device that the tensors are on.
         """
         if isinstance(batch.get("host"), cls):
             return batch["host"]
-        found = {f.name: batch.get(f.name) for f in fields(cls)} | {"present": present}
+        found = {f.name: batch.get(f.name) for f in fields(cls)}
+        found |= {"present": present, "modalities": modalities}
         tensors = {n: t.cpu() for n, t in found.items() if isinstance(t, Tensor)}
         return cls(**{**found, **tensors})
 
     def rows(self, modality: str) -> Tensor:
-        """Return the positions of the rows that have an image or a text, (b,)."""
-        return self.present[:, COLUMNS[modality]].nonzero()[:, 0]
+        """Return the positions of the rows that have a modality, (b,)."""
+        return self.present[:, self.modalities.index(modality)].nonzero()[:, 0]
 
     def missing(self, modality: str) -> Tensor:
         """Return the positions of the other rows, (B - b,)."""
-        return (~self.present[:, COLUMNS[modality]]).nonzero()[:, 0]
+        return (~self.present[:, self.modalities.index(modality)]).nonzero()[:, 0]
 
     def complete(self) -> Tensor:
-        """Return the positions of the rows that have both."""
+        """Return the positions of the rows that have all."""
         return self.present.all(dim=1).nonzero()[:, 0]
 
     def select(self, rows: Tensor | Sequence[int]) -> HostBatch:
         """Take some rows, by position."""
-        rows = torch.as_tensor(rows)
-        return HostBatch(
-            **{n: None if t is None else t[rows] for n, t in vars(self).items()}
-        )
+        rows, parts = torch.as_tensor(rows), dict(vars(self))
+        modalities = parts.pop("modalities")
+        taken = {n: None if t is None else t[rows] for n, t in parts.items()}
+        return HostBatch(**taken, modalities=modalities)
 
 
 class TracedBatch(HostBatch):

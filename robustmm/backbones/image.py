@@ -94,7 +94,7 @@ class ImageStream(Stream):
         start = (special + first).expand(len(patches), -1, -1)  # (B, s, d)
         patches = (patches + grid).flatten(2).transpose(1, 2)  # (B, h * w, d)
         values = torch.cat([start, patches], dim=1)  # (B, s + h * w, d)
-        spans = {"image": (0, values.shape[1])}
+        spans = {self.segments[0]: (0, values.shape[1])}
         return Tokens(values, None, spans, self.anchor(pixel_values))
 
     def grid(self, pixel_values: Tensor) -> tuple[int, int]:
@@ -175,7 +175,7 @@ class SiglipImageStream(ImageStream):
 
     def pool(self, tokens: Tokens) -> Tensor:
         """Return what the head reads from all image rows, (B, d)."""
-        return self.head(self.norm(tokens["image"]))
+        return self.head(self.norm(tokens[self.segments[0]]))
 
 
 def as_grid(table: Tensor) -> Tensor:

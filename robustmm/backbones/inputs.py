@@ -1,6 +1,6 @@
-"""Fingerprints of what prepares a cell: the tokenizer and the image settings.
+"""Fingerprints of what prepares a cell: the tokenizer, and image and audio settings.
 
-Both are taken of what they do, not of their files: a tokenizer is written anew when it
+They are taken of what these do, not of their files: a tokenizer is written anew when it
 is saved, and in other words by another release of the library.
 """
 
@@ -41,6 +41,11 @@ def image_fingerprint(settings: dict) -> str:
     processor = str(settings.get("image_processor_type")).split("ImageProcessor")[0]
     known = {name: settings.get(name) for name in _IMAGE_KEYS}
     return _hash([processor, known])
+
+
+def audio_fingerprint(settings: dict) -> str:
+    """Return a hash of the audio settings that decide about a filter bank."""
+    return _hash(sorted(settings.items()))
 
 
 def _hash(value) -> str:

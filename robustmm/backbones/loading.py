@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from .audio import ASTStream
 from .backbone import Backbone, Identity
 from .checkpoint import Checkpoint, find_checkpoint
 from .clip import ClipImageStream, ClipTextStream
+from .frames import frames_of
 from .image import SiglipImageStream, VitStream
-from .inputs import image_fingerprint, text_fingerprint
+from .inputs import audio_fingerprint, image_fingerprint, text_fingerprint
 from .revisions import pin
 from .stream import Stream
 from .text import BertStream, RobertaStream, TextPositions
@@ -40,9 +42,10 @@ _ARCHITECTURES: dict[str, dict[str, Callable[[nn.Module], Stream]]] = {
     "dinov2": {"image": VitStream.of_dinov2},
     "clip_vision_model": {"image": ClipImageStream},
     "siglip_vision_model": {"image": SiglipImageStream},
+    "audio-spectrogram-transformer": {"audio": ASTStream},
 }
 _OFFERS = {name: tuple(streams) for name, streams in _ARCHITECTURES.items()}
-_WITH_TEXT, _WITH_IMAGE = {"joint", "text"}, {"joint", "image"}
+_WITH_TEXT, _WITH_IMAGE = {"joint", "text"}, {"joint", "image", "video"}
 
 
 @dataclass
@@ -55,6 +58,7 @@ class _Shared:
     identities: dict[str, Identity] = field(default_factory=dict)
     tokenizer: object = None
     image_config: dict | None = None
+    audio_config: dict | None = None
 
 
 class MissingStream(ValueError):
@@ -106,15 +110,17 @@ def load_backbone(
     ----------
     name_or_path : str or path-like
         An embedded name (``"robustmm/tiny-vilt"``, ``"robustmm/tiny-clip"``,
-        ``"robustmm/tiny-bert"``), a local folder made with ``save_pretrained``, or an
-        identifier on the Hugging Face hub, whose local cache is tried first.
+        ``"robustmm/tiny-bert"``, ``"robustmm/tiny-ast"``), a local folder made with
+        ``save_pretrained``, or an identifier on the Hugging Face hub, whose local cache
+        is tried first.
     revision : str, optional
         Branch, tag or commit of a model on the hub; None means its main branch as the
         cache has it. Only a commit names the same files for ever. ``name@revision`` as
         the name is the same, and what ``sources`` shows.
     streams : tuple of str, optional
-        Which streams of the checkpoint to take: ``"joint"``, ``"image"``, ``"text"``.
-        None takes all it has. The rest is not kept in memory.
+        Which streams of the checkpoint to take: ``"joint"``, ``"image"``, ``"text"``,
+        ``"audio"``; or ``"video"``, an image encoder that reads frames. None takes all
+        it has, images as images. The rest is not kept in memory.
     device : str or torch.device
         Where the weights are put.
     max_text_length : int, optional
@@ -162,6 +168,7 @@ def load_backbone(
         sources=dict.fromkeys(wanted, str(name_or_path)),
         identities={name: shared.identities[name] for name in wanted},
         image_config=shared.image_config if with_image else None,
+        audio_config=shared.audio_config if "audio" in wanted else None,
         tokenizer=shared.tokenizer if with_text else None,
         max_text_length=length if with_text else None,
     ).copy()
@@ -182,8 +189,14 @@ def load_model(name_or_path: str | Path) -> tuple[nn.Module, dict[str, Stream]]:
     with _LOCK, quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         model = checkpoint.model()
+    offered = _OFFERS[checkpoint.architecture]
+    return model, {name: _made(checkpoint, name, model) for name in offered}
+
+
+def _made(checkpoint: Checkpoint, name: str, model: nn.Module) -> Stream:
+    """Take a stream out of a model."""
     makers = _ARCHITECTURES[checkpoint.architecture]
-    return model, {name: make(model) for name, make in makers.items()}
+    return frames_of(makers["image"](model)) if name == "video" else makers[name](model)
 
 
 def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None:
@@ -209,7 +222,7 @@ def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None
         offered = set(_OFFERS[checkpoint.architecture])
         model = checkpoint.model()
         tokenizer = checkpoint.tokenizer() if offered & _WITH_TEXT else None
-        settings = checkpoint.image_config() if offered & _WITH_IMAGE else None
+        settings = _settings(checkpoint, offered)
         if not _is_unchanged(backbone, checkpoint, model, tokenizer, settings):
             raise ValueError(
                 f"The files of {source!r} must be those that the backbone was loaded "
@@ -227,14 +240,23 @@ def _is_unchanged(
     backbone: Backbone, checkpoint: Checkpoint, model: nn.Module, tokenizer, settings
 ) -> bool:
     """Tell whether what was read again is what a backbone has of a checkpoint."""
-    makers, now = _ARCHITECTURES[checkpoint.architecture], {}
+    now = {}
     used = {name for name, s in backbone.sources.items() if s == checkpoint.name}
     if used & _WITH_TEXT:
         now["tokenizer"] = text_fingerprint(tokenizer)
     if used & _WITH_IMAGE:
         now["images"] = image_fingerprint(settings)
-    same = [backbone.is_same(name, makers[name](model)) for name in used]
+    if "audio" in used:
+        now["audio"] = audio_fingerprint(settings)
+    same = [backbone.is_same(n, _made(checkpoint, n, model)) for n in used]
     return all(same) and now.items() <= backbone.inputs.items()
+
+
+def _settings(checkpoint: Checkpoint, streams: set[str]) -> dict | None:
+    """Read how a checkpoint's pictures or sounds are prepared."""
+    if "audio" in streams:
+        return checkpoint.audio_config()
+    return checkpoint.image_config() if streams & _WITH_IMAGE else None
 
 
 def _check_text_length(length: int | None) -> int | None:
@@ -256,15 +278,17 @@ def _check_streams(
     if streams is None:
         return offered
     streams = (streams,) if isinstance(streams, str) else tuple(streams)
-    if not streams or not set(streams) <= set(offered):
+    # Any image encoder may read frames, if it is asked to.
+    possible = offered + (("video",) if "image" in offered else ())
+    if not streams or not set(streams) <= set(possible):
         raise MissingStream(
-            f"streams must be one or more of {offered}, which is what a checkpoint of "
+            f"streams must be one or more of {possible}, which is what a checkpoint of "
             f"architecture {checkpoint.architecture!r} offers, got {streams!r} for "
             f"{checkpoint.name!r}.",
             checkpoint.name,
             offered,
         )
-    return tuple(name for name in offered if name in streams)
+    return tuple(name for name in possible if name in streams)
 
 
 def _shared(checkpoint: Checkpoint, place: str, wanted: tuple[str, ...]) -> _Shared:
@@ -277,10 +301,12 @@ def _shared(checkpoint: Checkpoint, place: str, wanted: tuple[str, ...]) -> _Sha
         shared.tokenizer = checkpoint.tokenizer()
     if _WITH_IMAGE & set(missing):
         shared.image_config = checkpoint.image_config()
+    if "audio" in missing:
+        shared.audio_config = checkpoint.audio_config()
     if missing:
         model = checkpoint.model()
         for name in missing:
-            stream = _ARCHITECTURES[checkpoint.architecture][name](model)
+            stream = _made(checkpoint, name, model)
             shared.streams[name] = _on_its_own(stream, checkpoint.name).to(place)
             shared.identities[name] = Identity(shared.streams[name])
     _SHARED[checkpoint.location, place] = shared
@@ -327,37 +353,3 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def join_encoders(
-    image, text, *, device="cpu", max_text_length: int | None = None
-) -> Backbone:
-    """Load the image encoder of one checkpoint and the text encoder of another.
-
-    Examples
-    --------
-    >>> backbone = join_encoders("robustmm/tiny-clip", "robustmm/tiny-bert")
-    >>> backbone.sources
-    {'image': 'robustmm/tiny-clip', 'text': 'robustmm/tiny-bert'}
-    """
-    return Backbone.join(
-        image=load_backbone(image, streams=("image",), device=device),
-        text=load_backbone(
-            text, streams=("text",), device=device, max_text_length=max_text_length
-        ),
-    )
-
-
-def load_encoders(name_or_path, text=None, **options) -> Backbone:
-    """Load a checkpoint, with the text encoder of another in the place of its own.
-
-    Examples
-    --------
-    >>> list(load_encoders("robustmm/tiny-vilt").streams)
-    ['joint']
-    >>> load_encoders("robustmm/tiny-clip", "robustmm/tiny-bert").sources["text"]
-    'robustmm/tiny-bert'
-    """
-    if text is None:
-        return load_backbone(name_or_path, **options)
-    return join_encoders(name_or_path, text, **options)

@@ -42,7 +42,7 @@ class Stream(FrozenModule, ABC):
 
     Attributes
     ----------
-    modality : {"joint", "image", "text"}
+    modality : {"joint", "image", "text", "audio", "video"}
     width, n_layers, n_heads : int
     causal : bool
         Whether a token sees only itself and the tokens before it.
@@ -129,6 +129,13 @@ class Stream(FrozenModule, ABC):
             return self.norm(tokens[POOLED][:, 0])
         rows = self._pooled_row(tokens)[:, None]
         return self.norm(_take(tokens.values, rows)[:, 0])
+
+    def per_row(self, tokens: Tokens, values: Tensor) -> Tensor:
+        """Return what was read of tokens as one vector for each row of a table, (B, d).
+
+        That is the same, but for videos, whose tokens have a row for each frame.
+        """
+        return values
 
     def facts(self) -> dict:
         """Return what changes the outputs but is in no tensor, for the fingerprint."""

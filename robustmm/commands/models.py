@@ -15,7 +15,7 @@ import pandas as pd
 
 import robustmm
 
-from ..data.frame import PATTERNS, read_rows
+from ..data.frame import KNOWN_MODALITIES, MODALITIES, pattern_names, read_rows
 from ..data.inline import is_inline
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -41,15 +41,20 @@ def image_root(arguments: argparse.Namespace) -> str:
 
 
 def is_plain(model) -> bool:
-    """Whether a model reads two columns and no others, which pipelines may."""
+    """Whether a model reads a column per modality alone; pipelines may read others."""
     return {"image_column", "text_column"} <= set(model.get_params(deep=False))
 
 
 def columns_of(model) -> list[str]:
     """Return the columns that a table must have, as far as a model says."""
     if is_plain(model):
-        return [model.image_column, model.text_column]
+        return list(_by_modality(model).values())
     return [str(name) for name in getattr(model, "feature_names_in_", [])]
+
+
+def _by_modality(model) -> dict[str, str]:
+    names = getattr(model, "modalities", MODALITIES)
+    return {name: getattr(model, f"{name}_column") for name in names}
 
 
 def for_model(model, table: pd.DataFrame, root: str) -> pd.DataFrame:
@@ -60,7 +65,8 @@ def for_model(model, table: pd.DataFrame, root: str) -> pd.DataFrame:
     """
     X = table[columns_of(model)] if is_plain(model) else table
     parameters = model.get_params(deep=True).items()
-    named = {v for k, v in parameters if k.rpartition("__")[2] == "image_column"}
+    of_files = {f"{name}_column" for name in KNOWN_MODALITIES if name != "text"}
+    named = {v for k, v in parameters if k.rpartition("__")[2] in of_files}
     columns = [name for name in named if name in X.columns]
     return X.assign(**{c: [_rooted(cell, root) for cell in X[c]] for c in columns})
 
@@ -75,8 +81,9 @@ def patterns_of(model, X: pd.DataFrame) -> dict[str, int]:
     """Count rows by what they miss; nothing where the columns are not known."""
     if not is_plain(model):
         return {}
-    patterns = read_rows(X, model.image_column, model.text_column).patterns
-    return {name: int((patterns == name).sum()) for name in PATTERNS}
+    rows = read_rows(X, columns=_by_modality(model))
+    names, patterns = pattern_names(rows.modalities), rows.patterns
+    return {name: int((patterns == name).sum()) for name in names}
 
 
 def in_words(counts: dict[str, int]) -> str:
@@ -95,7 +102,7 @@ def in_words(counts: dict[str, int]) -> str:
 def silent_about_empty_rows() -> Iterator[None]:
     """Leave out a warning that would come with each piece; commands count the rows."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*rows have neither image nor text")
+        warnings.filterwarnings("ignore", ".*rows have (neither|no) [a-z ]+: their")
         yield
 
 

@@ -1,16 +1,23 @@
 """From a DataFrame with holes to tensors."""
 
+from .audio import AudioTransform as AudioTransform
+from .audio import decode_audio as decode_audio
 from .cache import IMAGES as IMAGES
 from .cache import STATES as STATES
 from .cache import ByteCache as ByteCache
 from .cache import holding as holding
 from .cache import open_cache as open_cache
+from .cells import held_audio as held_audio
+from .cells import held_video as held_video
 from .dataset import Collate as Collate
 from .dataset import MultimodalDataset as MultimodalDataset
 from .dataset import bad_images_of as bad_images_of
 from .decode import MAX_PIXELS as MAX_PIXELS
 from .decode import decode_image as decode_image
+from .faults import BadAudio as BadAudio
+from .faults import BadCell as BadCell
 from .faults import BadImage as BadImage
+from .faults import BadVideo as BadVideo
 from .folder_cache import FolderCache as FolderCache
 from .frame import MODALITIES as MODALITIES
 from .frame import PATTERNS as PATTERNS
@@ -26,3 +33,5 @@ from .pictures import Pictures as Pictures
 from .preprocess import ImageTransform as ImageTransform
 from .text import TextTokenizer as TextTokenizer
 from .text import prepare_tokenizer as prepare_tokenizer
+from .video import VideoTransform as VideoTransform
+from .video import sound_of as sound_of

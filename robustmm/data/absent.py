@@ -17,14 +17,17 @@ _MOST_FOLDERS = 200
 _SAMPLE = 3
 
 
-def gather_absent(rows: Rows, bad: dict[int, str]) -> tuple[str, dict[int, str]]:
+def gather_absent(
+    rows: Rows, bad: dict[int, str], modality: str = "image"
+) -> tuple[str, dict[int, str]]:
     """Say in one sentence or two that many paths lead to no file.
 
     Parameters
     ----------
     rows : Rows
     bad : dict from position to reason
-        The images that cannot be read.
+        The images that cannot be read, or the cells of another modality.
+    modality : str
 
     Returns
     -------
@@ -32,18 +35,19 @@ def gather_absent(rows: Rows, bad: dict[int, str]) -> tuple[str, dict[int, str]]
         Empty where few files are absent. Names at most ten rows and paths, where they
         were looked for, and the ``image_root`` to pass: a folder nearby that has them.
     others : dict from position to reason
-        The images that the message does not speak of.
+        The cells that the message does not speak of.
     """
-    count = sum(_is_path(cell) for cell in rows.images)
+    cells = rows.cells[modality]
+    count = sum(_is_path(cell) for cell in cells)
     absent = [i for i in sorted(bad) if bad[i].startswith(NO_FILE)]
     if len(absent) < _FEWEST or 2 * len(absent) < count:
         return "", bad
-    paths = [os.fsdecode(rows.images[i]) for i in absent]
+    paths = [os.fsdecode(cells[i]) for i in absent]
     relative = [path for path in paths if not os.path.isabs(path)]
     named = [
         (rows.index[i], short(path)) for i, path in zip(absent, paths, strict=True)
     ]
-    message = format_rows(named, f"of {count} image paths lead to no file") + "."
+    message = format_rows(named, f"of {count} {modality} paths lead to no file") + "."
     if relative:
         message += " " + _advice(rows.image_root, relative[:_SAMPLE])
     return message, {i: bad[i] for i in bad if i not in set(absent)}

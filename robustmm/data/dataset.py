@@ -1,6 +1,6 @@
 """Rows to batches: a torch Dataset that decodes lazily, and its collate function."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -8,13 +8,19 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from .audio import AudioTransform
 from .cache import ByteCache
+from .clips import NO_SOUND, ClipCells, collate_clips, hide_clips
 from .folder_cache import FolderCache
-from .frame import Rows, format_rows
+from .frame import MODALITIES, Rows, format_rows
 from .images import KEY_BYTES, ImageCells
 from .pictures import Pictures
 from .preprocess import ImageTransform
 from .text import TextTokenizer
+from .video import VideoTransform
+
+# Entries of a batch that say what is wrong with its cells.
+BAD = frozenset({"bad", "bad_audio", "bad_video"})
 
 
 class MultimodalDataset(Dataset):
@@ -33,12 +39,20 @@ class MultimodalDataset(Dataset):
         Holds transformed images by content.
     on_bad_image : {"raise", "record", "ignore"}
         An image that cannot be read raises a ValueError that names the row's label, or
-        counts as missing, with the reason in ``item["bad"]`` or without.
+        counts as missing, with the reason in ``item["bad"]`` or without. So does a
+        sound or a video, with the reason in ``item["bad_clips"]``.
+    clips : mapping from modality to AudioTransform or VideoTransform
+        How sounds and videos are prepared; those of other modalities stay closed.
 
     Attributes
     ----------
     images : ImageCells
         The rows' images.
+    clips : dict of str to ClipCells
+        Their sounds and videos.
+    random_frames : bool
+        Whether the frames of videos are drawn, from torch's generator, whenever a row
+        is asked for; otherwise they are even ones. False.
     recall : callable (present, key, ids) -> bool, or None
         Whether all that is computed from the picture of that key, in a row of those
         tokens, is at hand; ``ids`` is a function that returns them. `Unread` stands for
@@ -67,6 +81,7 @@ class MultimodalDataset(Dataset):
         weights: np.ndarray | None = None,
         cache: ByteCache | FolderCache | None = None,
         on_bad_image: str = "raise",
+        clips: Mapping[str, AudioTransform | VideoTransform] | None = None,
     ) -> None:
         if on_bad_image not in ("raise", "record", "ignore"):
             raise ValueError(
@@ -85,6 +100,13 @@ class MultimodalDataset(Dataset):
         self.weights = weights
         self.on_bad_image = on_bad_image
         self.images = ImageCells(rows, transform, cache)
+        # Of a modality that the rows lack, every cell is missing.
+        self.clips = {
+            name: ClipCells(rows, name, made, cache)
+            for name, made in (clips or {}).items()
+            if name in rows.clips
+        }
+        self.random_frames = False
         self.recall: Callable | None = None
 
     def __len__(self) -> int:
@@ -102,9 +124,12 @@ class MultimodalDataset(Dataset):
         The item holds ``row`` (int), ``image`` (uint8 array (H, W, 3), None where it is
         missing, or `Unread` where `recall` says that it is not needed), ``ids`` (list
         of int, empty without a tokenizer), ``weight`` (float), ``present`` (image,
-        text: bools) and ``bad`` (why the image could not be read, or None). With a
-        transform and a cache also ``key``, the name of the image in the cache (bytes,
-        None without an image), for those who keep what they compute from it.
+        text: bools, or as the rows' ``modalities``) and ``bad`` (why the image could
+        not be read, or None). With a transform and a cache also ``key``, the name of
+        the image in the cache (bytes, None without an image), for those who keep what
+        they compute from it. With clips also ``audio`` (float32, (frames, mels)) and
+        ``video`` (uint8, (T, H, W, 3)), their names as ``audio_key`` and so on, and
+        ``bad_clips`` (reasons by modality).
         The target is 0 where there are none.
 
         Raises
@@ -115,11 +140,13 @@ class MultimodalDataset(Dataset):
         text, ids = self.rows.texts[i], self._ids(i)
         needed = None if self.recall is None else partial(self._is_needed, i, ids)
         image, key, bad = self.images.read(i, needed)
-        if bad is not None and self.on_bad_image == "raise":
-            label = self.rows.index[i]
-            raise ValueError(
-                format_rows([(label, bad)], "image cell cannot be read") + "."
-            )
+        self._refuse(i, "image", bad)
+        present = {
+            "image": self.rows.images[i] is not None and bad is None,
+            "text": text is not None,
+        }
+        clips = self._read_clips(i, present) if self.rows.clips else {}
+        present = tuple(present[name] for name in self.rows.modalities)
         weight = 1.0 if self.weights is None else float(self.weights[i])
         item = {
             "row": int(i),
@@ -128,16 +155,45 @@ class MultimodalDataset(Dataset):
             # text.
             "ids": ids,
             # With its only image gone, a row has nothing to be learned from.
-            "weight": 0.0 if bad is not None and text is None else weight,
-            "present": (
-                self.rows.images[i] is not None and bad is None,
-                text is not None,
-            ),
+            "weight": weight if any(present) or self._is_empty(i) else 0.0,
+            "present": present,
             "bad": None if self.on_bad_image == "ignore" else bad,
+            **clips,
         }
         if self.images.named:
             item["key"] = key
         return item, 0 if self.targets is None else self.targets[i]
+
+    def _is_empty(self, i: int) -> bool:
+        return all(cells[i] is None for cells in self.rows.cells.values())
+
+    def _refuse(self, i: int, modality: str, bad: str | None) -> None:
+        if bad and self.on_bad_image == "raise":
+            named = [(self.rows.index[i], bad)]
+            raise ValueError(
+                format_rows(named, f"{modality} cell cannot be read") + "."
+            )
+
+    def _read_clips(self, i: int, present: dict[str, bool]) -> dict[str, Any]:
+        """Return what an item has of sounds and videos, and note which are there."""
+        draw, reasons, found = None, {}, {}
+        if self.random_frames:
+            seed = int(torch.randint(2**63 - 1, ()))
+            draw = np.random.default_rng(seed)
+        for name in self.rows.clips:
+            present[name] = self.rows.clips[name][i] is not None
+        for name, cells in self.clips.items():
+            drawn = draw if name == "video" else None
+            found[name], key, bad = cells.read(i, drawn)
+            self._refuse(i, name, bad)
+            if bad is not None:
+                present[name], reasons[name] = False, bad
+            if cells.cache is not None:
+                found[f"{name}_key"] = key
+        if self.on_bad_image == "ignore":
+            # What is not there is no fault, and is told of all the same.
+            reasons = {m: NO_SOUND for m in reasons if reasons[m] == NO_SOUND}
+        return {**found, "bad_clips": reasons}
 
     def is_needed(self, i: int, key: bytes) -> bool:
         """Return whether the picture of row `i`, of that key, is to be looked at."""
@@ -166,6 +222,10 @@ class Collate:
         None gives batches without text.
     with_weights : bool
         Whether the batch holds ``sample_weight``.
+    clips : mapping from modality to AudioTransform or VideoTransform
+        What makes sounds and videos; None of them gives batches without.
+    modalities : tuple of str
+        The columns of ``present``.
     """
 
     def __init__(
@@ -173,10 +233,14 @@ class Collate:
         transform: ImageTransform | None,
         tokenizer: TextTokenizer | None,
         with_weights: bool = True,
+        clips: Mapping[str, AudioTransform | VideoTransform] | None = None,
+        modalities: tuple[str, ...] = MODALITIES,
     ) -> None:
         self.transform = transform
         self.tokenizer = tokenizer
         self.with_weights = with_weights
+        self.clips = dict(clips or {})
+        self.modalities = modalities
 
     def __call__(
         self, items: list[tuple[dict[str, Any], Any]]
@@ -194,7 +258,7 @@ class Collate:
             ``bad`` (B,), an object array of reasons or None, only if an image could not
             be read; see `bad_images_of`.
             ``image_key`` (B, 20) uint8, zeros without an image, only for a dataset that
-            has a cache.
+            has a cache. Of sounds and videos: see `collate_clips`.
         targets : tensor of long, shape (B,), or float32, shape (B, L)
         """
         rows = [item for item, _ in items]
@@ -220,6 +284,8 @@ class Collate:
         if any(bad):
             # One entry per row, as of all else in a batch.
             batch["bad"] = np.array(bad, dtype=object)
+        if self.clips:
+            batch |= collate_clips(rows, self.clips)
         return batch, torch.from_numpy(np.stack([target for _, target in items]))
 
     def hide(
@@ -231,10 +297,12 @@ class Collate:
         ----------
         batch : dict
             What calling this returned, on the CPU; it is left as it is.
-        hidden : tensor of bool, shape (B, 2)
-            Which images and texts to take away.
+        hidden : tensor of bool, shape (B, M)
+            Which cells to take away, in the order of ``modalities``.
         """
-        image, text = hidden.unbind(dim=1)
+        none = torch.zeros(len(hidden), dtype=torch.bool)
+        gone = dict(zip(self.modalities, hidden.unbind(dim=1), strict=True))
+        image, text = gone.get("image", none), gone.get("text", none)
         batch = {**batch, "present": batch["present"] & ~hidden}
         if "input_ids" in batch:
             # Padded like the others: no text is shorter than a missing one, which has
@@ -247,11 +315,14 @@ class Collate:
             batch["pictures"] = batch["pictures"].hide(image)
         if "image_key" in batch:
             batch["image_key"] = batch["image_key"].masked_fill(image[:, None], 0)
-        return batch
+        gone = {name: gone[name] for name in self.clips}
+        return batch | hide_clips(batch, gone, self.clips)
 
 
-def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:
+def bad_images_of(batch: dict[str, Any]) -> dict[int | tuple[int, str], str]:
     """Return which rows of a batch have an image that cannot be read, and why.
+
+    By row; of sounds and videos by row and modality, `NO_SOUND` for silent files.
 
     Examples
     --------
@@ -261,10 +332,16 @@ def bad_images_of(batch: dict[str, Any]) -> dict[int, str]:
     >>> bad_images_of({"row": torch.tensor([4, 7])})
     {}
     """
-    if "bad" not in batch:
-        return {}
-    pairs = zip(batch["row"].tolist(), batch["bad"], strict=True)
-    return {row: reason for row, reason in pairs if reason is not None}
+    found: dict[int | tuple[int, str], str] = {}
+    for name in BAD & batch.keys():
+        pairs = zip(batch["row"].tolist(), batch[name], strict=True)
+        modality = name.removeprefix("bad_")
+        found |= {
+            row if name == "bad" else (row, modality): reason
+            for row, reason in pairs
+            if reason is not None
+        }
+    return found
 
 
 def pad_ids(texts: list[list[int]], pad_id: int) -> dict[str, torch.Tensor]:

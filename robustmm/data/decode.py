@@ -215,7 +215,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _opened_file(path: str) -> Iterator[BinaryIO]:
+def opened_file(path: str) -> Iterator[BinaryIO]:
     """Open a file that was regular a moment ago, and see that it still is."""
     with _path_reasons(path):
         # Closed below, where what goes wrong is the picture's fault, not the path's.
@@ -241,7 +241,7 @@ def _opened(
         yield _identify(BytesIO(inline_bytes(cell)))
     elif isinstance(cell, str | os.PathLike):
         path, _ = regular_file(cell, image_root)
-        with _opened_file(path) as stream:
+        with opened_file(path) as stream:
             yield _identify(stream)
     else:
         raise BadImage(f"no image cell has the type {type(cell).__name__}")

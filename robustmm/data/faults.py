@@ -3,7 +3,7 @@
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -22,8 +22,20 @@ NO_FILE = "no such file"
 _DECODING: ContextVar[bool] = ContextVar("decoding", default=False)
 
 
-class BadImage(ValueError):
-    """An image cell that cannot be read; the message is the reason, without a row."""
+class BadCell(ValueError):
+    """A cell that cannot be read; the message is the reason, without a row."""
+
+
+class BadImage(BadCell):
+    """An image cell that cannot be read."""
+
+
+class BadAudio(BadCell):
+    """An audio cell that cannot be read."""
+
+
+class BadVideo(BadCell):
+    """A video cell that cannot be read."""
 
 
 @contextmanager
@@ -49,6 +61,38 @@ def bad_image_reasons() -> Iterator[None]:
         raise BadImage(f"cannot be decoded ({short(reason)})") from error
     finally:
         _DECODING.reset(token)
+
+
+@contextmanager
+def clip_reasons(bad: type[BadCell], *readers: str) -> Iterator[None]:
+    """Turn what sound or video does to its reader into `bad`.
+
+    An exception is the file's fault if its class is one of Python's, of NumPy's or of
+    the packages `readers`, and also if reading a path or a picture said so before. All
+    others pass, as in `bad_image_reasons`, and so does ImportError: it is no file's.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, bad | ImportError):
+            raise
+        if isinstance(error, BadCell):
+            raise bad(str(error)) from error
+        home = type(error).__module__.partition(".")[0]
+        # FFmpeg calls it a lack of memory if a file asks for an absurd amount.
+        if home not in readers and not is_the_pictures_fault(error):
+            raise
+        reason = str(error) or type(error).__name__
+        raise bad(f"cannot be decoded ({short(reason)})") from error
+
+
+def kept(hold: Callable[[Any], Any], cell: Any, bad: type[BadCell]) -> Any:
+    """Return what a table keeps of a cell, or raise `bad` with the rule."""
+    try:
+        return hold(cell)
+    except ValueError as error:
+        # Reasons end where a message goes on.
+        raise bad(str(error).removesuffix(".")) from error
 
 
 def is_the_pictures_fault(error: Exception) -> bool:

@@ -1,20 +1,24 @@
-"""The input contract: a table with an image and a text column, any cell missing."""
+"""The input contract: a table with a column per modality, any cell missing."""
 
 import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
+from .cells import held_audio, held_video
+from .cells import is_null as is_null
 from .tables import column_position as column_position
 from .tables import read_columns
 
+# What a table has where nobody says otherwise, and what it may have.
 MODALITIES = ("image", "text")
+KNOWN_MODALITIES = ("image", "text", "audio", "video")
 PATTERNS = ("complete", "text_missing", "image_missing", "both_missing")
 
 _IMAGE_TYPES = (
@@ -37,9 +41,72 @@ _TEXT_RULE = (
 _MOST_NAMED = 10
 
 
+@cache
+def pattern_names(modalities: tuple[str, ...] = MODALITIES) -> tuple[str, ...]:
+    """Return what rows of some modalities may miss, by name, in the order of codes.
+
+    A code is the sum over the modalities that are missing of a power of two: 1 is the
+    last modality, 2 the one before. So the first name is of complete rows, the last of
+    rows that miss all.
+
+    Examples
+    --------
+    >>> pattern_names()
+    ('complete', 'text_missing', 'image_missing', 'both_missing')
+    >>> pattern_names(("audio", "video"))[1:3]
+    ('video_missing', 'audio_missing')
+    >>> pattern_names(("image", "text", "audio"))[3:]  # doctest: +NORMALIZE_WHITESPACE
+    ('text+audio_missing', 'image_missing', 'image+audio_missing', 'image+text_missing',
+     'all_missing')
+    """
+    n, names = len(modalities), ["complete"]
+    for code in range(1, 2**n):
+        lost = [m for i, m in enumerate(modalities) if code >> (n - 1 - i) & 1]
+        names.append(f"{'+'.join(lost)}_missing")
+    if n > 1:
+        names[-1] = "both_missing" if n == 2 else "all_missing"
+    return tuple(names)
+
+
+def either_of(modalities: tuple[str, ...] = MODALITIES, last: str = "or") -> str:
+    """Say what a row has that is not empty.
+
+    Examples
+    --------
+    >>> either_of(), either_of(("image", "audio", "video"), "nor")
+    ('an image or a text', 'an image, audio nor a video')
+    """
+    named = {"image": "an image", "audio": "audio"}
+    *first, end = [named.get(name, f"a {name}") for name in modalities]
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def check_modalities(name: str, value: Any) -> tuple[str, ...]:
+    """Return an ordered choice of modalities, or raise.
+
+    Raises
+    ------
+    ValueError
+        Unless `value` is a sequence of different names out of `KNOWN_MODALITIES`.
+
+    Examples
+    --------
+    >>> check_modalities("modalities", ["audio", "video"])
+    ('audio', 'video')
+    """
+    listed = isinstance(value, list | tuple) and len(value) > 0
+    if not listed or not set(value) <= set(KNOWN_MODALITIES):
+        raise ValueError(
+            f"{name} must be one or more of {KNOWN_MODALITIES}, got {value!r}."
+        )
+    if len(set(value)) < len(value):
+        raise ValueError(f"{name} must name each modality once, got {value!r}.")
+    return tuple(value)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Rows:
-    """Image+text rows as plain lists, with None where a modality is missing.
+    """Rows of two or more modalities as plain lists, with None where one is missing.
 
     Parameters
     ----------
@@ -51,7 +118,11 @@ class Rows:
     index : list of length n
         The rows' labels, for messages.
     image_root : Path or None
-        The folder that relative image paths start from.
+        The folder that relative paths start from.
+    clips : dict from "audio" or "video" to list of length n
+        Their cells; None where missing.
+    modalities : tuple of str
+        Which modalities the rows have, in the order of the columns of ``present``.
 
     Examples
     --------
@@ -60,42 +131,71 @@ class Rows:
     [[True, True], [False, True]]
     >>> rows.patterns.tolist()
     ['complete', 'image_missing']
+    >>> rows = Rows.of({"audio": ["a.wav", None], "video": [None, "b.mp4"]}, [0, 1])
+    >>> rows.patterns.tolist()
+    ['video_missing', 'audio_missing']
     """
 
     images: list
     texts: list
     index: list
     image_root: Path | None = None
+    clips: Mapping[str, list] = field(default_factory=dict)
+    modalities: tuple[str, ...] = MODALITIES
+
+    @classmethod
+    def of(
+        cls, cells: Mapping[str, list], index: list, image_root: Path | None = None
+    ) -> "Rows":
+        """Return rows from the cells of each modality, by name and in order."""
+        # Of a modality that is not read, every cell is missing.
+        images, texts = (cells.get(m, [None] * len(index)) for m in MODALITIES)
+        clips = {m: cells[m] for m in cells if m not in MODALITIES}
+        return cls(images, texts, index, image_root, clips, tuple(cells))
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.index)
 
     def __repr__(self) -> str:
         return f"<{len(self)} Rows, image_root={self.image_root}>"
 
     @property
+    def cells(self) -> dict[str, list]:
+        """The cells of each modality, by name."""
+        known = {"image": self.images, "text": self.texts, **self.clips}
+        return {modality: known[modality] for modality in self.modalities}
+
+    @property
     def present(self) -> np.ndarray:
-        """Which modality each row has: bool, shape (n, 2), columns as `MODALITIES`."""
-        here = np.empty((len(self), 2), dtype=bool)
-        here[:, 0] = [cell is not None for cell in self.images]
-        here[:, 1] = [cell is not None for cell in self.texts]
+        """Which modality each row has: bool, (n, M), columns as ``modalities``."""
+        here = np.empty((len(self), len(self.modalities)), dtype=bool)
+        for place, cells in enumerate(self.cells.values()):
+            here[:, place] = [cell is not None for cell in cells]
         return here
 
     @property
     def patterns(self) -> np.ndarray:
-        """Each row's missing pattern, one of `PATTERNS`: str, shape (n,)."""
-        image, text = (~self.present).T
-        # The order of PATTERNS is that of these two bits.
-        return np.array(PATTERNS)[2 * image + text]
+        """Each row's missing pattern, one of `pattern_names`: str, shape (n,)."""
+        bits = 2 ** np.arange(len(self.modalities))[::-1]
+        return np.array(pattern_names(self.modalities))[~self.present @ bits]
 
     def take(self, positions: Iterable[int]) -> "Rows":
         """Return the rows at integer `positions`, in that order."""
         positions = [int(position) for position in positions]
-        images, texts, index = (
+        images, texts, index, *clips = (
             [values[position] for position in positions]
-            for values in (self.images, self.texts, self.index)
+            for values in (self.images, self.texts, self.index, *self.clips.values())
         )
-        return Rows(images, texts, index, self.image_root)
+        clips = dict(zip(self.clips, clips, strict=True))
+        return Rows(images, texts, index, self.image_root, clips, self.modalities)
+
+    def without(self, modality: str, positions: Iterable[int]) -> "Rows":
+        """Return the rows with a modality's cells at `positions` missing."""
+        gone, cells = set(positions), self.cells
+        cells[modality] = [
+            None if i in gone else cell for i, cell in enumerate(cells[modality])
+        ]
+        return Rows.of(cells, self.index, self.image_root)
 
 
 def read_rows(
@@ -104,8 +204,10 @@ def read_rows(
     text_column: str = "text",
     image_root: str | Path | None = None,
     blank_image: str = "bad",
+    *,
+    columns: Mapping[str, str] | None = None,
 ) -> Rows:
-    """Read a table into `Rows`; no image is opened.
+    """Read a table into `Rows`; no image, sound or video is opened.
 
     Parameters
     ----------
@@ -117,10 +219,12 @@ def read_rows(
     image_column, text_column : str
         The two columns' names. Other columns are ignored.
     image_root : path or None
-        The folder that relative image paths start from.
+        The folder that relative paths start from.
     blank_image : {"bad", "missing"}
-        What an image cell is that is a blank string: one that cannot be read, or a
-        missing one.
+        What an image cell is that is a blank string, or one of sound or video: one that
+        cannot be read, or a missing one.
+    columns : mapping from modality to column, or None
+        Which modalities to read and from where, in order, in the place of the two.
 
     Returns
     -------
@@ -131,9 +235,9 @@ def read_rows(
     TypeError
         If `X` is no table.
     ValueError
-        If a column is absent or its name is used twice, if an array has not two
-        columns, or if cells have a type that no image or text can have. The message
-        names up to ten of the rows.
+        If a column is absent or its name is used twice, if an array has another number
+        of columns, or if cells have a type that none of the modality can have. The
+        message names up to ten of the rows.
 
     Examples
     --------
@@ -142,16 +246,44 @@ def read_rows(
     >>> read_rows(df).patterns.tolist()
     ['text_missing', 'image_missing']
     """
-    images, texts, index = read_columns(X, image_column, text_column)
+    if columns is None:
+        columns = {"image": image_column, "text": text_column}
+    *cells, index = read_columns(X, *columns.values(), modalities=tuple(columns))
     blank_is_null = blank_image == "missing"
-    images = [_image(cell, blank_is_null) for cell in images]
-    texts = [None if is_null(cell) else cell for cell in texts]
-    _check_types(images, _IMAGE_TYPES, index, _IMAGE_RULE)
-    _check_types(texts, (str,), index, _TEXT_RULE)
-    # A blank text is what models read for a missing one, so it is one.
-    texts = [text if text and text.strip() else None for text in texts]
-    root = None if image_root is None else Path(image_root)
-    return Rows(images, texts, index, root)
+    named = {
+        modality: _read(modality, column, index, blank_is_null)
+        for modality, column in zip(columns, cells, strict=True)
+    }
+    return Rows.of(named, index, None if image_root is None else Path(image_root))
+
+
+def _read(modality: str, cells: list, index: list, blank_is_null: bool) -> list:
+    """Return the cells of a column as `Rows` hold them."""
+    if modality == "image":
+        cells = [_image(cell, blank_is_null) for cell in cells]
+        _check_types(cells, _IMAGE_TYPES, index, _IMAGE_RULE)
+        return cells
+    if modality == "text":
+        cells = [None if is_null(cell) else cell for cell in cells]
+        _check_types(cells, (str,), index, _TEXT_RULE)
+        # A blank text is what models read for a missing one, so it is one.
+        return [text if text and text.strip() else None for text in cells]
+    if blank_is_null:
+        cells = [None if isinstance(c, str) and not c.strip() else c for c in cells]
+    return _clips(modality, cells, index)
+
+
+def _clips(modality: str, cells: list, index: list) -> list:
+    hold = {"audio": held_audio, "video": held_video}[modality]
+    held, wrong = [], []
+    for label, cell in zip(index, cells, strict=True):
+        try:
+            held.append(hold(cell))
+        except ValueError as error:
+            wrong.append((label, str(error).removesuffix(".")))
+    if wrong:
+        raise ValueError(f"{format_rows(wrong, f'cells are no {modality}')}.")
+    return held
 
 
 def _image(cell: Any, blank_is_null: bool) -> Any:
@@ -177,12 +309,6 @@ def held_image(cell: Any) -> Any:
         return data
     named = is_null(path) or isinstance(path, str | os.PathLike)
     return path if is_null(data) and named else cell
-
-
-def is_null(cell: Any) -> bool:
-    """Whether `cell` is None, NaN, pd.NA or NaT; arrays and images never are."""
-    # pd.isna answers per element on lists and arrays, so only scalars may reach it.
-    return bool(pd.api.types.is_scalar(cell) and pd.isna(cell))
 
 
 def format_rows(

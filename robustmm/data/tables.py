@@ -1,8 +1,8 @@
-"""Tables of any kind, read as two columns by name, or of an array by position."""
+"""Tables of any kind, read as columns by name, or of an array by position."""
 
 import difflib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,19 +20,27 @@ _Named = tuple[list, Callable[[int], list], list | None]
 
 
 def read_columns(
-    X: Any, image_column: str, text_column: str
-) -> tuple[list, list, list]:
-    """Return a table's image cells, its text cells and the labels of its rows.
+    X: Any, *columns: str, modalities: Sequence[str] = ("image", "text")
+) -> tuple[list, ...]:
+    """Return the cells of a table's columns, one list each, and the labels of its rows.
 
-    Only the two columns are read. What each kind of table is: see `read_rows`.
+    Only these columns are read. What each kind of table is: see `read_rows`.
+
+    Parameters
+    ----------
+    X : table
+    *columns : str
+        Their names, in order.
+    modalities : sequence of str
+        What is in each.
 
     Raises
     ------
     TypeError
         If `X` is no table; the message says what to pass.
     ValueError
-        If a column is absent or its name is used twice, or if an array has not two
-        columns.
+        If a column is absent or its name is used twice, or if an array has another
+        number of columns.
 
     Examples
     --------
@@ -40,16 +48,15 @@ def read_columns(
     ([None], ['a cat'], [0])
     """
     if isinstance(X, np.ndarray):
-        return _by_position(X)
+        return _by_position(X, modalities)
     if isinstance(X, list | tuple) and not X:
-        return [], [], []
-    names, cells, labels = _by_name(X, (image_column, text_column))
-    wanted = {"image_column": image_column, "text_column": text_column}
-    images, texts = (
-        cells(_position(names, column, f", or pass {parameter}="))
-        for parameter, column in wanted.items()
-    )
-    return images, texts, list(range(len(images))) if labels is None else labels
+        return *([] for _ in columns), []
+    names, cells, labels = _by_name(X, dict(zip(modalities, columns, strict=True)))
+    found = [
+        cells(_position(names, column, f", or pass {modality}_column="))
+        for modality, column in zip(modalities, columns, strict=True)
+    ]
+    return *found, list(range(len(found[0]))) if labels is None else labels
 
 
 def as_frame(X: Any) -> pd.DataFrame:
@@ -119,16 +126,16 @@ def _close(names: list, column: Any, advice: str) -> str:
     return f" Close to it: {found}; rename it{advice}."
 
 
-def _by_position(X: np.ndarray) -> tuple[list, list, list]:
-    if X.ndim != 2 or X.shape[1] != 2:
+def _by_position(X: np.ndarray, modalities: Sequence[str]) -> tuple[list, ...]:
+    if X.ndim != 2 or X.shape[1] != len(modalities):
         raise ValueError(
-            "An array X must have 2 columns, image and text, in that order, "
-            f"got shape {X.shape}."
+            f"An array X must have {len(modalities)} columns, "
+            f"{' and '.join(modalities)}, in that order, got shape {X.shape}."
         )
-    return list(X[:, 0]), list(X[:, 1]), list(range(len(X)))
+    return *(list(column) for column in X.T), list(range(len(X)))
 
 
-def _by_name(X: Any, wanted: tuple[str, str]) -> _Named:
+def _by_name(X: Any, wanted: Mapping[str, str]) -> _Named:
     if isinstance(X, pd.DataFrame):
         # By position: where names repeat, X[name] is a table, not a column.
         return list(X.columns), lambda i: X.iloc[:, i].tolist(), X.index.tolist()
@@ -147,9 +154,9 @@ def _by_name(X: Any, wanted: tuple[str, str]) -> _Named:
     raise TypeError(f"{_RULE}, got {type(X).__name__}{_advice(X, wanted)}.")
 
 
-def _is_row(X: Any, wanted: tuple[str, str]) -> bool:
+def _is_row(X: Any, wanted: Mapping[str, str]) -> bool:
     if isinstance(X, pd.Series):
-        return any(name in X.index for name in wanted)
+        return any(name in X.index for name in wanted.values())
     return isinstance(X, Mapping) and not _has_columns(X, wanted)
 
 
@@ -158,24 +165,32 @@ def _are_records(X: Any) -> bool:
     return listed and all(isinstance(record, Mapping) for record in X)
 
 
-def _has_columns(X: Mapping, wanted: tuple[str, str]) -> bool:
+def _has_columns(X: Mapping, wanted: Mapping[str, str]) -> bool:
     """Whether a mapping holds columns, where one row holds cells."""
-    cells = [X.get(name) for name in wanted]
+    cells = {modality: X.get(name) for modality, name in wanted.items()}
     # A dict in the place of a text is a column as DataFrame.to_dict writes it; in that
-    # of an image it may hold bytes.
-    return isinstance(cells[1], Mapping) or any(
-        isinstance(cell, list | tuple | pd.Series | pd.Index)
-        or (isinstance(cell, np.ndarray) and cell.dtype.kind in "OUS")
-        for cell in cells
+    # of an image it may hold bytes. A list may be the frames of one video.
+    return isinstance(cells.get("text"), Mapping) or any(
+        isinstance(cell, pd.Series | pd.Index)
+        or (modality in ("image", "text") and _is_listed(cell))
+        for modality, cell in cells.items()
     )
 
 
-def _advice(X: Any, wanted: tuple[str, str]) -> str:
+def _is_listed(cell: Any) -> bool:
+    return isinstance(cell, list | tuple) or (
+        isinstance(cell, np.ndarray) and cell.dtype.kind in "OUS"
+    )
+
+
+def _advice(X: Any, wanted: Mapping[str, str]) -> str:
     """Say what to write for a table that is not read."""
+    names = list(wanted.values())
     if isinstance(X, Mapping):
         return " of columns; pass pd.DataFrame(X)"
     if isinstance(X, pd.Series):
-        return f" without {wanted[0]!r} and {wanted[1]!r}; pass the frame, not a column"
+        missed = " and ".join(map(repr, names))
+        return f" without {missed}; pass the frame, not a column"
     if hasattr(X, "collect"):
         return "; pass X.collect()"
     if hasattr(X, "to_pandas"):
@@ -183,7 +198,7 @@ def _advice(X: Any, wanted: tuple[str, str]) -> str:
     if not isinstance(X, list | tuple):
         return ""
     if all(isinstance(row, list | tuple) for row in X):
-        return f"; pass pd.DataFrame(X, columns={list(wanted)})"
+        return f"; pass pd.DataFrame(X, columns={names})"
     odd = next(row for row in X if not isinstance(row, Mapping))
     return f" of {type(odd).__name__}; pass a dict for each row"
 

@@ -46,20 +46,24 @@ class Origin:
 
     def image_cells(self, paths: Sequence[Path], on_missing_image: str) -> list:
         """Return paths as str; of files that are not there, None or one error."""
-        if on_missing_image not in ("raise", "missing"):
+        return self.file_cells(paths, on_missing_image, "image")
+
+    def file_cells(self, paths: Sequence[Path], on_missing: str, kind: str) -> list:
+        """Do the same for ``"clip"``s: ``on_missing_clip`` is what the caller got."""
+        if on_missing not in ("raise", "missing"):
             raise ValueError(
-                "on_missing_image must be one of ['raise', 'missing'], got "
-                f"{on_missing_image!r}."
+                f"on_missing_{kind} must be one of ['raise', 'missing'], got "
+                f"{on_missing!r}."
             )
         # One listing per folder: asking for every file takes minutes on a network.
         folders = {path.parent for path in paths}
         listed = {f: set(os.listdir(f)) if f.is_dir() else set() for f in folders}
         absent = [path for path in paths if path.name not in listed[path.parent]]
-        if absent and on_missing_image == "raise":
+        if absent and on_missing == "raise":
             raise FileNotFoundError(
-                f"{len(set(absent))} images of {self.name} are not there, the first is "
-                f"{absent[0]}. They come from {self.url}; on_missing_image='missing' "
-                "takes them as missing."
+                f"{len(set(absent))} {kind}s of {self.name} are not there, the first "
+                f"is {absent[0]}. They come from {self.url}; "
+                f"on_missing_{kind}='missing' takes them as missing."
             )
         gone = set(absent)
         return [None if path in gone else str(path) for path in paths]

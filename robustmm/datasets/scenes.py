@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from ._arguments import check_int, generator
+
 _SIZE = 64
 _SKIES = {
     "blue": (125, 185, 235),
@@ -263,22 +265,6 @@ def _add_noise(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def _generator(random_state) -> np.random.Generator:
-    if isinstance(random_state, np.random.RandomState):
-        random_state = random_state.randint(2**31)
-    return np.random.default_rng(random_state)
-
-
-def _check_int(name: str, value, low: int, high: float) -> None:
-    if (
-        not isinstance(value, int | np.integer)
-        or isinstance(value, bool)
-        or not low <= value <= high
-    ):
-        limits = f">= {low}" if high == np.inf else f"in [{low}, {high}]"
-        raise ValueError(f"{name} must be an integer {limits}, got {value!r}.")
-
-
 def make_scenes(
     n_samples: int = 1000, n_classes: int = 6, random_state=None
 ) -> tuple[pd.DataFrame, pd.Series]:
@@ -336,9 +322,9 @@ def make_scenes(
     >>> sorted(set(y))
     ['beach', 'city', 'forest']
     """
-    _check_int("n_classes", n_classes, 2, len(_PLACES))
-    _check_int("n_samples", n_samples, n_classes, np.inf)
-    rng = _generator(random_state)
+    check_int("n_classes", n_classes, 2, len(_PLACES))
+    check_int("n_samples", n_samples, n_classes, np.inf)
+    rng = generator(random_state)
     names = tuple(_PLACES)[:n_classes]
     places = [names[i] for i in rng.permutation(np.arange(n_samples) % n_classes)]
     quick = random.Random(int(rng.integers(2**63)))  # scalars: faster than NumPy's
@@ -402,8 +388,8 @@ def make_modified_scenes(
     >>> len(gallery), gallery[queries["target"].iloc[0]].size
     (6, (64, 64))
     """
-    _check_int("n_queries", n_queries, 1, np.inf)
-    rng = _generator(random_state)
+    check_int("n_queries", n_queries, 1, np.inf)
+    rng = generator(random_state)
     quick = random.Random(int(rng.integers(2**63)))
     pictures, rows = {}, []
     for i in range(n_queries):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..data.frame import KNOWN_MODALITIES
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
@@ -27,9 +29,9 @@ COLOURS = (
 DASHES = ("-", "--", ":", "-.")
 # What is missing, in words for a legend.
 SCENARIO_NAMES = {
-    "text": "text missing",
-    "image": "image missing",
+    **{name: f"{name} missing" for name in KNOWN_MODALITIES},
     "both": "either missing",
+    "each": "one missing",
     "complete": "complete",
 }
 

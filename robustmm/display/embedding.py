@@ -13,7 +13,15 @@ from ._axes import colours, need_matplotlib, plain_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = {"complete": "o", "text_missing": "^", "image_missing": "s"}
+MARKERS = {
+    "complete": "o",
+    "text_missing": "^",
+    "image_missing": "s",
+    "audio_missing": "D",
+    "video_missing": "v",
+}
+# Of rows that miss several of three or more modalities.
+_MORE_MARKERS = "PX*<>"
 OTHERS = "#BBBBBB"
 
 
@@ -156,7 +164,7 @@ class EmbeddingDisplay:
         # Without labels all are of one class, whose empty name the legend leaves out.
         labels = self.points.get("label", pd.Series("", index=self.points.index))
         colour = labels.map(lambda label: shades.get(label, OTHERS)).to_numpy()
-        for pattern, marker in MARKERS.items():
+        for pattern, marker in self._markers().items():
             at = (self.points["pattern"] == pattern).to_numpy()
             self.ax_.scatter(
                 self.points["first"][at],
@@ -174,6 +182,14 @@ class EmbeddingDisplay:
         self.ax_.set(xticks=[], yticks=[])
         self.ax_.spines[["top", "right"]].set_visible(False)
         return self
+
+    def _markers(self) -> dict[str, str]:
+        """Return the marker of each pattern that there is, in a fixed order."""
+        found = set(self.points["pattern"])
+        others = sorted(found - set(MARKERS))
+        markers = {name: MARKERS[name] for name in MARKERS if name in found}
+        shapes = {n: _MORE_MARKERS[i % 5] for i, n in enumerate(others)}
+        return markers | shapes
 
     def _shades(self) -> dict:
         """Return the colour of each class that has one, in order of the labels."""
@@ -197,11 +213,9 @@ class EmbeddingDisplay:
         ]
         if others:
             handles.append(handle("others", "o", OTHERS))
-        found = set(self.points["pattern"])
         handles += [
             handle(pattern.replace("_", " "), marker, "#444444")
-            for pattern, marker in MARKERS.items()
-            if pattern in found
+            for pattern, marker in self._markers().items()
         ]
         self.ax_.legend(
             handles=handles,

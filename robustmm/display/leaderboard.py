@@ -15,12 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ENSEMBLE = "ensemble"
-PANELS = {
-    "score": "all rows",
-    "complete": "complete rows",
-    "text_missing": "text missing",
-    "image_missing": "image missing",
-}
+PANELS = {"score": "all rows", "complete": "complete rows"}
+# Of rows that have nothing there is nothing to see.
+_EMPTY = ("both_missing", "all_missing")
 # A shape and a colour each, so that none is told by its colour alone.
 _MARKERS = "osD^vPX"
 _GREY = "#8C8C8C"
@@ -143,7 +140,7 @@ class LeaderboardDisplay:
         self
         """
         table = self.leaderboard
-        there = [p for p in PANELS if p in table and table[p].notna().any()]
+        there = [p for p in _panel_columns(table) if table[p].notna().any()]
         self.axes_ = _panels(len(there)) if axes is None else np.ravel(axes)
         if len(self.axes_) < len(there):
             raise ValueError(
@@ -189,7 +186,8 @@ class LeaderboardDisplay:
             ax.scatter(*place, **style, label=label, zorder=3 + level, clip_on=False)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.set_title(PANELS[column], fontsize=10)
+        title = PANELS.get(column, column.replace("_", " "))
+        ax.set_title(title, fontsize=10)
         ax.set_xlabel("ms per row", fontsize=9)
         ax.grid(alpha=0.25, which="major")
         ax.spines[["top", "right"]].set_visible(False)
@@ -215,6 +213,13 @@ class LeaderboardDisplay:
             title="ensemble weight in brackets",
             title_fontsize=8.5,
         )
+
+
+def _panel_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns with a panel: all rows, then each missing pattern."""
+    patterns = [name for name in table if str(name).endswith("_missing")]
+    patterns = [name for name in patterns if name not in _EMPTY]
+    return [name for name in (*PANELS, *patterns) if name in table]
 
 
 def _panels(count: int) -> np.ndarray:

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 
+from ..data.frame import KNOWN_MODALITIES, MODALITIES
 from ..evaluation import availability_grid
+from ..evaluation._draws import plural
 from ._axes import colours, label_of, need_matplotlib, plain_axes
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ class AvailabilityRadarDisplay:
     Parameters
     ----------
     means : DataFrame of shape (n_pairs, n_methods)
-        Mean scores; the index has two levels, ``image`` and ``text``, the shares of
-        rows that have one.
+        Mean scores; the index has a level for each modality, ``image`` and ``text``:
+        the shares of rows that have one.
     label : str
         What the numbers are.
 
@@ -118,8 +120,8 @@ class AvailabilityRadarDisplay:
         Parameters
         ----------
         grid : DataFrame
-            Columns ``image``, ``text``, the metric's and, to show several such tables
-            in one picture, ``method``; at least three pairs.
+            Columns ``image``, ``text`` (or other modalities), the metric's and, to show
+            several such tables in one picture, ``method``; at least three pairs.
         metric : str
             Column to draw.
         name : str
@@ -129,8 +131,10 @@ class AvailabilityRadarDisplay:
         ax : matplotlib PolarAxes, optional
             Where to draw; a new figure if None.
         """
-        absent = {"image", "text", metric} - set(grid.columns)
-        pairs = [] if absent else grid[["image", "text"]].drop_duplicates()
+        names = [name for name in grid.columns if name in KNOWN_MODALITIES]
+        names = names if len(names) > 1 else list(MODALITIES)
+        absent = {*names, metric} - set(grid.columns)
+        pairs = [] if absent else grid[names].drop_duplicates()
         if len(pairs) < 3:
             raise ValueError(
                 f"grid must have the columns 'image', 'text' and {metric!r} and at "
@@ -139,7 +143,7 @@ class AvailabilityRadarDisplay:
             )
         if "method" not in grid.columns:
             grid = grid.assign(method=name)
-        groups = grid.groupby(["image", "text", "method"], sort=False)[metric]
+        groups = grid.groupby([*names, "method"], sort=False)[metric]
         # unstack sorts; the spokes go round in the order of the grid.
         means = groups.mean().unstack("method")
         means = means.reindex(
@@ -183,7 +187,13 @@ class AvailabilityRadarDisplay:
     def _label_spokes(self, angles: np.ndarray) -> None:
         self.ax_.set_theta_offset(np.pi / 2)
         self.ax_.set_theta_direction(-1)
-        names = [f"{i:.0%} images\n{t:.0%} texts" for i, t in self.means.index]
+        kinds = [plural(name) for name in self.means.index.names]
+        names = [
+            "\n".join(
+                f"{share:.0%} {kind}" for share, kind in zip(shares, kinds, strict=True)
+            )
+            for shares in self.means.index
+        ]
         self.ax_.set_xticks(angles, names, fontsize=8)
         for angle, tick in zip(angles, self.ax_.get_xticklabels(), strict=True):
             # Spokes on the right are labelled to the right of their end, and so on.

@@ -136,9 +136,8 @@ def show_rows(
     cells = [
         [
             _text(label),
-            _thumbnail(rows, i, size, max_pixels),
-            _MISSING if rows.texts[i] is None else _text(rows.texts[i]),
-            *map(_text, shown.iloc[i, 2:]),
+            *(_cell(rows, name, i, size, max_pixels) for name in rows.modalities),
+            *map(_text, shown.iloc[i, len(rows.modalities) :]),
         ]
         for i, label in enumerate(rows.index)
     ]
@@ -146,6 +145,14 @@ def show_rows(
     if shown.shape[1] < len(places):
         caption += f", {shown.shape[1]} of {len(places)} columns"
     return RowsDisplay(["", *map(_text, shown.columns)], cells, caption)
+
+
+def _cell(rows: Rows, modality: str, i: int, size: int, max_pixels: int) -> str:
+    """A row's cell of a modality in HTML."""
+    if modality == "image":
+        return _thumbnail(rows, i, size, max_pixels)
+    cell = rows.cells[modality][i]
+    return _MISSING if cell is None else _text(cell)
 
 
 def _thumbnail(rows: Rows, i: int, size: int, max_pixels: int) -> str:

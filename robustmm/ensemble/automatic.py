@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from numbers import Integral, Real
@@ -16,7 +16,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..annotations import TableLike
+from ..backbones import Backbone
 from ..checks import check_number
+from ..clips import ClipColumns
 from ..data import (
     IMAGES,
     ImageTransform,
@@ -25,9 +27,11 @@ from ..data import (
     holding,
     open_cache,
 )
-from ..data.frame import PATTERNS, column_position
+from ..data.clips import ClipCells, find_bad_clips
+from ..data.frame import MODALITIES, column_position, pattern_names
 from ..data.images import ImageCells
 from ..data.screening import (
+    by_modality,
     missing_report,
     report_bad_images,
     rows_to_train,
@@ -38,12 +42,13 @@ from ..data.screening import (
 from ..data.tables import as_frame
 from ..data.targets import Targets, log_odds_of
 from ..methods.linear_probe import LinearProbeClassifier
-from ..table import N_THREADS, TableClassifier
+from ..table import N_THREADS
 from ..training.device import resolve_device
 from .baselines import TfidfClassifier, check_array
 from .calibration import at_temperature
 from .candidates import (
     Candidate,
+    backbones_of,
     check_given,
     default_candidates,
     given_candidates,
@@ -59,11 +64,11 @@ from .trials import Bench, Clock, varied
 _SHARED = (
     *("image_column", "text_column", "image_root", "max_text_length", "on_bad_image"),
     *("blank_image", "max_pixels", "batch_size", "class_weight"),
-    *("device", "precision", "cache"),
+    *("device", "precision", "cache", "modalities", "audio_column", "video_column"),
 )
 
 
-class AutoMultimodalClassifier(TableClassifier):
+class AutoMultimodalClassifier(ClipColumns):
     """Try what stands on the given encoders, average the best, and say why.
 
     Candidates from cheap to dear, from the class frequencies to full fine-tuning, are
@@ -281,8 +286,10 @@ class AutoMultimodalClassifier(TableClassifier):
 
     def _read_images(self, rows: Rows, candidates: Sequence[Candidate]) -> dict:
         """Decode every image once, and return reasons for those that are bad."""
-        config = image_config_of(candidates, resolve_device(self.device))
+        device = resolve_device(self.device)
+        config = image_config_of(candidates, device) if "image" in rows.cells else None
         bad = self._bad_images(rows, config)
+        bad |= self._bad_clips(rows, backbones_of(candidates, device))
         rows = without_images(rows, bad)
         self.missing_report_ = missing_report(rows, bad)
         warn_of_empty_rows(rows, fitting=True)
@@ -300,20 +307,36 @@ class AutoMultimodalClassifier(TableClassifier):
         report_bad_images(rows, bad, self.on_bad_image)
         return bad
 
-    def _table(self, X, bad: dict[int, str]) -> pd.DataFrame:
-        """Return the table with names, and without the images that are bad."""
+    def _bad_clips(self, rows: Rows, backbones: Iterable[Backbone]) -> dict:
+        """Decode sounds and videos as the first member does that reads them."""
+        bad: dict = {}
+        if not rows.clips:
+            return bad
+        transforms: dict = {}
+        for backbone in backbones:
+            transforms = self._collate(backbone).clips | transforms
+        for name, transform in transforms.items():
+            cells = ClipCells(rows, name, transform, open_cache(self.cache, IMAGES))
+            with holding(cells.cache):
+                bad |= find_bad_clips(cells, N_THREADS)
+        report_bad_images(rows, bad, self.on_bad_image)
+        return bad
+
+    def _table(self, X, bad: dict) -> pd.DataFrame:
+        """Return the table with names, and without the cells that are bad."""
         if isinstance(X, np.ndarray):
             X = pd.DataFrame(X, columns=self._columns, dtype=object)
         # One row is a table of one.
         X = as_frame([dict(X)] if isinstance(X, Mapping | pd.Series) else X)
         if not bad:
             return X
-        place = column_position(X, self.image_column)
-        cells = X.iloc[:, place].tolist()
-        for i in bad:
-            cells[i] = None
         X = X.copy()
-        X.isetitem(place, pd.Series(cells, index=X.index, dtype=object))
+        for modality, lost in by_modality(self._modalities, bad).items():
+            place = column_position(X, self._columns_by_modality[modality])
+            cells = X.iloc[:, place].tolist()
+            for i in lost:
+                cells[i] = None
+            X.isetitem(place, pd.Series(cells, index=X.index, dtype=object))
         return X
 
     # Prediction ---------------------------------------------------------------------
@@ -328,8 +351,10 @@ class AutoMultimodalClassifier(TableClassifier):
         check_is_fitted(self)
         rows = self._check_X(X, reset=False)
         nets = [m.net_ for _, m in self.members_ if hasattr(m, "net_")]
-        configs = [net.module_.backbone.image_config for net in nets]
+        backbones = [net.module_.backbone for net in nets]
+        configs = [backbone.image_config for backbone in backbones]
         bad = self._bad_images(rows, next(filter(None, configs), None))
+        bad |= self._bad_clips(rows, backbones)
         rows = without_images(rows, bad)
         empty = warn_of_empty_rows(rows)
         logits = np.tile(
@@ -372,8 +397,15 @@ class AutoMultimodalClassifier(TableClassifier):
         temperatures = state.get("temperatures_")
         proper = isinstance(temperatures, dict) and all(
             isinstance(temperatures.get(name), float) and temperatures[name] > 0
-            for name in ("all", *PATTERNS)
+            for name in ("all", *_patterns_of(temperatures))
         )
         if not proper or not (state["weights_"] > 0).all():
             raise ValueError("weights_ and temperatures_ must be positive numbers.")
         check_records(state.get("_leaderboard"))
+
+
+def _patterns_of(temperatures: dict) -> tuple[str, ...]:
+    """Return the patterns that saved temperatures must be of."""
+    if "image_missing" in temperatures or len(temperatures) < 3:
+        return pattern_names(MODALITIES)
+    return tuple(name for name in temperatures if name != "all")

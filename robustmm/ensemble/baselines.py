@@ -14,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from ..checks import check_number
+from ..clips import ClipColumns
+from ..data import Rows
 from ..data.screening import rows_to_train
 from ..data.targets import Targets, log_odds_of
 from ..table import TableClassifier
@@ -22,7 +24,7 @@ from ..table import TableClassifier
 _FAR = 1e3
 
 
-class PriorClassifier(TableClassifier):
+class PriorClassifier(ClipColumns):
     """Predicts the frequencies of the classes, whatever is in a row.
 
     Examples
@@ -103,7 +105,7 @@ class TfidfClassifier(PriorClassifier):
 
     def _learn(self, rows, targets: Targets, weights: np.ndarray) -> None:
         super()._learn(rows, targets, weights)
-        there = np.flatnonzero(rows.present[:, 1] & (weights > 0))
+        there = np.flatnonzero(_has_text(rows) & (weights > 0))
         texts = [rows.texts[i] for i in there]
         words = _words(max_features=self.max_features)
         try:
@@ -164,13 +166,17 @@ class TfidfClassifier(PriorClassifier):
     def _log_odds(self, X) -> np.ndarray:
         logits = super()._log_odds(X)
         rows = self._check_X(X, reset=False)
-        there = np.flatnonzero(rows.present[:, 1])
+        there = np.flatnonzero(_has_text(rows))
         if len(there):
             words = _words(vocabulary=self.vocabulary_)
             words.idf_ = self.idf_.astype(np.float64)
             features = words.transform([rows.texts[i] for i in there])
             logits[there] = features @ self.coef_.T.astype(np.float64) + self.intercept_
         return logits
+
+
+def _has_text(rows: Rows) -> np.ndarray:
+    return np.array([text is not None for text in rows.texts], dtype=bool)
 
 
 def _read(clf: TableClassifier, X: pd.DataFrame, y, sample_weight) -> tuple:

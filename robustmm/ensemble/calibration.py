@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from ..data.frame import PATTERNS
+from ..data.frame import MODALITIES, pattern_names
 from .outputs import row_losses
 from .scores import HeldOut
 
@@ -21,9 +21,12 @@ _PRIOR_ROWS = 20.0
 
 
 def fit_temperatures(
-    logits: np.ndarray, held: HeldOut, patterns: np.ndarray
+    logits: np.ndarray,
+    held: HeldOut,
+    patterns: np.ndarray,
+    modalities: tuple[str, ...] = MODALITIES,
 ) -> dict[str, float]:
-    """Return a temperature for each of ``PATTERNS``, and that of ``"all"`` rows.
+    """Return a temperature for each pattern there is, and that of ``"all"`` rows.
 
     Parameters
     ----------
@@ -33,6 +36,8 @@ def fit_temperatures(
         These rows.
     patterns : ndarray of shape (n,)
         What each row misses.
+    modalities : tuple of str
+        What rows have.
     """
     encoded, weights = held.targets.encoded, held.weights
     weights = np.ones(len(logits)) if weights is None else weights
@@ -44,7 +49,7 @@ def fit_temperatures(
     everywhere = np.ones(len(logits), dtype=bool)
     pooled = _minimum(lambda t: loss(t, everywhere))
     temperatures = {"all": pooled}
-    for name in PATTERNS:
+    for name in pattern_names(modalities):
         at = patterns == name
 
         def penalised(t: float, at=at) -> float:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
 import torch
 from sklearn.base import BaseEstimator, clone
 
-from ..backbones import MissingStream, load_backbone
+from ..backbones import Backbone, MissingStream, load_backbone
 from ..base import BaseMultimodalClassifier
+from ..data.frame import MODALITIES
 from ..methods.cmpt import CMPTClassifier
 from ..methods.fine_tune import FineTuneClassifier
 from ..methods.linear_probe import LinearProbeClassifier
@@ -111,12 +112,19 @@ def default_candidates(
         Where the encoders are loaded, which tells what can stand on them.
     """
     offers = {b: _offers(b, device, shared.get("max_text_length")) for b in backbones}
+    modalities = tuple(shared.get("modalities", MODALITIES))
     found = [Candidate("prior", PriorClassifier(), "prior")]
-    found += [
-        Candidate(f"TF-IDF, C={C:g}", TfidfClassifier(C=C), "TF-IDF", 0.0, i)
-        for i, C in enumerate((5.0, 0.5))
-    ]
+    if "text" in modalities:
+        found += [
+            Candidate(f"TF-IDF, C={C:g}", TfidfClassifier(C=C), "TF-IDF", 0.0, i)
+            for i, C in enumerate((5.0, 0.5))
+        ]
     for recipe in RECIPES:
+        if modalities != MODALITIES:
+            if "modalities" not in recipe.cls().get_params(deep=False):
+                continue
+            fixed = {**recipe.fixed, "modalities": modalities}
+            recipe = replace(recipe, fixed=fixed)
         for stand in _stands(recipe, offers, device):
             found += _of_recipe(recipe, stand)
     for candidate in found:
@@ -200,6 +208,9 @@ def _stands(recipe: Recipe, offers: dict, device: torch.device) -> Iterator[dict
 def _combinations(recipe: Recipe, offers: dict) -> Iterator[dict]:
     """Yield single checkpoints and pairs of an image and a text encoder."""
     names = recipe.cls().get_params(deep=False)
+    if "modalities" in recipe.fixed:
+        yield from _by_modality(recipe, offers)
+        return
     needed = set(recipe.cls.STREAMS or ())
     two = {"image", "text"}
     alone = [b for b, streams in offers.items() if needed <= set(streams)]
@@ -225,6 +236,21 @@ def _combinations(recipe: Recipe, offers: dict) -> Iterator[dict]:
             yield {"backbone": i, "text_backbone": t}
 
 
+def _by_modality(recipe: Recipe, offers: dict) -> Iterator[dict]:
+    """Yield an encoder for each modality, in all combinations."""
+    modalities = recipe.fixed["modalities"]
+    estimator = recipe.cls(modalities=modalities)
+    # Frames of a video are read by an encoder of images.
+    stream = {name: "image" if name == "video" else name for name in modalities}
+    fitting = [[b for b in offers if stream[name] in offers[b]] for name in modalities]
+    parameters = [
+        "text_backbone" if name == "text" else estimator._encoder_of(name)
+        for name in modalities
+    ]
+    for chosen in product(*fitting):
+        yield dict(zip(parameters, chosen, strict=True))
+
+
 def _of_recipe(recipe: Recipe, stand: dict) -> list[Candidate]:
     """Return a candidate for each of a method's rates."""
     where = " + ".join(dict.fromkeys(Path(str(b)).name for b in stand.values()))
@@ -241,16 +267,21 @@ def _of_recipe(recipe: Recipe, stand: dict) -> list[Candidate]:
     ]
 
 
+def backbones_of(
+    candidates: Sequence[Candidate], device: torch.device
+) -> Iterator[Backbone]:
+    """Yield the encoders of the candidates that have some."""
+    for candidate in candidates:
+        if isinstance(candidate.estimator, BaseMultimodalClassifier):
+            try:
+                yield candidate.estimator._open_backbone(device)
+            except (ValueError, OSError):
+                continue  # its fit will say so
+
+
 def image_config_of(
     candidates: Sequence[Candidate], device: torch.device
 ) -> dict | None:
     """Return how the first candidate that opens images reads them, if any does."""
-    for candidate in candidates:
-        if isinstance(candidate.estimator, BaseMultimodalClassifier):
-            try:
-                backbone = candidate.estimator._open_backbone(device)
-            except (ValueError, OSError):
-                continue  # its fit will say so
-            if backbone.image_config is not None:
-                return backbone.image_config
-    return None
+    found = backbones_of(candidates, device)
+    return next((b.image_config for b in found if b.image_config is not None), None)

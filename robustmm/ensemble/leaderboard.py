@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ..data.frame import PATTERNS
 from .scores import HeldOut
 from .trials import Trial
 
 ENSEMBLE = "ensemble"
-# In the order of the table.
+# In the order of the table; the patterns of what rows miss stand behind the score.
 _TYPES = {
     "score": "float64",
     "complete": "float64",
-    "text_missing": "float64",
-    "image_missing": "float64",
     "calibration_error": "float64",
     "weight": "float64",
     "fit_seconds": "float64",
@@ -34,6 +33,7 @@ def leaderboard_records(
     patterns: np.ndarray,
     weights: dict[str, float],
     ensemble: np.ndarray,
+    names: Sequence[str] = PATTERNS[:3],
 ) -> list[dict]:
     """Return a row per trial and one of the ensemble, the best first.
 
@@ -48,14 +48,17 @@ def leaderboard_records(
         Of the members.
     ensemble : ndarray of shape (n, C)
         What the ensemble says of them.
+    names : sequence of str
+        The patterns that have a score each.
     """
     n_rows = len(patterns)
     costs = _costs(trials, n_rows)
-    records = [_record(t, held, patterns, weights, costs) for t in trials]
+    told = held, patterns, names
+    records = [_record(t, told, weights, costs) for t in trials]
     chosen = [t for t in trials if weights.get(t.name)]
     total = {
         "name": ENSEMBLE,
-        **_scores(ensemble, held, patterns),
+        **_scores(ensemble, *told),
         "weight": 1.0,
         "fit_seconds": sum(t.seconds for t in chosen),
         "predict_ms": _cost_together(chosen, costs, n_rows),
@@ -73,9 +76,9 @@ def _place(record: dict) -> float:
     return np.inf if score is None or np.isnan(score) else -score
 
 
-def _record(trial: Trial, held, patterns, weights: dict, costs: dict) -> dict:
+def _record(trial: Trial, told: tuple, weights: dict, costs: dict) -> dict:
     fitted = trial.outputs is not None
-    scores = _scores(trial.outputs, held, patterns) if fitted else {}
+    scores = _scores(trial.outputs, *told) if fitted else {}
     weight = weights.get(trial.name, 0.0)
     took_part = trial.seconds > 0
     return {
@@ -92,10 +95,12 @@ def _record(trial: Trial, held, patterns, weights: dict, costs: dict) -> dict:
     }
 
 
-def _scores(logits: np.ndarray, held: HeldOut, patterns: np.ndarray) -> dict:
+def _scores(
+    logits: np.ndarray, held: HeldOut, patterns: np.ndarray, names: Sequence[str]
+) -> dict:
     return {
         "score": held.score(logits),
-        **held.by_pattern(logits, patterns),
+        **held.by_pattern(logits, patterns, names),
         "calibration_error": held.calibration_error(logits),
     }
 
@@ -126,8 +131,15 @@ def _cost_together(
 
 def leaderboard_frame(records: list[dict]) -> pd.DataFrame:
     """Return the table of records, with the candidates' names as index."""
-    table = pd.DataFrame(records).set_index("name").reindex(columns=list(_TYPES))
-    return table.astype(_TYPES)
+    table = pd.DataFrame(records).set_index("name")
+    patterns = [name for name in table if _is_pattern(name)] or PATTERNS[1:3]
+    kinds = list(_TYPES.items())
+    kinds[2:2] = [(name, "float64") for name in patterns]
+    return table.reindex(columns=[name for name, _ in kinds]).astype(dict(kinds))
+
+
+def _is_pattern(name) -> bool:
+    return isinstance(name, str) and name.endswith("_missing")
 
 
 def check_records(records) -> None:
@@ -135,7 +147,8 @@ def check_records(records) -> None:
     kinds = (str, int, float, type(None))
     proper = isinstance(records, list) and all(
         isinstance(record, dict)
-        and {"name", "score"} <= set(record) <= {"name", *_TYPES}
+        and {"name", "score"} <= set(record)
+        and all(_is_pattern(key) for key in set(record) - {"name", *_TYPES})
         and all(type(value) in kinds for value in record.values())
         for record in records
     )

@@ -102,9 +102,11 @@ class HeldOut:
             encoded, proba, sample_weight=self.weights, **options
         )
 
-    def by_pattern(self, logits: np.ndarray, patterns: np.ndarray) -> dict[str, float]:
+    def by_pattern(
+        self, logits: np.ndarray, patterns: np.ndarray, names=PATTERNS[:3]
+    ) -> dict[str, float]:
         """Return the score of the rows of each pattern; NaN where there are none."""
-        places = {name: np.flatnonzero(patterns == name) for name in PATTERNS[:3]}
+        places = {name: np.flatnonzero(patterns == name) for name in names}
         return {
             name: self.score(logits, at) if len(at) else np.nan
             for name, at in places.items()

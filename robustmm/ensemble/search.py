@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.frame import PATTERNS
+from ..data.frame import pattern_names
 from ..data.targets import log_odds_of
 from .calibration import at_temperature, fit_temperatures
 from .candidates import Candidate
@@ -79,14 +79,16 @@ def search(
     weights = {t.name: w for t, w in zip(done, shares, strict=True) if w}
     mixed = combine(outputs, counts, bench.targets.multilabel)
     patterns = bench.patterns[bench.held_out]
-    temperatures = dict.fromkeys(("all", *PATTERNS), 1.0)
+    modalities = options._modalities
+    temperatures = dict.fromkeys(("all", *pattern_names(modalities)), 1.0)
     if options.calibrate:
-        temperatures = fit_temperatures(mixed, held, patterns)
+        temperatures = fit_temperatures(mixed, held, patterns, modalities)
     mixed = at_temperature(mixed, patterns, temperatures)
     chosen = [trial for trial in done if trial.name in weights]
     chosen.sort(key=lambda trial: -weights[trial.name])
     members = _members(chosen, weights, bench, options.refit, clock, tell)
-    records = leaderboard_records(trials, held, patterns, weights, mixed)
+    names = pattern_names(modalities)[:-1]
+    records = leaderboard_records(trials, held, patterns, weights, mixed, names)
     return Found(*members, temperatures, records)
 
 

@@ -7,24 +7,32 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..data.frame import Rows, read_rows
+from ..data.frame import MODALITIES, Rows, check_modalities, read_rows
 
 
 class Columns(NamedTuple):
-    """Where the cells of a table are, and what a blank image is."""
+    """Where the cells of a table are, what is in them, and what a blank image is."""
 
     image_column: str = "image"
     text_column: str = "text"
     blank_image: str = "bad"
+    modalities: tuple[str, ...] = MODALITIES
+    audio_column: str = "audio"
+    video_column: str = "video"
 
     @property
-    def names(self) -> tuple[str, str]:
-        """The two columns, image and text."""
-        return self.image_column, self.text_column
+    def by_modality(self) -> dict[str, str]:
+        """The column of each modality that is read, in order."""
+        return {name: getattr(self, f"{name}_column") for name in self.modalities}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that are read: by default two, image and text."""
+        return tuple(self.by_modality.values())
 
     def rows(self, X: pd.DataFrame) -> Rows:
         """Read a table."""
-        return read_rows(X, *self.names, blank_image=self.blank_image)
+        return read_rows(X, blank_image=self.blank_image, columns=self.by_modality)
 
 
 def columns_of(
@@ -49,14 +57,15 @@ def columns_of(
     >>> from sklearn.pipeline import make_pipeline
     >>> from robustmm import LinearProbeClassifier
     >>> model = make_pipeline(LinearProbeClassifier(image_column="poster"))
-    >>> columns_of([model])
-    Columns(image_column='poster', text_column='text', blank_image='bad')
+    >>> columns_of([model]).by_modality
+    {'image': 'poster', 'text': 'text'}
     """
     estimators = list(estimators)
     given = {"image_column": image_column, "text_column": text_column}
-    for name in ("image_column", "text_column", "blank_image"):
+    for name, default in Columns._field_defaults.items():
         if given.get(name) is None:
-            given[name] = common_value(estimators, name, Columns._field_defaults[name])
+            given[name] = common_value(estimators, name, default)
+    given["modalities"] = check_modalities("modalities", given["modalities"])
     return Columns(**given)
 
 
@@ -69,6 +78,8 @@ def common_value(estimators: Iterable, name: str, default=None):
         If it has several.
     """
     values = [value for one in estimators for value in _values(one, name)]
+    # A list of modalities has no hash.
+    values = [tuple(v) if isinstance(v, list) else v for v in values]
     values = list(dict.fromkeys(values))
     if len(values) > 1:
         raise ValueError(

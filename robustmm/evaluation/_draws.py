@@ -10,26 +10,33 @@ import numpy as np
 import pandas as pd
 
 from ..checks import check_choice, check_number
-from ..missingness import SCENARIOS, missing_table
+from ..data.frame import MODALITIES
+from ..missingness import missing_code, missing_table, scenarios_of
 from ._runs import Draw
 
 
-def holes(rate: float, scenario: str) -> Draw:
+def holes(rate: float, scenario: str, modalities: tuple = MODALITIES) -> Draw:
     """Return the draw of a share of rows that lose a modality."""
-    missing_table(0, rate, scenario)  # raises for what cannot be drawn
-    return partial(missing_table, rate=rate, scenario=scenario)
+    options = {"rate": rate, "scenario": scenario, "modalities": modalities}
+    missing_table(0, **options)  # raises for what cannot be drawn
+    return partial(missing_table, **options)
 
 
-def holes_or_none(rate: float, scenario: str) -> Draw:
+def holes_or_none(rate: float, scenario: str, modalities: tuple = MODALITIES) -> Draw:
     """Return the draw of a scenario, of which "complete" takes nothing away."""
-    check_choice("scenario", scenario, (*SCENARIOS, "complete"))
+    check_choice("scenario", scenario, (*scenarios_of(modalities), "complete"))
     # Also where nothing is drawn, so that a wrong rate is always told of.
-    draw = holes(rate, "both" if scenario == "complete" else scenario)
+    drawn = scenarios_of(modalities)[-1] if scenario == "complete" else scenario
+    draw = holes(rate, drawn, modalities)
     return None if scenario == "complete" else draw
 
 
 def training_holes(
-    rate: float, scenario: str, train_rate, train_scenario: str | None
+    rate: float,
+    scenario: str,
+    train_rate,
+    train_scenario: str | None,
+    modalities: tuple = MODALITIES,
 ) -> tuple[tuple, Draw]:
     """Return what training rows lose, and a key under which curves share a fit."""
     if train_rate is None:
@@ -47,37 +54,66 @@ def training_holes(
             )
         train_rate = rate
     scenario = train_scenario or scenario
-    return (train_rate, scenario), holes(train_rate, scenario)
+    return (train_rate, scenario), holes(train_rate, scenario, modalities)
 
 
-def availability(name: str, pair: Sequence[float]) -> Draw:
-    """Return the draw that leaves shares (image, text) of the modalities."""
-    rule = f"{name} must be (image, text), two shares in [0, 1] that sum to at least 1"
-    listed = isinstance(pair, Sequence | np.ndarray) and not isinstance(pair, str)
-    if not listed or len(pair) != 2:
-        raise ValueError(f"{rule}, got {pair!r}.")
-    image, text = pair
-    check_number(f"{name}: the share of images", image, Real, 0, 1)
-    check_number(f"{name}: the share of texts", text, Real, 0, 1)
-    if image + text < 1 - 1e-9:
-        raise ValueError(f"{rule}, got {pair!r}.")
-    return partial(availability_table, image=float(image), text=float(text))
+def availability(
+    name: str, shares: Sequence[float], modalities: tuple = MODALITIES
+) -> Draw:
+    """Return the draw that leaves shares of the modalities, such as (image, text)."""
+    n = len(modalities)
+    rule = (
+        f"{name} must be ({', '.join(modalities)}), {'two' if n == 2 else n} shares in "
+        f"[0, 1] that sum to at least {n - 1}"
+    )
+    listed = isinstance(shares, Sequence | np.ndarray) and not isinstance(shares, str)
+    if not listed or len(shares) != n or n < 2:
+        raise ValueError(f"{rule}, got {shares!r}.")
+    for modality, share in zip(modalities, shares, strict=True):
+        check_number(f"{name}: the share of {plural(modality)}", share, Real, 0, 1)
+    if sum(shares) < n - 1 - 1e-9:
+        raise ValueError(f"{rule}, got {shares!r}.")
+    first, second, *more = map(float, shares)
+    options = {"more": tuple(more), "modalities": modalities}
+    return partial(availability_table, first=first, second=second, **options)
+
+
+def plural(modality: str) -> str:
+    """Say what rows have of a modality.
+
+    Examples
+    --------
+    >>> plural("image"), plural("audio")
+    ('images', 'audio')
+    """
+    return modality if modality == "audio" else f"{modality}s"
 
 
 def availability_table(
-    n: int, image: float, text: float, random_state=None, groups=None
+    n: int,
+    first: float,
+    second: float,
+    random_state=None,
+    groups=None,
+    *,
+    more: tuple[float, ...] = (),
+    modalities: tuple = MODALITIES,
 ) -> np.ndarray:
     """Draw codes as ``missing_table`` does, for shares of each modality."""
+    shares = (first, second, *more)
     if groups is not None:
         members = pd.factorize(np.asarray(groups))[0]
         n_groups = int(members.max(initial=-1)) + 1
-        return availability_table(n_groups, image, text, random_state)[members]
-    # A share such as 0.65 leaves a hair more or less than 0.35.
-    lost = [int(n * (1 - share) + 1e-9) for share in (image, text)]
+        options = {"more": more, "modalities": modalities}
+        drawn = availability_table(n_groups, first, second, random_state, **options)
+        return drawn[members]
     order = np.random.default_rng(random_state).permutation(n)
-    codes = np.zeros(n, dtype=np.int64)
-    # Disjoint parts of one permutation: no row loses both, which shares that sum to 1
-    # or more allow.
-    codes[order[: lost[0]]] = 2
-    codes[order[lost[0] : sum(lost)]] = 1
+    codes, start = np.zeros(n, dtype=np.int64), 0
+    # Disjoint parts of one permutation: no row loses two, which shares that sum to one
+    # less than their number or more allow.
+    for modality, share in zip(modalities, shares, strict=True):
+        # A share such as 0.65 leaves a hair more or less than 0.35.
+        stop = start + int(n * (1 - share) + 1e-9)
+        codes[order[start:stop]] = missing_code(modality, modalities)
+        start = stop
     return codes

@@ -15,10 +15,10 @@ from sklearn.utils import _safe_indexing, check_consistent_length, check_random_
 from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
-from ..data.frame import Rows, column_position
+from ..data.frame import MODALITIES, Rows, column_position
 from ..data.tables import as_frame
 from ..data.targets import refuse_lists, refuse_names
-from ..missingness import apply_missing_table
+from ..missingness import apply_missing_table, missing_code
 from ._columns import Columns, columns_of
 from ._scoring import Scorer
 
@@ -37,13 +37,16 @@ class Table:
     image_column: str = "image"
     text_column: str = "text"
     blank_image: str = "bad"
+    modalities: tuple[str, ...] = MODALITIES
+    audio_column: str = "audio"
+    video_column: str = "video"
 
     def __post_init__(self):
         if not isinstance(self.X, pd.DataFrame):
             kind = type(self.X).__name__
             raise TypeError(f"X must be a pandas DataFrame, got {kind}.")
-        column_position(self.X, self.image_column)
-        column_position(self.X, self.text_column)
+        for name in self.columns.names:
+            column_position(self.X, name)
         refuse_names(self.y)
         refuse_lists(self.y)
         check_consistent_length(self.X, self.y, self.groups)
@@ -64,8 +67,8 @@ class Table:
 
     @property
     def columns(self) -> Columns:
-        """The two columns."""
-        return Columns(self.image_column, self.text_column, self.blank_image)
+        """The columns that are read."""
+        return Columns(*(getattr(self, name) for name in Columns._fields))
 
     def __len__(self) -> int:
         return len(self.X)
@@ -84,11 +87,12 @@ class Table:
 
     def without(self, codes: np.ndarray) -> Table:
         """Return the rows without the cells of a missing table (n,), but the last."""
-        image, text = self.rows.present.T
+        bits = [missing_code(name, self.modalities) for name in self.modalities]
+        drawn = (np.asarray(codes)[:, None] & bits) > 0
         # Also said there; but what a blank image is, only the estimator knows.
-        lonely = ((codes == 1) & ~image) | ((codes == 2) & ~text)
-        codes = np.where(lonely, 0, codes)
-        return replace(self, X=apply_missing_table(self.X, codes, *self.columns.names))
+        lonely = ~(self.rows.present & ~drawn).any(axis=1)
+        codes, columns = np.where(lonely, 0, codes), self.columns.by_modality
+        return replace(self, X=apply_missing_table(self.X, codes, modalities=columns))
 
     def blank(self, draw: Draw, seed: int) -> Table:
         """Return the rows without the cells that ``draw`` takes away."""

@@ -33,8 +33,8 @@ def availability_grid(
     X: pd.DataFrame,
     y: ArrayLike,
     *,
-    availability: Sequence[tuple[float, float]] = AVAILABILITY,
-    train_availability: tuple[float, float] | str | None = None,
+    availability: Sequence[tuple[float, ...]] = AVAILABILITY,
+    train_availability: tuple[float, ...] | str | None = None,
     cv=None,
     scoring: str | Callable | Sequence | dict | None = None,
     groups: ArrayLike | None = None,
@@ -60,7 +60,8 @@ def availability_grid(
         Labels.
     availability : sequence of (image, text)
         Shares, in [0, 1], of the *test* rows that have an image and that have a text;
-        they add up to at least 1, so that each row can have one.
+        they add up to at least 1, so that each row can have one. Of an estimator of M
+        other modalities, M shares in their order that add up to at least M - 1.
     train_availability : None, "same" or (image, text)
         What the *training* rows have: None leaves them as they are, ``"same"`` gives
         them what the test rows have, with a fit for every pair, and a pair is used
@@ -84,8 +85,9 @@ def availability_grid(
     Returns
     -------
     DataFrame
-        A row per pair and fold: columns ``image``, ``text``, ``fold``, and ``score`` or
-        one column per metric. Pairs are in the order of ``availability``.
+        A row per pair and fold: columns ``image``, ``text`` (those of the estimator's
+        modalities), ``fold``, and ``score`` or one column per metric. Pairs are in the
+        order of ``availability``.
 
     Raises
     ------
@@ -110,14 +112,14 @@ def availability_grid(
     """
     table = Table.of([estimator], X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y)
-    draws = [draw_availability("availability", pair) for pair in availability]
-    # As the draws have them: floats, whatever numbers were given.
-    pairs = [(draw.keywords["image"], draw.keywords["text"]) for draw in draws]
-    labels = [{"image": image, "text": text} for image, text in pairs]
+    names = table.modalities
+    draws = [draw_availability("availability", p, names) for p in availability]
+    pairs = [tuple(map(float, pair)) for pair in availability]
+    labels = [dict(zip(names, pair, strict=True)) for pair in pairs]
     frame = score_plans(
         estimator,
         table,
-        _grid_plans(draws, labels, train_availability),
+        _grid_plans(draws, labels, train_availability, names),
         cv=cv,
         scorer=scorer,
         random_state=random_state,
@@ -126,7 +128,7 @@ def availability_grid(
         name="availability_grid",
     )
     place = [
-        pairs.index(pair) for pair in zip(frame["image"], frame["text"], strict=True)
+        pairs.index(pair) for pair in zip(*(frame[name] for name in names), strict=True)
     ]
     # Plans come fit by fit; a radar plot goes round in the order of the pairs.
     order = np.lexsort((frame["fold"], place))
@@ -136,12 +138,14 @@ def availability_grid(
     return frame
 
 
-def _grid_plans(draws: list, labels: list, train_availability) -> list:
+def _grid_plans(
+    draws: list, labels: list, train_availability, modalities: tuple
+) -> list:
     """What is blanked: a plan for each fit, with all test rows that it scores."""
     if isinstance(train_availability, str):
         check_choice("train_availability", train_availability, ("same",))
         return [(d, [d], [name]) for d, name in zip(draws, labels, strict=True)]
     if train_availability is None:
         return [(None, draws, labels)]
-    drawn = draw_availability("train_availability", train_availability)
+    drawn = draw_availability("train_availability", train_availability, modalities)
     return [(drawn, draws, labels)]

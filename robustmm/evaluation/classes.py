@@ -11,7 +11,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from ..checks import check_choice
-from ..data.frame import PATTERNS
+from ..data.frame import pattern_names
 from ._runs import Table
 from .patterns import blanked_parts
 
@@ -77,7 +77,8 @@ def class_scores_by_pattern(
     check_choice("metric", metric, METRICS)
     check_choice("rows", rows, ("observed", "blanked"))
     table = Table.of([estimator], X, y, None, image_column, text_column)
-    names = list(PATTERNS[:3])
+    # But the last: of rows without anything there is nothing to see.
+    names = list(pattern_names(table.modalities)[:-1])
     if rows == "observed":
         parts = {name: table.take(table.rows.patterns == name) for name in names}
     else:

@@ -180,7 +180,7 @@ def compare_methods(
     scorers = {
         name: Scorer(estimator, scoring, y) for name, estimator in estimators.items()
     }
-    draws = _draws(rate, scenario, train_rate, train_scenario)
+    draws = _draws(rate, scenario, train_rate, train_scenario, table.modalities)
     if random_state is not None:
         seeds = draw_seeds(random_state, len(seeds))
     plans = [
@@ -235,9 +235,11 @@ def _check_estimators(estimators: Mapping[str, BaseEstimator], seeds) -> None:
         )
 
 
-def _draws(rate, scenario, train_rate, train_scenario) -> tuple[Draw, Draw]:
+def _draws(
+    rate, scenario, train_rate, train_scenario, modalities: tuple
+) -> tuple[Draw, Draw]:
     """Return what training and what test rows lose."""
-    test = None if rate is None else holes(rate, scenario)
+    test = None if rate is None else holes(rate, scenario, modalities)
     train_rate = rate if train_rate is None else train_rate
     if train_rate is None:
         if train_scenario is not None:
@@ -246,7 +248,7 @@ def _draws(rate, scenario, train_rate, train_scenario) -> tuple[Draw, Draw]:
                 f"train_scenario={train_scenario!r}."
             )
         return None, test
-    return holes(train_rate, train_scenario or scenario), test
+    return holes(train_rate, train_scenario or scenario, modalities), test
 
 
 def _splits(table: Table, cv, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

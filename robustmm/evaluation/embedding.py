@@ -11,6 +11,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from ..checks import check_choice
+from ..data.frame import either_of
 from ..data.tables import as_frame
 from ._columns import columns_of
 
@@ -85,7 +86,7 @@ def embedding_coordinates(
     filled = rows.present.any(axis=1)
     if filled.sum() < 3:
         raise ValueError(
-            "There must be at least 3 rows with an image or a text, got "
+            f"There must be at least 3 rows with {either_of(rows.modalities)}, got "
             f"{int(filled.sum())}."
         )
     # Rows without any modality have features of zero, a point that means nothing.

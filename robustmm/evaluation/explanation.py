@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ..annotations import TableLike
 from ..checks import check_choice, check_number
 from ..data import MAX_PIXELS, BadImage, decode_image
-from ..data.frame import Rows
+from ..data.frame import MODALITIES, Rows
 from ..data.screening import report_bad_images
 from ._columns import columns_of, common_value
 from ._occlusion import OneRow, cover, grid_regions, leave_out, text_words
@@ -185,6 +185,11 @@ def explain(
             f"estimator must have predict_proba, got {type(estimator).__name__}."
         )
     columns = columns_of([estimator], image_column, text_column)
+    if columns.modalities != MODALITIES:
+        raise ValueError(
+            "estimator must read an image and a text for its rows to be explained, got "
+            f"one of {columns.modalities}."
+        )
     if image_root is None:
         image_root = common_value([estimator], "image_root")
     rows = _decoded(estimator, replace(columns.rows(row), image_root=image_root))

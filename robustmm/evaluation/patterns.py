@@ -12,12 +12,11 @@ from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
 from ..checks import check_choice, check_number
-from ..data.frame import MODALITIES, PATTERNS, column_position
+from ..data.frame import column_position, pattern_names
+from ..missingness import missing_code
 from ._runs import Table, draw_seeds
 from ._scoring import Scorer
 from .calibration import expected_calibration_error, one_column_per_label
-
-CODES = {"text": 1, "image": 2}
 
 
 def score_by_pattern(
@@ -60,8 +59,8 @@ def score_by_pattern(
     DataFrame
         Index ``pattern``: ``complete``, ``text_missing`` (image only),
         ``image_missing`` (text only), with ``rows="observed"`` also ``both_missing``
-        and ``all``. Columns ``n_rows``, and ``score`` or one column per metric, NaN
-        where there is no row.
+        and ``all``; of other modalities by their names, as ``audio_missing``. Columns
+        ``n_rows``, and ``score`` or one column per metric, NaN where there is no row.
 
     Raises
     ------
@@ -94,7 +93,8 @@ def score_by_pattern(
     scorer = Scorer(estimator, scoring, y)
     patterns = table.rows.patterns
     if rows == "observed":
-        parts = {name: table.take(patterns == name) for name in PATTERNS}
+        names = pattern_names(table.modalities)
+        parts = {name: table.take(patterns == name) for name in names}
         parts["all"] = table
     else:
         parts = blanked_parts(table)
@@ -166,9 +166,9 @@ def modality_importance(
     Returns
     -------
     DataFrame of shape (2, 3)
-        Index ``modality``: ``image``, ``text``. Columns ``permuted`` and ``blanked``,
-        the score as it is minus the score so changed, and ``permuted_sd``, the standard
-        deviation of the first over the repeats.
+        Index ``modality``: ``image``, ``text``, or the estimator's. Columns
+        ``permuted`` and ``blanked``, the score as it is minus the score so changed, and
+        ``permuted_sd``, the standard deviation of the first over the repeats.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def modality_importance(
     scorer = Scorer(estimator, scoring, y).single()
     X, here = table.X, table.rows.present
     rngs = [np.random.default_rng(s) for s in draw_seeds(random_state, n_repeats)]
-    columns = dict(zip(MODALITIES, table.columns.names, strict=True))
+    columns = table.columns.by_modality
     total = 1 + len(columns) * (n_repeats + 1)
     with tqdm(total=total, desc="modality_importance", disable=not verbose) as bar:
 
@@ -209,7 +209,7 @@ def modality_importance(
                 whole - score(_permuted(X, column, here[:, place], rng)) for rng in rngs
             ]
             spread = np.std(falls, ddof=1) if n_repeats > 1 else np.nan
-            blanked = whole - score(without_modality(table, CODES[modality]).X)
+            blanked = whole - score(without_modality(table, modality).X)
             records.append((modality, np.mean(falls), spread, blanked))
     names = ["modality", "permuted", "permuted_sd", "blanked"]
     return pd.DataFrame(records, columns=names).set_index("modality")
@@ -224,19 +224,27 @@ def blanked_parts(table: Table) -> dict[str, Table]:
     complete = table.take(table.rows.patterns == "complete")
     if not len(complete):
         raise ValueError(
-            'rows="blanked" needs rows with both an image and a text, got none '
+            f'rows="blanked" needs rows with {_all_of(table.modalities)}, got none '
             f"among {len(table)}."
         )
     parts = {"complete": complete}
-    for modality, code in CODES.items():
-        parts[f"{modality}_missing"] = without_modality(complete, code)
+    for modality in reversed(table.modalities):
+        parts[f"{modality}_missing"] = without_modality(complete, modality)
     return parts
 
 
-def without_modality(table: Table, code: int) -> Table:
-    """Take a modality from every row that has the other one."""
-    # Only where the other modality is there, so that no row is left with nothing: that
+def _all_of(modalities: tuple[str, ...]) -> str:
+    """Say what a complete row has."""
+    if modalities == ("image", "text"):
+        return "both an image and a text"
+    return " and ".join(modalities)
+
+
+def without_modality(table: Table, modality: str) -> Table:
+    """Take a modality from every row that has another one."""
+    # Only where another modality is there, so that no row is left with nothing: that
     # would be scored by the prior.
+    code = missing_code(modality, table.modalities)
     return table.without(np.full(len(table), code))
 
 

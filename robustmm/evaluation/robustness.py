@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from ..missingness import SCENARIOS
+from ..missingness import SCENARIOS, scenarios_of
 from ._draws import holes, holes_or_none, training_holes
 from ._runs import Table, score_plans
 from ._scoring import Scorer, score_name
@@ -54,7 +54,8 @@ def missing_rate_curve(
     rates : sequence of float in [0, 1]
         Shares of the *test* rows that lose a modality.
     scenario : {"text", "image", "both"} or sequence of them
-        What the test rows miss; a curve each.
+        What the test rows miss; a curve each. Of an estimator of other modalities their
+        names, ``"both"`` of two, and ``"each"``: one of them, all equally often.
     train_rate : None, "same" or float in [0, 1]
         What the *training* rows miss: None leaves them as they are, ``"same"`` blanks
         them at the rate of the test rows (as the papers' tables do, with a fit for
@@ -114,7 +115,7 @@ def missing_rate_curve(
     frame = score_plans(
         estimator,
         table,
-        _curve_plans(rates, scenarios, train_rate, train_scenario),
+        _curve_plans(rates, scenarios, train_rate, train_scenario, table.modalities),
         cv=cv,
         scorer=scorer,
         random_state=random_state,
@@ -131,7 +132,9 @@ def missing_rate_curve(
     return frame
 
 
-def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> list:
+def _curve_plans(
+    rates: list, scenarios: list, train_rate, train_scenario, modalities: tuple
+) -> list:
     """What is blanked: a plan for each fit, with all test rows that it scores."""
     if not rates or not scenarios:
         raise ValueError(
@@ -143,9 +146,10 @@ def _curve_plans(rates: list, scenarios: list, train_rate, train_scenario) -> li
         for rate in rates:
             # Test rates that share their training rows share the fit, which is what
             # costs.
-            key, drawn = training_holes(rate, scenario, train_rate, train_scenario)
+            told = rate, scenario, train_rate, train_scenario, modalities
+            key, drawn = training_holes(*told)
             _, draws, labels = plans.setdefault(key, (drawn, [], []))
-            draws.append(holes(rate, scenario))
+            draws.append(holes(rate, scenario, modalities))
             labels.append({"scenario": scenario, "rate": float(rate)})
     return list(plans.values())
 
@@ -228,7 +232,8 @@ def cross_scenario_matrix(
     test_rate : float in [0, 1], optional
         That of the test rows; None is ``rate``.
     scenarios : sequence of {"text", "image", "both", "complete"}
-        What is missing; ``"complete"`` leaves the rows as they are.
+        What is missing; ``"complete"`` leaves the rows as they are. The default is
+        ``"text"``, ``"image"`` and ``"both"``, or the same of other modalities.
     cv : int, splitter, iterable of (train, test) or None
         As in scikit-learn; five folds if None.
     scoring : str, callable or None
@@ -279,10 +284,12 @@ def cross_scenario_matrix(
     """
     table = Table.of([estimator], X, y, groups, image_column, text_column)
     scorer = Scorer(estimator, scoring, y).single()
-    names = list(scenarios)
-    draws = [holes_or_none(rate, name) for name in names]
+    names, modalities = list(scenarios), table.modalities
+    if scenarios is SCENARIOS:
+        names = list(scenarios_of(modalities))
+    draws = [holes_or_none(rate, name, modalities) for name in names]
     test_rate = rate if test_rate is None else test_rate
-    tests = [holes_or_none(test_rate, name) for name in names]
+    tests = [holes_or_none(test_rate, name, modalities) for name in names]
     labels = [
         [{"trained on": trained, "tested on": tested} for tested in names]
         for trained in names

@@ -32,6 +32,8 @@ from ..backbones import (
 )
 from ..backbones.features import KnownRows
 from ..checks import check_choice, check_names, check_number
+from ..clips import ClipEncoders
+from ..data.frame import MODALITIES
 from ..trained import MultimodalClassifier
 
 TUNES = ("head", "bitfit", "lora", "dora", "full")
@@ -45,8 +47,8 @@ class FineTuneModule(nn.Module):
     """Encoders of which some parameters are trained, and a head of two layers.
 
     The features of a joint encoder are its pooled token behind a trained copy of the
-    checkpoint's pooler; those of an image and a text encoder, which are not run for a
-    missing cell, stand side by side, with what is present in two more entries.
+    checkpoint's pooler; those of an encoder for each modality, which are not run for a
+    missing cell, stand side by side, with what is present in as many more entries.
 
     Parameters
     ----------
@@ -89,7 +91,8 @@ class FineTuneModule(nn.Module):
             width = backbone["joint"].width
             self.pooler = trained_pooler(backbone["joint"].pooler, width)
         else:
-            width = 2 + sum(map(projected_width, backbone.streams.values()))
+            width = len(backbone.modalities)
+            width += sum(map(projected_width, backbone.streams.values()))
             self.pooler = nn.Identity()
         self.head = TwoLayerHead(width, n_outputs)
 
@@ -104,14 +107,15 @@ class FineTuneModule(nn.Module):
         joint = "joint" in self.backbone
         if self.frozen is not None:
             encoded = self.frozen(present, batch, image_key)
-            return self.pooler(encoded[:, :-2] if joint else encoded)
+            seen = encoded[:, : -len(self.backbone.modalities)] if joint else encoded
+            return self.pooler(seen)
         parts = encode_streams(self.backbone, present, batch, _pooled)
         if not joint:
             parts.append(present.to(parts[0].dtype))
         return self.pooler(torch.cat(parts, dim=1))
 
 
-class FineTuneClassifier(MultimodalClassifier):
+class FineTuneClassifier(ClipEncoders, MultimodalClassifier):
     """Train the head, the biases, low-rank updates or all weights of the encoders.
 
     Parameters
@@ -119,6 +123,7 @@ class FineTuneClassifier(MultimodalClassifier):
     backbone : str or path-like
         Hub id, local folder or embedded name of any supported checkpoint: ViLT, CLIP,
         or a single image or text encoder, whose classifier ignores the other column.
+        Not read with ``modalities`` of sound and video alone.
     text_backbone : str or path-like, optional
         Takes the place of the text encoder of ``backbone``.
     tune : {"head", "bitfit", "lora", "dora", "full"}
@@ -233,7 +238,7 @@ class FineTuneClassifier(MultimodalClassifier):
         )
 
     def _recall(self, backbone: Backbone) -> KnownRows | None:
-        if self.tune != "head":
+        if self.tune != "head" or self._modalities != MODALITIES:
             return None
         device = next(backbone.parameters()).device
         features = FrozenFeatures(backbone, store=self._state_cache())

@@ -23,6 +23,8 @@ from ..backbones import POOLINGS, Backbone, FrozenFeatures
 from ..backbones.features import KnownRows
 from ..base import BaseMultimodalClassifier
 from ..checks import check_choice, check_number
+from ..clips import ClipEncoders
+from ..data.frame import MODALITIES
 from ..training.probe import row_losses, solve_probe
 
 # Parameters of a training, which models of the first release hold all the same.
@@ -44,7 +46,7 @@ class LinearProbeModule(nn.Module):
     """Frozen features of a row and one linear layer.
 
     Shapes: ``present`` (B, 2) bool, and what the encoders read; features (B, d), the
-    last two of which are ``present``; logits (B, C).
+    last two of which are ``present``, or as many as modalities; logits (B, C).
     """
 
     # Features are stored by what is in a row: folds and values of C share them.
@@ -68,18 +70,19 @@ class LinearProbeModule(nn.Module):
         return self.encode(present, batch, image_key)
 
 
-class LinearProbeClassifier(BaseMultimodalClassifier):
+class LinearProbeClassifier(ClipEncoders, BaseMultimodalClassifier):
     """Logistic regression on the features of frozen encoders, the simple baseline.
 
     Features are standardised over the training rows. With ViLT, a missing cell is a
-    white image or an empty text; with an image and a text encoder, the features of a
-    missing cell are zero. In both cases two more features say what is there.
+    white image or an empty text; with an encoder for each modality, the features of a
+    missing cell are zero. In both cases more features say what is there.
 
     Parameters
     ----------
     backbone : str or path-like
         Hub id, local folder or embedded name of any supported checkpoint: ViLT, CLIP,
         or a single image or text encoder, whose classifier ignores the other column.
+        Not read with ``modalities`` of sound and video alone.
     text_backbone : str or path-like, optional
         Takes the place of the text encoder of ``backbone``.
     pooling : {"token", "mean", "both"}
@@ -139,6 +142,8 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
         return LinearProbeModule(backbone, n_outputs, pooling=self.pooling, store=store)
 
     def _recall(self, backbone: Backbone) -> KnownRows | None:
+        if self._modalities != MODALITIES:
+            return None  # it tells of images and texts
         features = FrozenFeatures(backbone, self.pooling, self._state_cache())
         device = next(backbone.parameters()).device
         return features.known(device.type, self._number(device))
@@ -158,7 +163,7 @@ class LinearProbeClassifier(BaseMultimodalClassifier):
             for values in (train.dataset.targets, train.dataset.weights)
         )
         # An image that is damaged by now may have been all that a row had.
-        weights = weights * features[:, -2:].any(axis=1)
+        weights = weights * features[:, -len(self._modalities) :].any(axis=1)
         # Folded into the head, so that prediction needs no scaler, and a saved model
         # holds no estimator of scikit-learn's.
         coef, intercept = solve_probe(

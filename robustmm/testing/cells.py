@@ -4,16 +4,27 @@ import base64
 import copy
 import io
 import tempfile
+import wave
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .subject import Subject, must_raise, must_warn, needs, require, require_equal
+from ..data.frame import MODALITIES, is_null
+from .subject import (
+    Subject,
+    applies_if,
+    must_raise,
+    must_warn,
+    needs,
+    require,
+    require_equal,
+)
 
 NULLS = {"None": None, "nan": float("nan"), "pd.NA": pd.NA, "pd.NaT": pd.NaT}
 CELLS = ("PIL image", "array", "bytes", "base64", "dict", "str", "Path")
+CLIPS = ("pair and array", "bytes and list", "dict and pictures", "path and list")
 # Other routes to the same pixels end in the same predictions, up to rounding.
 ROUNDING = 1e-5
 
@@ -42,8 +53,61 @@ def as_cell(image: Image.Image, kind: str, folder: Path):
     return str(path) if kind == "str" else path
 
 
+def as_clips(sound: tuple, film: np.ndarray, kind: str, folder: Path) -> tuple:
+    """Return the same sound and frames as one of ``CLIPS``; files are in ``folder``."""
+    rate, samples = sound
+    if kind == "pair and array":
+        return sound, film
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.astype("<i2").tobytes())
+    data = buffer.getvalue()
+    if kind == "bytes and list":
+        return data, list(film)
+    if kind == "dict and pictures":
+        held = {"array": samples, "sampling_rate": rate}
+        return held, [Image.fromarray(frame) for frame in film]
+    path = Path(folder, f"{len(list(Path(folder).iterdir()))}.wav")
+    path.write_bytes(data)
+    return str(path), [as_cell(Image.fromarray(f), "bytes", folder) for f in film]
+
+
+def _any_null_with_any_clip(subject: Subject) -> None:
+    nulls, n = list(NULLS.values()), len(NULLS)
+    X, _ = subject.table(3 * n)
+    complete = X[X.notna().all(axis=1)]
+    sounds, films = (list(complete[name]) for name in subject.columns.values())
+
+    def frame(sounds: list, films: list) -> pd.DataFrame:
+        pairs = zip(subject.columns.values(), (sounds, films), strict=True)
+        cells = {name: pd.Series(cells, dtype=object) for name, cells in pairs}
+        return pd.DataFrame(cells)
+
+    nothing = [None] * n
+    expected = frame(nothing + sounds, films + nothing)
+    expected = subject.fitted.decision_function(expected)
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in CLIPS:
+            pairs = zip(sounds, films, strict=True)
+            clips = [as_clips(*pair, kind, folder) for pair in pairs]
+            heard, seen = map(list, zip(*clips, strict=True))
+            require_equal(
+                subject.fitted.decision_function(frame(nulls + heard, seen + nulls)),
+                expected,
+                f"{list(NULLS)} must mean missing cells, beside clips of type {kind}",
+                atol=ROUNDING,
+            )
+
+
 def check_any_null_with_any_cell(subject: Subject) -> None:
     """Every null means a missing cell in ``predict``, whatever the other cells are."""
+    if subject.modalities == ("audio", "video"):
+        _any_null_with_any_clip(subject)
+    if subject.modalities != MODALITIES:
+        return
     nulls, n = list(NULLS.values()), len(NULLS)
     pictures = [noise_image(i) for i in range(n + 2)]
     images, texts = [None] * n + pictures, ["a hill"] * n + [None] * (n + 2)
@@ -75,7 +139,9 @@ def check_fit_takes_any_null(subject: Subject) -> None:
     nulls = [*NULLS.values(), None]
     for i, (row, column) in enumerate(where):
         # Blank texts as well, which only the text column may have.
-        X.iat[row, column] = nulls[i % len(nulls)] if column == 0 or i % 5 else " \t"
+        is_text = subject.modalities[column] == "text"
+        null = nulls[i % len(nulls)]
+        X.iat[row, column] = " \t" if is_text and i % 5 == 0 else null
     require_equal(
         subject.fresh().fit(X, y).decision_function(X),
         subject.fitted.decision_function(X),
@@ -84,6 +150,7 @@ def check_fit_takes_any_null(subject: Subject) -> None:
     )
 
 
+@applies_if(lambda subject: subject.modalities == MODALITIES)
 def check_text_of_any_dtype(subject: Subject) -> None:
     """The dtype of the text column makes no difference."""
     X, _ = subject.table()
@@ -102,9 +169,9 @@ def check_text_of_any_dtype(subject: Subject) -> None:
 
 def check_a_whole_column_may_be_missing(subject: Subject) -> None:
     """Tables of images only, and of texts only, are legal."""
-    for column in (0, 1):
+    for column in range(len(subject.modalities)):
         X, y = subject.table()
-        here = X.iloc[:, 1 - column].notna().to_numpy()
+        here = X.drop(columns=X.columns[column]).notna().any(axis=1).to_numpy()
         X, y = X[here], y[here]
         X.iloc[:, column] = None
         proba = subject.fresh().fit(X, y).predict_proba(X)
@@ -157,7 +224,7 @@ def check_records_are_read_like_a_table(subject: Subject) -> None:
     """Dicts of a list, and a dict or Series for one row, are read as the frame is."""
     X, _ = subject.table(6)
     records = [dict(row) for _, row in X.astype(object).iterrows()]
-    lacking = [{k: v for k, v in row.items() if not pd.isna(v)} for row in records]
+    lacking = [{k: v for k, v in row.items() if not is_null(v)} for row in records]
     expected = subject.fitted.predict_proba(X)
     rule = "A list of dicts must be read as its frame"
     for rows in (records, lacking):
@@ -197,7 +264,7 @@ def check_rows_without_any_modality_get_the_prior(subject: Subject) -> None:
     X.iloc[:4] = None
     # Makes the prior uneven, or a prediction of one half would pass.
     y[:4] = y[5]
-    message = "4 of 12 rows have neither image nor text"
+    message = f"4 of 12 rows have neither {' nor '.join(subject.modalities)}"
     with must_warn("fit must warn of rows with neither image nor text", message):
         estimator = subject.fresh().fit(X, y)
     frequency = np.unique(y, return_counts=True)[1] / len(y)
@@ -223,7 +290,8 @@ def check_bad_images_are_listed_by_row(subject: Subject) -> None:
     """Images that cannot be read are an error, or missing with a warning."""
     X, y = subject.table(12)
     X.iloc[2, 0], X.iloc[5, 0] = b"not a picture", "nowhere.png"
-    message = "2 image cells.*'row2'.*'row5'"
+    modality = subject.modalities[0]
+    message = f"2 {modality} cells.*'row2'.*'row5'"
     with must_raise(ValueError, message, "fit must list unreadable images by row"):
         subject.fresh(on_bad_image="raise").fit(X, y)
     # A shallow copy shares the fitted net: the other checks keep theirs.
@@ -233,10 +301,20 @@ def check_bad_images_are_listed_by_row(subject: Subject) -> None:
     estimator = subject.fresh(on_bad_image="missing")
     with must_warn("fit must warn of images that it takes as missing", message):
         estimator.fit(X, y)
-    noted = set(estimator.missing_report_["bad_images"])
+    name = "bad_images" if modality == "image" else f"bad_{modality}"
+    noted = set(estimator.missing_report_[name])
     require(noted == {"row2", "row5"}, f"missing_report_ must name them, got {noted}.")
     with must_warn("predict must warn of images that it takes as missing", message):
         estimator.predict(X)
+
+
+def _are_same(a, b) -> bool:
+    # Identity first: NaN is not equal to itself.
+    if a is b or (is_null(a) and is_null(b)):
+        return True
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_are_same, a, b))
+    return bool(np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b)
 
 
 def check_inputs_are_not_changed(subject: Subject) -> None:
@@ -244,8 +322,7 @@ def check_inputs_are_not_changed(subject: Subject) -> None:
     seen, (X, y) = subject.observed, subject.table()
     seen.estimator.predict(seen.X)
     same = all(
-        # Identity first: NaN is not equal to itself.
-        a is b or a == b or (pd.isna(a) and pd.isna(b))
+        _are_same(a, b)
         for column in X
         for a, b in zip(X[column], seen.X[column], strict=True)
     )

@@ -17,25 +17,36 @@ import torch
 from sklearn.base import clone
 
 from ..base import BaseMultimodalClassifier
-from ..datasets import make_scenes
+from ..data.frame import MODALITIES
+from ..datasets import make_clips, make_scenes
 from ..table import TableClassifier
 
 N_ROWS = 18  # six of each missing pattern
 
 
 def table(
-    n: int = N_ROWS, n_classes: int = 2, columns=("image", "text")
+    n: int = N_ROWS,
+    n_classes: int = 2,
+    columns=("image", "text"),
+    modalities: tuple[str, ...] = MODALITIES,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return scenes of which a third lost the image and a third the text, and labels.
 
-    The index holds strings, so that a label is not mistaken for a position.
+    The index holds strings, so that a label is not mistaken for a position. With other
+    modalities these are clips, or both, of which equal parts lost one.
     """
     X, y = make_scenes(n, n_classes=n_classes, random_state=0)
+    if modalities != MODALITIES:
+        clips, heard = make_clips(n, n_classes, random_state=0)
+        # In the order of the scenes' classes, so that both tell of the same label.
+        order = np.argsort(np.argsort(y, kind="stable"), kind="stable")
+        order = np.argsort(heard, kind="stable").to_numpy()[order]
+        X = X.assign(**{name: clips[name].array[order] for name in clips})
     # pandas' own strings would turn None into NaN.
-    X = X.astype(object)
+    X = X[list(modalities)].astype(object)
     X.columns = list(columns)
-    X.iloc[::3, 0] = None
-    X.iloc[1::3, 1] = None
+    for place in range(len(modalities)):
+        X.iloc[place :: len(modalities) + 1, place] = None
     X.index = [f"row{i}" for i in range(n)]
     return X, np.array(y)
 
@@ -98,8 +109,17 @@ class Subject:
 
     def table(self, n: int = N_ROWS, n_classes: int = 2):
         """Return :func:`table` under the column names that the estimator reads."""
-        columns = self.estimator.image_column, self.estimator.text_column
-        return table(n, n_classes, columns)
+        return table(n, n_classes, list(self.columns.values()), self.modalities)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the estimator reads of a row, in order."""
+        return self.estimator._modalities
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Where it reads them from."""
+        return self.estimator._columns_by_modality
 
     @cached_property
     def fitted(self) -> TableClassifier:

@@ -58,10 +58,13 @@ def check_fitted_attributes(subject: Subject) -> None:
     fitted, (X, y) = subject.fitted, subject.table()
     rule = "feature_names_in_ must be the columns of the table"
     require_equal(fitted.feature_names_in_, list(X), rule)
-    require(fitted.n_features_in_ == 2, "n_features_in_ must count the columns.")
+    n_columns = len(subject.columns)
+    rule = "n_features_in_ must count the columns."
+    require(fitted.n_features_in_ == n_columns, rule)
     rule = "classes_ must be the sorted labels"
     require_equal(fitted.classes_, np.unique(y), rule)
-    expected = dict.fromkeys(("complete", "text_missing", "image_missing"), len(X) // 3)
+    names = ("complete", *(f"{name}_missing" for name in subject.modalities))
+    expected = dict.fromkeys(names, len(X) // len(names))
     found = {name: fitted.missing_report_[name] for name in expected}
     require(found == expected, f"missing_report_ must be {expected}, got {found}.")
 
@@ -165,7 +168,7 @@ def check_failed_fit_changes_nothing(subject: Subject) -> None:
     for estimator in (subject.fresh(**raising), fitted):
         before = dict(vars(estimator))
         rule = "fit must refuse images that cannot be read"
-        with must_raise(ValueError, "image", rule):
+        with must_raise(ValueError, subject.modalities[0], rule):
             estimator.fit(X, y)
         rule = "A fit that raises must leave the estimator as it was"
         require(_same(vars(estimator), before), f"{rule}.")

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
-from ..data import Collate, bad_images_of
+from ..data import MODALITIES, Collate, bad_images_of
+from ..data.dataset import BAD
 from .clock import Clock
 from .device import may_start_workers
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
-NOT_FOR_MODULE = frozenset({"sample_weight", "row", "bad", "image_key", "pictures"})
-NOT_FOR_MODULE |= {"second_image_key", "second_pictures"}
+NOT_FOR_MODULE = frozenset({"sample_weight", "row", "image_key", "pictures"}) | BAD
+NOT_FOR_MODULE |= {"second_image_key", "second_pictures", "audio_key", "video_key"}
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 
@@ -161,7 +162,8 @@ class Net(NeuralNet):
         }
         reads_host = getattr(self.module_, "reads_host", False)
         if reads_host or "pictures" in x:
-            batch["host"] = HostBatch.of(x["present"], x)
+            modalities = getattr(self.module_.backbone, "modalities", MODALITIES)
+            batch["host"] = HostBatch.of(x["present"], x, modalities)
         if not getattr(self.module_, "recalls", False):
             batch = with_pixels(batch, device)
         names = [name for name in x if name.startswith("second_")]

@@ -77,8 +77,8 @@ class EpochScorer:
         return float(value)
 
     def _table(self, rows: Rows) -> pd.DataFrame:
-        names = self.estimator.image_column, self.estimator.text_column
-        cells = zip(names, (rows.images, rows.texts), strict=True)
+        names = self.estimator._columns_by_modality
+        cells = [(names[modality], cells) for modality, cells in rows.cells.items()]
         # Series first: arrays in a list of cells would become more dimensions.
         table = {name: pd.Series(column, dtype=object) for name, column in cells}
         return pd.DataFrame(table).set_axis(rows.index)
@@ -94,8 +94,8 @@ class EpochScorer:
             return self.evaluate(twin, table, read)
 
         def check_X(table, reset: bool) -> Rows:
-            columns = twin.image_column, twin.text_column
-            return read_rows(table, *columns, twin.image_root)
+            columns = twin._columns_by_modality
+            return read_rows(table, image_root=twin.image_root, columns=columns)
 
         # On the twin alone, which no one keeps: its table has no further columns, and
         # its outputs are those that are trained.

@@ -28,3 +28,11 @@ def test_a_batch_may_draw_once():
     assert not any(hidden[1].any() for hidden in drawn)
     share = torch.stack([hidden[0] for hidden in drawn]).float().mean(dim=0)
     torch.testing.assert_close(share, torch.full((2,), 0.3), atol=0.1, rtol=0)
+
+
+def test_of_three_each_is_lost_equally_often():
+    hidden = draw_hidden(torch.ones(3000, 3, dtype=torch.bool), 0.9)
+    assert hidden.sum(dim=1).max() == 1
+    share = hidden.float().mean(dim=0)
+    torch.testing.assert_close(share, torch.full((3,), 0.3), atol=0.04, rtol=0)
+    assert not draw_hidden(torch.ones(9, 1, dtype=torch.bool), 1.0).any()

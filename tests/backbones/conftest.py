@@ -25,6 +25,8 @@ TEXT = {
     "max_position_embeddings": 12,
 }
 IMAGE = {**SMALL, "image_size": 16, "patch_size": 4}
+# A grid of two frequencies by four times.
+AUDIO = {**SMALL, "max_length": 46, "num_mel_bins": 28}
 CLIP_TEXT = {**TEXT, "projection_dim": 8}
 CLIP_IMAGE = {**IMAGE, "projection_dim": 8}
 
@@ -54,6 +56,7 @@ def _configs():
         "dinov2-gated": t.Dinov2Config(**dino, use_swiglu_ffn=True),
         "clip_vision_model": t.CLIPVisionConfig(**CLIP_IMAGE),
         "siglip_vision_model": t.SiglipVisionConfig(**IMAGE),
+        "audio-spectrogram-transformer": t.ASTConfig(**AUDIO),
     }
 
 
@@ -115,7 +118,7 @@ def _no_backbones_before():
 
 @pytest.fixture
 def batch():
-    """Return three samples: texts of different lengths, images of one size."""
+    """Return three samples: texts of different lengths, images and sounds of one."""
     ids = torch.tensor(
         [[CLS, 4, 5, 7, SEP], [CLS, SEP, PAD, PAD, PAD], [CLS, 4, 9, SEP, PAD]]
     )
@@ -123,4 +126,5 @@ def batch():
         "input_ids": ids,
         "attention_mask": (ids != PAD).long(),
         "pixel_values": torch.randn(3, 3, 16, 16),
+        "input_values": torch.randn(3, 46, 28),
     }

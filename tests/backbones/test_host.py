@@ -155,3 +155,13 @@ def test_pixels_are_made_of_the_rows_that_are_taken():
     assert some["host"].pixel_mask is None
     assert "pixel_values" not in batch
     assert with_pixels(whole, cpu).keys() == whole.keys()
+
+
+def test_columns_go_by_the_names_that_a_batch_has():
+    present = torch.tensor([[True, False, True], [False, False, True]])
+    host = HostBatch.of(present, {}, ("video", "text", "audio"))
+    assert host.rows("audio").tolist() == [0, 1]
+    assert host.rows("video").tolist() == [0]
+    taken = host.select([1])
+    assert taken.modalities == host.modalities
+    assert taken.missing("video").tolist() == [0]

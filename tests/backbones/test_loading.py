@@ -1,12 +1,18 @@
 import json
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from transformers import AutoModel
 
 from robustmm.backbones import Backbone, clear_backbone_cache, load_backbone
+from robustmm.data import AudioTransform
+from robustmm.datasets import make_clips
 
 
 def pointers(backbone):
@@ -124,6 +130,21 @@ def test_embedded_names(name):
     words = backbone.tokenizer("a red ball")["input_ids"]
     assert 2 < len(words) <= backbone.max_text_length
     assert set(backbone.sources.values()) == {f"robustmm/{name}"}
+
+
+def test_the_embedded_ear_hears_what_clips_are_made_of():
+    backbone = load_backbone("robustmm/tiny-ast")
+    transform = AudioTransform.from_config(backbone.audio_config)
+    df, y = make_clips(180, n_classes=4, random_state=1)
+    banks = torch.from_numpy(np.stack([transform.read(cell) for cell in df["audio"]]))
+    # Close to the mean and the deviation that it was trained at.
+    assert banks[:, :98].mean().abs() < 0.1
+    assert (banks[:, :98].std() - 0.5).abs() < 0.1
+    with torch.no_grad():
+        stream = backbone["audio"]
+        tokens = stream.pool(stream.run(stream.embed(input_values=banks))).numpy()
+    head = make_pipeline(StandardScaler(), LogisticRegression(C=0.05))
+    assert head.fit(tokens[:120], y[:120]).score(tokens[120:], y[120:]) > 0.5
 
 
 def test_loading_is_silent(folders, capfd, caplog):

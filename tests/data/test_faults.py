@@ -23,7 +23,15 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from robustmm.data import faults
 from robustmm.data.decode import decode_image
-from robustmm.data.faults import BadImage, bad_image_reasons, short
+from robustmm.data.faults import (
+    BadAudio,
+    BadImage,
+    BadVideo,
+    bad_image_reasons,
+    clip_reasons,
+    kept,
+    short,
+)
 
 
 class TimeLimitExceeded(Exception):
@@ -250,3 +258,38 @@ def test_a_plug_in_that_another_thread_fails_to_import_is_no_matter(monkeypatch)
     monkeypatch.setitem(sys.modules, "PIL.gone", types.ModuleType("PIL.gone"))
     faults._hush_pillow.__wrapped__()
     assert "PIL.gone" not in sys.modules
+
+
+class TestClipReasons:
+    def fails(self, error, *readers):
+        with clip_reasons(BadAudio, *readers):
+            raise error
+
+    def test_what_reading_a_file_said_is_said_of_this_kind(self):
+        with pytest.raises(BadAudio, match=r"^no such file: a$"):
+            self.fails(BadImage("no such file: a"))
+
+    def test_readers_fail_in_classes_of_their_own(self):
+        class Broken(Exception):
+            __module__ = "av.error"
+
+        with pytest.raises(BadAudio, match="cannot be decoded"):
+            self.fails(Broken(), "av")
+        with pytest.raises(Broken):
+            self.fails(Broken())
+
+    @pytest.mark.parametrize(
+        "error", [MemoryError(), TimeoutError("of a queue"), ImportError("install it")]
+    )
+    def test_what_is_no_files_fault_passes(self, error):
+        with pytest.raises(type(error)):
+            self.fails(error, "av")
+
+
+def test_a_rule_for_cells_becomes_a_reason():
+    def hold(cell):
+        raise ValueError(f"A cell must be good, got {cell}.")
+
+    with pytest.raises(BadVideo, match=r"^A cell must be good, got 3$"):
+        kept(hold, 3, BadVideo)
+    assert kept(str, 3, BadVideo) == "3"

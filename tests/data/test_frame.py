@@ -12,6 +12,7 @@ from PIL import Image
 from robustmm.data.frame import (
     PATTERNS,
     Rows,
+    check_modalities,
     format_rows,
     is_null,
     read_rows,
@@ -277,3 +278,60 @@ def test_format_rows_names_ten():
 
 def test_format_rows_keeps_duplicate_labels():
     assert format_rows([("a", "x"), ("a", "y")], "cells").count("row 'a'") == 2
+
+
+# Other modalities ---------------------------------------------------------------------
+
+
+def test_rows_of_three_modalities():
+    cells = {"image": ["a.png", None, None], "text": ["a", None, None]}
+    rows = Rows.of({**cells, "audio": ["a.wav", "b.wav", None]}, [0, 1, 2])
+    expected = ["complete", "image+text_missing", "all_missing"]
+    assert rows.patterns.tolist() == expected
+    assert rows.take([2, 1]).patterns.tolist() == expected[:0:-1]
+    left = rows.without("audio", [0])
+    assert left.patterns[0] == "audio_missing"
+    assert rows.patterns[0] == "complete"
+    assert left.images == rows.images
+
+
+def test_columns_say_what_is_read_and_in_which_order():
+    df = pd.DataFrame({"film": ["a.mp4", None], "sound": [None, "b.wav"], "text": "x"})
+    rows = read_rows(df, columns={"video": "film", "audio": "sound"})
+    assert rows.modalities == ("video", "audio")
+    assert rows.patterns.tolist() == ["audio_missing", "video_missing"]
+    assert rows.images == rows.texts == [None, None]
+    array = df[["film", "sound"]].to_numpy(dtype=object)
+    same = read_rows(array, columns={"video": "v", "audio": "a"})
+    assert same.cells == rows.cells
+    with pytest.raises(ValueError, match="2 columns, audio and video, in that order"):
+        read_rows(array[:, :1], columns={"audio": "a", "video": "v"})
+
+
+def test_cells_that_are_no_clips_are_named_by_row():
+    cells = pd.Series([np.zeros(9), "a.wav", 3.5], index=[7, 8, 9])
+    said = r"2 cells are no audio: row 7.*row 9"
+    with pytest.raises(ValueError, match=said) as error:
+        read_rows(cells.to_frame("audio"), columns={"audio": "audio"})
+    assert "row 8" not in str(error.value)
+
+
+def test_one_row_may_be_a_dict_of_clips():
+    row = {"audio": (16000, np.zeros(9, "int16")), "video": [np.zeros((3, 3, 3))] * 2}
+    rows = read_rows(row, columns={"audio": "audio", "video": "video"})
+    assert len(rows) == 1
+    assert len(rows.cells["video"][0]) == 2
+
+
+def test_a_blank_path_of_a_clip_is_missing_if_asked():
+    df = pd.DataFrame({"audio": ["", " ", "a.wav"]})
+    columns = {"audio": "audio"}
+    assert read_rows(df, columns=columns).present.all()
+    rows = read_rows(df, columns=columns, blank_image="missing")
+    assert rows.present[:, 0].tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("value", [(), "audio", ("audio", "smell"), ("text", "text")])
+def test_modalities_are_checked(value):
+    with pytest.raises(ValueError, match="modalities must"):
+        check_modalities("modalities", value)

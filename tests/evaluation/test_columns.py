@@ -1,6 +1,7 @@
 """Evaluations find the columns that the estimators read, wherever these are."""
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 from evaluation_cases import HALVES, Reader, labelled_cells, words
@@ -163,3 +164,21 @@ def test_a_column_that_is_not_there_is_named():
     X, y = posters()
     with pytest.raises(ValueError, match=r"must have a column 'image'.*\['poster'"):
         missing_rate_curve(DummyClassifier(), X, y)
+
+
+class Listening(Named):
+    """A reader of sounds and videos."""
+
+    def __init__(self, modalities=("audio", "video"), audio_column="sound"):
+        super().__init__()
+        self.modalities = modalities
+        self.audio_column = audio_column
+
+
+@pytest.mark.parametrize("modalities", [("audio", "video"), ["audio", "video"]])
+def test_other_modalities_have_columns_of_their_own(modalities):
+    columns = columns_of([make_pipeline(KEEP, Listening(modalities))])
+    assert columns.by_modality == {"audio": "sound", "video": "video"}
+    frame = pd.DataFrame({"sound": ["a.wav", None], "video": [None, "b.mp4"]})
+    expected = ["video_missing", "audio_missing"]
+    assert columns.rows(frame).patterns.tolist() == expected

@@ -152,3 +152,12 @@ def test_shares_must_leave_every_row_something():
     availability("availability", (0.1 + 0.25, 0.65))
     with pytest.raises(ValueError, match=r"share of images must be .* got -0.1"):
         availability("availability", (-0.1, 1.0))
+
+
+def test_shares_of_three_modalities():
+    three = ("image", "text", "audio")
+    draw = availability("availability", (0.8, 0.7, 0.6), three)
+    # Powers of two from the last to the first.
+    assert np.bincount(draw(20)).tolist() == [2, 8, 6, 0, 4]
+    with pytest.raises(ValueError, match=r"3 shares .* sum to at least 2"):
+        availability("availability", (0.6, 0.6, 0.6), three)

@@ -470,3 +470,143 @@ def test_predictions_are_those_of_merged_weights(adapter):
     module.train()
     assert all(a.merged is None for a in adapters)
     np.testing.assert_allclose(clf.predict_proba(X), merged, rtol=0, atol=1e-5)
+
+
+# Other modalities ---------------------------------------------------------------------
+
+THREE = ("image", "text", "audio")
+HOLES = [[1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 1], [0, 1, 0], [1, 0, 0]]
+
+
+def build_three(**options):
+    backbone = Backbone.join(
+        image=load_backbone("robustmm/tiny-clip", streams=("image",)),
+        text=load_backbone("robustmm/tiny-bert", streams=("text",)),
+        audio=load_backbone("robustmm/tiny-ast"),
+    )
+    proxies = initial_proxies(backbone, None)
+    return CMPTModule(backbone, 3, **DEFAULTS | {"proxies": proxies} | options)
+
+
+def batch_of_three(present=HOLES):
+    present = torch.tensor(present, dtype=torch.bool)
+    batch = batch_of(present[:, :2].tolist())
+    shape = load_backbone("robustmm/tiny-ast")["audio"].shape
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(len(present), *shape, generator=generator)
+    return batch | {"input_values": values, "present": present}
+
+
+def parts_of(module, batch):
+    """Class tokens by modality and proxies by ordered pair, of rows without holes."""
+    data = {k: v for k, v in batch.items() if k != "present"}
+    classes, proxies = module._encode(torch.ones_like(batch["present"]), data)
+    pairs = [(m, n) for m in range(3) for n in range(3) if n != m]
+    return classes, {pair: proxies[:, i] for i, pair in enumerate(pairs)}
+
+
+def test_a_missing_one_of_three_is_the_mean_of_what_the_others_guess():
+    module, batch = perturb(build_three()), batch_of_three()
+    classes, proxies = parts_of(module, batch)
+    found = module.features(**batch)
+    for row, present in enumerate(batch["present"].tolist()):
+        here = [m for m in range(3) if present[m]]
+        expected = sum(classes[row, m] for m in here)
+        for n in set(range(3)) - set(here):
+            expected = expected + sum(proxies[m, n][row] for m in here) / len(here)
+        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=0)
+
+
+def test_each_pair_of_three_is_aligned_over_the_rows_that_have_both():
+    module, batch = perturb(build_three()).train(), batch_of_three()
+    classes, proxies = parts_of(module, batch)
+    expected = 0.0
+    for (m, n), guess in proxies.items():
+        rows = batch["present"][:, m] & batch["present"][:, n]
+        expected += F.mse_loss(guess[rows], classes[rows, n])
+    _, penalty = module(**batch)
+    torch.testing.assert_close(penalty, 0.2 * expected)
+    module.align_scale = build_three(align_reduction="mean").align_scale
+    torch.testing.assert_close(module(**batch)[1], 0.2 * expected / 6)
+    assert module(**batch_of_three([[1, 0, 0], [0, 1, 0]]))[1] == 0
+
+
+def test_every_proxy_of_three_is_trained():
+    module, batch = perturb(build_three()).train(), batch_of_three(HOLES[:4])
+    logits, penalty = module(**batch)
+    (logits.square().sum() + penalty).backward()
+    for name, proxy in module.proxies.items():
+        assert proxy.shape == (2, 128)
+        assert (proxy.grad.abs().sum(dim=1) > 0).all(), name
+
+
+def test_a_fit_on_three_modalities_predicts_every_pattern():
+    X, y = frame_with_holes(14)
+    tones = [(16000, np.full(800, k, "int16")) for k in range(14)]
+    X = X.assign(audio=pd.Series(tones, index=X.index)).astype(object)
+    X.iloc[::2, 2] = None
+    clf = small(CMPTClassifier, modalities=THREE).fit(X, y)
+    here = X.notna().any(axis=1).to_numpy()
+    assert np.isfinite(clf.predict_proba(X[here])).all()
+    assert {"audio_missing", "image+audio_missing"} <= clf.missing_report_.keys()
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.transform(X[here]), clf.transform(X[here]))
+
+
+def full_size_audio_video():
+    """AST and CLIP's ViT-B/16 on frames, without memory for their weights."""
+    from transformers import ASTConfig, ASTModel, CLIPVisionConfig, CLIPVisionModel
+
+    from robustmm.backbones import ASTStream, frames_of
+    from robustmm.backbones.clip import ClipImageStream
+
+    vision = {"hidden_size": 768, "intermediate_size": 3072, "patch_size": 16}
+    vision |= {"num_hidden_layers": 12, "num_attention_heads": 12}
+    with torch.device("meta"):
+        audio, images = (
+            ASTModel(ASTConfig()),
+            CLIPVisionModel(CLIPVisionConfig(**vision)),
+        )
+        video = frames_of(ClipImageStream(getattr(images, "vision_model", images)))
+    streams = {"audio": ASTStream(audio), "video": video}
+    return Backbone(streams, sources={}, identities={})
+
+
+# Table 7: classes, and learnable millions at ranks 1, 2 and 4.
+TABLE_7 = {"CREMA-D": (6, 0.303, 0.598), "Kinetics-Sound": (31, 0.322, 0.617)}
+
+
+@pytest.mark.parametrize("name", TABLE_7)
+def test_counts_of_table_7(name):
+    n_classes, *printed = TABLE_7[name]
+    backbone = full_size_audio_video()
+    frozen = sum(p.numel() for p in backbone.parameters())
+    assert frozen == 86_187_264 + 85_799_424
+    for rank, millions in zip((2, 4), printed, strict=True):
+        options = {"rank": rank, "proxies": initial_shapes(backbone)}
+        with torch.device("meta"):
+            module = CMPTModule(backbone.copy(), n_classes, **DEFAULTS | options)
+        learned = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        assert learned == 147_456 * rank + 769 * n_classes + 2 * 768
+        # The printed ones have two vectors more, of which the paper says nothing.
+        assert round((learned + 2 * 768) / 1e6, 3) == millions
+
+
+def initial_shapes(backbone):
+    return {name: torch.empty(1, backbone[name].width) for name in backbone.streams}
+
+
+def test_the_papers_audio_video_model_has_its_recipe():
+    recipe = CMPTClassifier.PAPER["audio-video"]
+    clf = CMPTClassifier(**recipe)
+    clf._check_parameters()
+    assert (clf.lr, clf.batch_size, clf.max_epochs) == (5e-5, 4, 100)
+    assert clf.warmup * clf.max_epochs == 5
+
+
+def test_modalities_of_cmpt_are_two_or_more_with_an_encoder_each():
+    X, y = frame_with_holes(4)
+    with pytest.raises(ValueError, match="modalities must be two or more"):
+        CMPTClassifier(modalities=("text",)).fit(X, y)
+    with pytest.raises(ValueError, match="audio_backbone must name an encoder"):
+        CMPTClassifier(modalities=("image", "audio")).fit(X, y)
