@@ -44,6 +44,7 @@ from .data.screening import (
 from .data.targets import Targets, check_sum, encode_targets
 from .parameters import Parameters
 from .training.device import PRECISIONS
+from .training.processes import current
 from .training.tasks import FitTasks
 
 # Threads that decode all images once before the training.
@@ -229,8 +230,11 @@ class TableClassifier(
         """Return rows without images that cannot be read, and reasons; or raise."""
         # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        options = N_THREADS, bool(self.verbose), probe.is_needed
-        bad = find_bad_images(probe.images, *options)
+        options = N_THREADS, self._is_shown, probe.is_needed
+        processes = current()
+        dealt = processes.rank, processes.size
+        found = find_bad_images(probe.images, *options, dealt=dealt)
+        bad = {i: why for part in processes.gather(found) for i, why in part.items()}
         report_bad_images(rows, bad, self.on_bad_image)
         return without_images(rows, bad), bad
 
@@ -267,8 +271,14 @@ class TableClassifier(
     @contextmanager
     def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
         name = f"{type(self).__name__}.{what}"
-        with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
+        quiet = quiet or not self._is_shown
+        with tqdm(total=total, desc=name, disable=quiet) as bar:
             yield bar
+
+    @property
+    def _is_shown(self) -> bool:
+        """Whether progress is shown: of several processes, by the first one."""
+        return bool(self.verbose) and current().is_first
 
     @contextmanager
     def _unchanged_on_failure(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from .folder_cache import FolderCache as FolderCache
 from .frame import MODALITIES as MODALITIES
 from .frame import PATTERNS as PATTERNS
 from .frame import Rows as Rows
+from .frame import digest_rows as digest_rows
 from .frame import format_rows as format_rows
 from .frame import read_rows as read_rows
 from .images import ImageCells as ImageCells

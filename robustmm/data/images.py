@@ -176,6 +176,7 @@ def find_bad_images(
     num_workers: int = 0,
     progress: bool = False,
     is_needed: Callable[[int, bytes], bool] | None = None,
+    dealt: tuple[int, int] = (0, 1),
 ) -> dict[int, str]:
     """Decode every image once, which also fills the cache.
 
@@ -190,6 +191,8 @@ def find_bad_images(
         share the cache.
     progress : bool
         Show a bar.
+    dealt : tuple (first, every)
+        Of several processes, which images are decoded in this one.
 
     Returns
     -------
@@ -202,7 +205,8 @@ def find_bad_images(
     >>> find_bad_images(ImageCells(rows, ImageTransform(size=(4, 4))))
     {0: 'it is empty (zero bytes)'}
     """
-    positions = np.flatnonzero(cells.rows.present[:, 0]).tolist()
+    first, every = dealt
+    positions = np.flatnonzero(cells.rows.present[:, 0])[first::every].tolist()
     if cells.transform is None or not positions:
         return {}
 

@@ -31,6 +31,7 @@ from ..adapters import (
     LoRALinear,
     VeRABasis,
     VeRALinear,
+    weight_of_mean,
 )
 from ..annotations import TableLike
 from ..backbones import (
@@ -207,13 +208,14 @@ class CMPTModule(nn.Module):
     ) -> Tensor:
         """Equation 4 over the rows that are complete in the data, known on the CPU."""
         complete = present.all(dim=1).nonzero()[:, 0]
+        weight = weight_of_mean(len(complete), classes)
         if self.proxies is None or len(complete) == 0:
             return classes.new_zeros(())
         complete = upload(complete, classes.device)
         target = classes[complete].flip(1)
         target = target.detach() if self.detach_target else target
         error = F.mse_loss(proxies[complete], target, reduction="none")
-        return self.align_scale * error.mean(dim=(0, 2)).sum()
+        return weight * self.align_scale * error.mean(dim=(0, 2)).sum()
 
 
 def _adapter_factory(

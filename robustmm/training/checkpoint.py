@@ -23,6 +23,7 @@ from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from .device import generator_states, set_generator_states
 from .net import Net
+from .processes import current
 from .watch import BestWeights
 
 logger = logging.getLogger("robustmm")
@@ -61,7 +62,10 @@ def fit_or_resume(
     ValueError
         If the file is damaged.
     """
-    key = fit_key(net, train, held_out, name, parameters)
+    processes = current()
+    # A training with as many rows in a step is the same, whoever computes them.
+    parameters = parameters | {"batch_size": net.batch_size * processes.size}
+    key = processes.from_first(lambda: fit_key(net, train, held_out, name, parameters))
     path = Path(parameters["checkpoint_dir"]) / f"{name}-{key}.checkpoint"
     size = sum(tensor.nbytes for tensor in own_tensors(net.module_).values())
     checkpoint = EpochCheckpoint(path, net.max_epochs, _TIMES * size + _HISTORY)
@@ -85,7 +89,7 @@ def fit_key(
     """
     digest, module = blake2b(digest_size=16), net.module_
     about = [name, __version__, module.backbone.fingerprint, module.backbone.inputs]
-    about += [str(torch.device(net.device)), str(net.autocast)]
+    about += [torch.device(net.device).type, str(net.autocast)]
     about += sorted((net.forward_params or {}).items())
     about += [_identity(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
     digest.update(json.dumps(about).encode())
@@ -157,12 +161,19 @@ class EpochCheckpoint(Callback):
         self.path = path
         self.found, self.n_epochs = None, 0
         self._told = False
-        if path.exists() or path.is_symlink():
-            with self._damage_named():
-                self.found = load_archive(path, most)
-                self.found["history"] = json.loads(self.found["history"])
-                _check(self.found, max_epochs)
+        # Only the first process has to see the folder.
+        self.found = current().from_first(lambda: self._load(max_epochs, most))
+        if self.found is not None:
             self.n_epochs = len(self.found["history"])
+
+    def _load(self, max_epochs: int, most: int) -> dict | None:
+        if not (self.path.exists() or self.path.is_symlink()):
+            return None
+        with self._damage_named():
+            found = load_archive(self.path, most)
+            found["history"] = json.loads(found["history"])
+            _check(found, max_epochs)
+        return found
 
     def on_train_begin(self, net: Net, X=None, y=None, **kwargs) -> None:
         """Go back to the state found; called when all other callbacks are ready."""
@@ -173,6 +184,8 @@ class EpochCheckpoint(Callback):
 
     def on_epoch_end(self, net: Net, **kwargs) -> None:
         """Write the state that the next epoch starts from."""
+        if not current().is_first:
+            return
         state = {
             "tensors": dict(own_tensors(net.module_)),
             "optimizer": net.optimizer_.state_dict(),
