@@ -17,6 +17,7 @@ LEVEL_0 = {
     "missingness",
     "datasets",
     "data.frame",
+    "data.lazy",
     "data.tables",
 }
 # Labels stand apart in two ways: what one is, is scikit-learn's business, not torch's,

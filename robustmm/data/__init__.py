@@ -25,5 +25,7 @@ from .paired import PairedCollate as PairedCollate
 from .paired import PairedDataset as PairedDataset
 from .pictures import Pictures as Pictures
 from .preprocess import ImageTransform as ImageTransform
+from .stored import open_table as open_table
+from .stored import store_table as store_table
 from .text import TextTokenizer as TextTokenizer
 from .text import prepare_tokenizer as prepare_tokenizer

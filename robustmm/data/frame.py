@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .lazy import LazyCells, lazy_images, lazy_texts
+from .tables import arrow_columns, read_columns
 from .tables import column_position as column_position
-from .tables import read_columns
 
 MODALITIES = ("image", "text")
 PATTERNS = ("complete", "text_missing", "image_missing", "both_missing")
@@ -44,12 +45,12 @@ class Rows:
 
     Parameters
     ----------
-    images : list of length n
+    images : list of length n, or LazyCells
         Image cells: a path, base64 text, a PIL image, bytes or a uint8 array; None
         where missing.
-    texts : list of length n
+    texts : list of length n, or LazyCells
         A str each; None where missing.
-    index : list of length n
+    index : list or range of length n
         The rows' labels, for messages.
     image_root : Path or None
         The folder that relative image paths start from.
@@ -78,8 +79,7 @@ class Rows:
     def present(self) -> np.ndarray:
         """Which modality each row has: bool, shape (n, 2), columns as `MODALITIES`."""
         here = np.empty((len(self), 2), dtype=bool)
-        here[:, 0] = [cell is not None for cell in self.images]
-        here[:, 1] = [cell is not None for cell in self.texts]
+        here[:, 0], here[:, 1] = _present(self.images), _present(self.texts)
         return here
 
     @property
@@ -93,7 +93,9 @@ class Rows:
         """Return the rows at integer `positions`, in that order."""
         positions = [int(position) for position in positions]
         images, texts, index = (
-            [values[position] for position in positions]
+            values.take(positions)
+            if isinstance(values, LazyCells)
+            else [values[position] for position in positions]
             for values in (self.images, self.texts, self.index)
         )
         return Rows(images, texts, index, self.image_root)
@@ -143,16 +145,38 @@ def read_rows(
     >>> read_rows(df).patterns.tolist()
     ['text_missing', 'image_missing']
     """
-    images, texts, index = read_columns(X, image_column, text_column)
     blank_is_null = blank_image == "missing"
+    root = None if image_root is None else Path(image_root)
+    columns = arrow_columns(X, image_column, text_column)
+    if columns is not None:
+        images = lazy_images(
+            columns[0], held_image, _is_text if blank_is_null else _is_any
+        )
+        texts = lazy_texts(columns[1], _is_text)
+        if images is not None and texts is not None:
+            return Rows(images, texts, range(len(texts)), root)
+    images, texts, index = read_columns(X, image_column, text_column)
     images = [_image(cell, blank_is_null) for cell in images]
     texts = [None if is_null(cell) else cell for cell in texts]
     _check_types(images, _IMAGE_TYPES, index, _IMAGE_RULE)
     _check_types(texts, (str,), index, _TEXT_RULE)
     # A blank text is what models read for a missing one, so it is one.
     texts = [text if text and text.strip() else None for text in texts]
-    root = None if image_root is None else Path(image_root)
     return Rows(images, texts, index, root)
+
+
+def _present(cells: Sequence) -> np.ndarray | list[bool]:
+    if isinstance(cells, LazyCells):
+        return cells.present
+    return [cell is not None for cell in cells]
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell.strip())
+
+
+def _is_any(cell: str) -> bool:
+    return True
 
 
 def _image(cell: Any, blank_is_null: bool) -> Any:
@@ -175,7 +199,10 @@ def digest_rows(rows: Rows) -> bytes:
     (True, False)
     """
     digest = blake2b(f"{len(rows)}".encode(), digest_size=16)
-    for cell, text in zip(rows.images, rows.texts, strict=True):
+    # Of those in a file, no more than where they are: it may be larger than the memory.
+    lazy = isinstance(rows.images, LazyCells)
+    images = rows.images.present.tolist() if lazy else rows.images
+    for cell, text in zip(images, rows.texts, strict=True):
         if isinstance(cell, np.ndarray | Image.Image):
             cell = np.shape(cell) if isinstance(cell, np.ndarray) else cell.size
         elif isinstance(cell, bytes | bytearray | memoryview):

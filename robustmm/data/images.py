@@ -26,6 +26,7 @@ from .faults import BadImage, bad_image_reasons
 from .folder_cache import FolderCache
 from .frame import Rows
 from .inline import inline_bytes, is_inline
+from .lazy import LazyCells
 from .pictures import Unread
 from .preprocess import ImageTransform
 
@@ -247,6 +248,8 @@ def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
     Forked workers share the file position of a picture that is not read yet, and would
     read each other's bytes. A damaged one is reported when it is decoded.
     """
+    if isinstance(rows.images, LazyCells):
+        return
     for label, cell in zip(rows.index, rows.images, strict=True):
         if isinstance(cell, ImageFile.ImageFile):
             with suppress(BadImage), _named(label), bad_image_reasons():

@@ -12,6 +12,7 @@ import numpy as np
 
 from .absent import gather_absent
 from .frame import PATTERNS, Rows, format_rows
+from .lazy import LazyCells
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 
@@ -125,8 +126,12 @@ def refuse_not_finite(
 
 def without_images(rows: Rows, bad: dict[int, str]) -> Rows:
     """Return the rows with the bad images blanked."""
+    if not bad:
+        return rows
+    if isinstance(rows.images, LazyCells):
+        return replace(rows, images=rows.images.without(bad))
     images = [None if i in bad else cell for i, cell in enumerate(rows.images)]
-    return replace(rows, images=images) if bad else rows
+    return replace(rows, images=images)
 
 
 def missing_report(rows: Rows, bad: dict[int, str]) -> dict:
