@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -78,13 +79,17 @@ def tasks(names, size):
 class Die(Callback):
     """Kill this process, or stop it, in one step."""
 
-    def __init__(self, rank, step, how="SIGKILL"):
-        self.rank, self.step, self.how, self.done = rank, step, how, 0
+    # No parameters: a training with others would be another one.
+    plan: ClassVar = (0, 0, "SIGKILL")
+
+    def on_train_begin(self, net, **kwargs):
+        self.done_ = 0
 
     def on_grad_computed(self, net, **kwargs):
-        self.done += 1
-        if self.done == self.step and int(os.environ.get("RANK", 0)) == self.rank:
-            os.kill(os.getpid(), getattr(signal, self.how))
+        rank, step, how = self.plan
+        self.done_ += 1
+        if self.done_ == step and int(os.environ.get("RANK", 0)) == rank:
+            os.kill(os.getpid(), getattr(signal, how))
 
 
 class StopHere(Callback):
@@ -97,7 +102,8 @@ class StopHere(Callback):
 
 def dies(rank, step, how="SIGKILL", size=2, **options):
     X, y, weight = table()
-    net_params = {"callbacks": [Die(rank, step, how)]}
+    Die.plan = (rank, step, how)
+    net_params = {"callbacks": [Die()]}
     clf = make("CMPT", BATCH // size, max_epochs=4, net_params=net_params, **options)
     return learned(clf.fit(X, y, sample_weight=weight), X)
 
