@@ -289,8 +289,8 @@ class StreamingClassifier(BaseMultimodalClassifier):
         weights = np.asarray(train.dataset.weights)[train.indices]
         parts = group_parts(labels, len(self.classes_), weights)
         with self._progress(len(train), "fit") as bar:
-            parts = net.read(train, type(module).features, bar.update)
-        features = torch.cat(parts)
+            read = net.read(train, type(module).features, bar.update)
+        features = torch.cat(read)
         self._refuse_not_finite(train.dataset.rows, train.indices, features.numpy())
         vectors, present = module.split(features)
         # An image that is damaged by now may have been all that a row had.

@@ -87,7 +87,7 @@ class TableClassifier(
         An image of more pixels is one that cannot be read, known from its header before
         it is decoded. Some formats have a limit of Pillow's, which is the default.
     batch_size : int
-        Rows per optimiser step.
+        Rows per optimiser step; of several processes, those of each.
     class_weight : "balanced", dict or None
         Weights of the classes, in the original labels: finite, not negative, not all
         zero. A class that is left out has weight 1.

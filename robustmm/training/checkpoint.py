@@ -30,6 +30,8 @@ logger = logging.getLogger("robustmm")
 
 # Parameters that do not change what is learned.
 _NO_MATTER = frozenset({"cache", "checkpoint_dir", "device", "image_root", "verbose"})
+# The rows of a step, which the name of the file says.
+_IN_NAME = frozenset({"batch_size"})
 _PARTS = {"tensors": dict, "optimizer": dict, "callbacks": list, "generators": list}
 # A file holds the tensors a few times over: moments, the best; and the history.
 _TIMES, _HISTORY = 16, 2**28
@@ -63,10 +65,13 @@ def fit_or_resume(
         If the file is damaged.
     """
     processes = current()
-    # A training with as many rows in a step is the same, whoever computes them.
-    parameters = parameters | {"batch_size": net.batch_size * processes.size}
-    key = processes.from_first(lambda: fit_key(net, train, held_out, name, parameters))
-    path = Path(parameters["checkpoint_dir"]) / f"{name}-{key}.checkpoint"
+
+    def place() -> Path:
+        key = fit_key(net, train, held_out, name, parameters)
+        folder = Path(parameters["checkpoint_dir"])
+        return _place(folder, f"{name}-{key}", processes.size, net.batch_size)
+
+    path = processes.from_first(place)
     size = sum(tensor.nbytes for tensor in own_tensors(net.module_).values())
     checkpoint = EpochCheckpoint(path, net.max_epochs, _TIMES * size + _HISTORY)
     # The last of all callbacks: what it writes is what the next epoch starts from.
@@ -76,6 +81,27 @@ def fit_or_resume(
     net.fit(train, epochs=net.max_epochs - checkpoint.n_epochs)
     net.callbacks.remove(checkpoint)
     return path
+
+
+def _place(folder: Path, key: str, size: int, batch_size: int) -> Path:
+    """Return the file of a training whose steps have as many rows, whoever takes them.
+
+    Raises
+    ------
+    ValueError
+        If there is one of as many rows in a process, but of another number of these.
+    """
+    for path in sorted(folder.glob(f"{key}-*x*.checkpoint")):
+        other, rows = map(int, path.stem.rpartition("-")[2].split("x"))
+        if other * rows == size * batch_size:
+            return path
+        if rows == batch_size:
+            raise ValueError(
+                f"batch_size times the number of processes must stay {other * rows} to "
+                f"go on from {str(path)!r}, got {batch_size} times {size}; remove the "
+                "file to start anew."
+            )
+    return folder / f"{key}-{size}x{batch_size}.checkpoint"
 
 
 def fit_key(
@@ -91,7 +117,10 @@ def fit_key(
     about = [name, __version__, module.backbone.fingerprint, module.backbone.inputs]
     about += [torch.device(net.device).type, str(net.autocast)]
     about += sorted((net.forward_params or {}).items())
-    about += [_identity(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
+    about += [
+        _identity(parameters[k])
+        for k in sorted(set(parameters) - _NO_MATTER - _IN_NAME)
+    ]
     digest.update(json.dumps(about).encode())
     digest.update(net.draws.states[0].numpy())
     for tensor_name, value in dump_tensors(module).items():
