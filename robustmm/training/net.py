@@ -166,7 +166,9 @@ class Net(NeuralNet):
         with torch.inference_mode():
             return self.call(read, batch).float().cpu()
 
-    def read(self, rows: Dataset, read: Callable, advance: Callable = len) -> list:
+    def read(
+        self, rows: Dataset, read: Callable, advance: Callable | None = None
+    ) -> list:
         """Return what is read of rows, batch by batch: [(B, k), ...].
 
         Of several processes that train together, each computes its part of the batches
@@ -176,7 +178,7 @@ class Net(NeuralNet):
         ----------
         rows : Dataset
         read : callable (module, **batch) -> Tensor of shape (B, k)
-        advance : callable (int)
+        advance : callable (int), optional
             Told how many rows were read.
         """
         return read_batches(self, rows, lambda x, y: self.evaluate(x, read), advance)

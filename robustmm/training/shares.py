@@ -170,7 +170,9 @@ def own_stream(draws: RandomStream, processes: Processes) -> RandomStream:
     return RandomStream(seed, draws.device)
 
 
-def read_batches(net, rows: Dataset, read: Callable, advance: Callable = len) -> list:
+def read_batches(
+    net, rows: Dataset, read: Callable, advance: Callable | None = None
+) -> list:
     """Return what is read of each batch of rows, in their order, in all processes.
 
     Every process reads every so manyth batch, and tells the others.
@@ -181,13 +183,14 @@ def read_batches(net, rows: Dataset, read: Callable, advance: Callable = len) ->
     rows : Dataset
     read : callable (batch, targets)
         What it returns is sent as a pickle.
-    advance : callable (int)
+    advance : callable (int), optional
         Told of how many rows a batch was.
     """
     found = []
     for batch, targets in own_batches(net, rows):
         found.append(read(batch, targets))
-        advance(len(targets))
+        if advance is not None:
+            advance(len(targets))
     return in_order(current().gather(found))
 
 
