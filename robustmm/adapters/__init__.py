@@ -62,5 +62,4 @@ from .task_finder import TaskFinder as TaskFinder
 from .whole_batch import as_mean as as_mean
 from .whole_batch import mean_of_rows as mean_of_rows
 from .whole_batch import over_batch as over_batch
-from .whole_batch import part_of_batch as part_of_batch
 from .whole_batch import weight_of_mean as weight_of_mean

@@ -17,7 +17,7 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..adapters import part_of_batch
+from ..adapters.whole_batch import part_of_batch
 from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
 from ..data import Collate, bad_images_of
 from ..storage.tensors import own_tensors

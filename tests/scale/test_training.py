@@ -3,18 +3,25 @@
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 import traceback
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import one_of_several
+import pandas as pd
 import pytest
 from one_of_several import PARTS
+from PIL import Image
+
+import robustmm
+from robustmm.data import read_rows
 
 pytestmark = pytest.mark.scale
 
@@ -287,3 +294,48 @@ def test_a_fit_goes_on_with_another_number_of_processes(size, tmp_path):
         for column, values in whole["history"].items():
             np.testing.assert_allclose(part["history"][column], values, atol=1e-5)
     assert list(folder.iterdir()) == []
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+LAUNCHERS = {
+    "torchrun": [*TORCHRUN, "--nproc-per-node", "2"],
+    "accelerate": [*ACCELERATE, "--num_processes", "2"],
+}
+ABSENT = find_spec("accelerate") is None
+LAUNCHED = [
+    pytest.param(
+        name, marks=pytest.mark.skipif(ABSENT and name == "accelerate", reason="absent")
+    )
+    for name in LAUNCHERS
+]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHED)
+def test_the_program_of_the_docs(launcher, tmp_path):
+    X, y, _ = one_of_several.table()
+    for i, cell in enumerate(read_rows(X).images):
+        if cell is not None:
+            Image.fromarray(np.asarray(cell)).save(tmp_path / f"{i}.png")
+    names = [str(tmp_path / f"{i}.png") for i in range(len(X))]
+    X = X.assign(image=pd.Series(names, X.index).where(X["image"].notna()), label=y)
+    X.to_csv(tmp_path / "rows.csv")
+    program = HERE.parents[1] / "docs" / "code" / "train_together.py"
+    command = [*LAUNCHERS[launcher], str(program), "rows.csv", "model"]
+    done = subprocess.run(
+        command,
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    bars = re.findall(r"CMPTClassifier.fit: 100%", done.stderr.replace("\r", "\n"))
+    assert len(bars) == 1
+    clf = robustmm.load(tmp_path / "model")
+    frame = pd.read_csv(tmp_path / "rows.csv")
+    one = robustmm.CMPTClassifier._small(batch_size=32, max_epochs=3, random_state=0)
+    # With dropout, of which each process draws its own.
+    one.fit(frame, frame["label"])
+    assert np.abs(one.predict_proba(frame) - clf.predict_proba(frame)).max() < 0.2
