@@ -276,7 +276,8 @@ class BaseMultimodalClassifier(
         train, held_out = self._split(kept, targets, seed)
         watched = self._watched(module, data, held_out)
         net = self._train(module, Subset(data, train), watched, draws)
-        processes.share_tensors(own_tensors(module).values())
+        if processes.size > 1:
+            processes.share_tensors(own_tensors(module).values())
         for damaged in processes.gather(net.damaged_):
             net.damaged_ |= damaged
         self._keep(net)

@@ -12,11 +12,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from .decode import check_array
+from .faults import BadImage
 from .frame import Rows, format_rows, read_rows
 from .tables import as_frame
 
 # Rows that are written at a time: what is read for one row is hardly more than it.
 _ROWS = 1024
+# Kinds of pictures that a PNG holds as they are.
+_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 
 def store_table(
@@ -35,8 +39,8 @@ def store_table(
     ----------
     frames : iterable of tables
         Such as ``pandas.read_csv(..., chunksize=10_000)``, the batches of a parquet
-        file, or a Dask DataFrame. Images are paths, bytes or uint8 arrays, which are
-        kept as PNG; all other columns stay what they are.
+        file, or a Dask DataFrame. Images are paths, bytes, or open pictures and
+        arrays, which are kept as PNG; all other columns stay what they are.
     path : path-like
         The file to write, as a rule with the ending ``.arrow``.
     image_column, text_column : str
@@ -117,6 +121,15 @@ def open_table(path: str | Path):
         If pyarrow is not installed.
     OSError, ValueError
         If there is no such file, or it is another one.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/rows.arrow"
+    >>> rows = pd.DataFrame({"image": ["a.png", None], "text": ["a cat", "a dog"]})
+    >>> _ = store_table([rows], path)
+    >>> open_table(path).num_rows
+    2
     """
     pa = _pyarrow()
     with pa.memory_map(os.fspath(path)) as source:
@@ -192,23 +205,34 @@ def _arrow(pa, frame: Any, columns: tuple[str, str], schema):
 
 
 def _images(rows: Rows) -> list[dict | None]:
-    open_ones = [
-        (rows.index[i], "an open picture; pass its path, or the bytes of its file")
-        for i, cell in enumerate(rows.images)
-        if isinstance(cell, Image.Image)
-    ]
-    if open_ones:
-        raise ValueError(f"{format_rows(open_ones, 'image cells cannot be stored')}.")
-    return [_image(cell) for cell in rows.images]
+    images: list[dict | None] = []
+    odd = []
+    for label, cell in zip(rows.index, rows.images, strict=True):
+        try:
+            images.append(_image(cell))
+        except BadImage as error:
+            odd.append((label, str(error)))
+    if odd:
+        raise ValueError(f"{format_rows(odd, 'image cells cannot be stored')}.")
+    return images
 
 
 def _image(cell: Any) -> dict | None:
     if cell is None:
         return None
     if isinstance(cell, np.ndarray):
+        check_array(cell)
+        grey = cell.ndim == 3 and cell.shape[2] == 1
+        cell = Image.fromarray(cell[..., 0] if grey else cell)
+    if isinstance(cell, Image.Image):
+        if cell.mode not in _MODES:
+            raise BadImage(
+                f"an open picture must have a mode in {_MODES}, got {cell.mode!r}; "
+                "pass its path, or the bytes of its file"
+            )
+        # How the picture is to be turned, if anything says so, goes along.
         png = BytesIO()
-        # Level 1 is fast, and pictures of noise do not get smaller by more.
-        Image.fromarray(cell).save(png, "PNG", compress_level=1)
+        cell.save(png, "PNG", compress_level=1, exif=cell.getexif())
         return {"bytes": png.getvalue(), "path": None}
     if isinstance(cell, str | os.PathLike):
         return {"bytes": None, "path": os.fspath(cell)}

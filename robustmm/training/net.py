@@ -230,7 +230,8 @@ class Net(NeuralNet):
             self.initialize()
         if self.start is not None:
             self.start(self, X)
-        current().share_tensors(own_tensors(self.module_).values())
+        if current().size > 1:
+            current().share_tensors(own_tensors(self.module_).values())
         self.notify("on_train_begin", X=X, y=y)
         with suppress(EarlyStop):
             self.fit_loop(X, y, **fit_params)
