@@ -305,7 +305,8 @@ class Net(NeuralNet):
         with self._lent():
             if self.modality_dropout is not None:
                 x, y = batch
-                batch = self.modality_dropout(x, self.module_, share), y
+                whole = () if share is None else (share,)
+                batch = self.modality_dropout(x, self.module_, *whole), y
             if share is None:
                 return super().train_step(batch, **fit_params)
         # Of another length in each process; where it ends must not move what all draw.
