@@ -36,8 +36,9 @@ TASKS = ["DeLo", "RebQ", "L2P", "DualPrompt"]
 
 
 def environment(**more):
-    root = str(HERE.parents[1])
-    return os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1", **more}
+    paths = [str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, paths))
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 def launch(size, out, calls):
