@@ -3,6 +3,8 @@
 from ._version import __version__ as __version__
 from .backbones import load_backbone as load_backbone
 from .base import BaseMultimodalClassifier as BaseMultimodalClassifier
+from .data.stored import open_table as open_table
+from .data.stored import store_table as store_table
 from .display import AttentionMapDisplay as AttentionMapDisplay
 from .display import AvailabilityRadarDisplay as AvailabilityRadarDisplay
 from .display import ContinualMatrixDisplay as ContinualMatrixDisplay
@@ -64,3 +66,4 @@ from .missingness import missing_table as missing_table
 from .persistence import load as load
 from .persistence import save as save
 from .trained import MultimodalClassifier as MultimodalClassifier
+from .training.processes import fit_alone as fit_alone

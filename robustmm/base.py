@@ -49,6 +49,7 @@ from .data import (
     MultimodalDataset,
     Rows,
     bad_images_of,
+    digest_rows,
     holding,
     open_cache,
 )
@@ -64,7 +65,7 @@ from .data.screening import (
 )
 from .data.targets import Targets, log_odds_of, mean_one
 from .storage.left_out import can_pickle, without_unstorable
-from .storage.tensors import dump_tensors, load_tensors
+from .storage.tensors import dump_tensors, load_tensors, own_tensors
 from .table import TableClassifier
 from .training.device import (
     RandomStream,
@@ -72,11 +73,14 @@ from .training.device import (
     resolve_device,
 )
 from .training.net import Net, history_frame, make_net, restore_history
+from .training.processes import Processes, current, together
 
 logger = logging.getLogger("robustmm")
 
 # Rows per forward pass of a prediction, whatever the training used.
 PREDICT_BATCH = 64
+# Parameters that are the same where they look the same.
+_PLAIN = (str, int, float, type(None))
 # What a method can stand on, and names to pass: one that is worth it, one to try.
 _EXAMPLES = {
     ("joint",): (
@@ -255,7 +259,7 @@ class BaseMultimodalClassifier(
 
     def _fit_rows(self, rows: Rows, targets: Targets, sample_weight) -> None:
         """Train on rows that were read; what ``fit`` and ``partial_fit`` share."""
-        with self._holding():
+        with self._holding(), together(resolve_device(self.device)):
             self._fit_held(rows, targets, sample_weight)
 
     def _fit_held(self, rows: Rows, targets: Targets, sample_weight) -> None:
@@ -263,6 +267,10 @@ class BaseMultimodalClassifier(
         # One number is all that a generator of the caller's gives: how far it moves
         # does not depend on the method or its epochs.
         seed = check_random_state(self.random_state).randint(2**31 - 1)
+        processes = current()
+        seed = processes.from_first(lambda: seed)
+        if processes.size > 1:
+            self._refuse_other_fits(processes, rows, targets, weights)
         draws = RandomStream(seed, resolve_device(self.device))
         # Before the module, which has an output for each of ``classes_``.
         self._take_labels(targets, weights)
@@ -270,9 +278,30 @@ class BaseMultimodalClassifier(
         train, held_out = self._split(kept, targets, seed)
         watched = self._watched(module, data, held_out)
         net = self._train(module, Subset(data, train), watched, draws)
+        if processes.size > 1:
+            processes.share_tensors(own_tensors(module).values())
+        for damaged in processes.gather(net.damaged_):
+            net.damaged_ |= damaged
         self._keep(net)
         report = report_damage(data.rows, net.damaged_, self.missing_report_)
         self.missing_report_ = report
+
+    def _refuse_other_fits(
+        self, processes: Processes, rows: Rows, targets: Targets, weights: np.ndarray
+    ) -> None:
+        """Raise in all processes unless they are about to learn the same."""
+        # Where a process computes, what it shows and where it keeps files is its own.
+        own = {"device", "verbose", "cache", "checkpoint_dir", "image_root"}
+        # Of an object, all that can be said is of what class it is.
+        params = {
+            name: value if isinstance(value, _PLAIN) else type(value)
+            for name, value in self.get_params(deep=False).items()
+            if name not in own
+        }
+        processes.refuse_others("parameters", repr((type(self), params)).encode())
+        processes.refuse_others("rows", digest_rows(rows))
+        labels = np.ascontiguousarray(targets.encoded).tobytes()
+        processes.refuse_others("labels and weights", labels + weights.tobytes())
 
     def _prepare(
         self, rows: Rows, targets: Targets, weights: np.ndarray, draws: RandomStream

@@ -187,8 +187,7 @@ class StagewiseClassifier(IncrementalClassifier):
 
     def _read_rows(self, net, rows: Subset, read: Callable) -> Tensor:
         """Return what is read of each row of a training, (n, k)."""
-        batches = net.get_iterator(rows, training=False)
-        return torch.cat([net.evaluate(batch, read) for batch, _ in batches])
+        return torch.cat(net.read(rows, read))
 
     def _places(self, X, read: Callable) -> np.ndarray:
         """Return what is read of each row of a table as numbers of parts.

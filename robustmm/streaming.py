@@ -285,14 +285,12 @@ class StreamingClassifier(BaseMultimodalClassifier):
     ) -> Net:
         start = time.perf_counter()
         net = self._make_net(module, draws.device)
-        features, labels = [], np.asarray(train.dataset.targets)[train.indices]
+        labels = np.asarray(train.dataset.targets)[train.indices]
         weights = np.asarray(train.dataset.weights)[train.indices]
         parts = group_parts(labels, len(self.classes_), weights)
         with self._progress(len(train), "fit") as bar:
-            for batch, _ in net.get_iterator(train, training=False):
-                features.append(net.evaluate(batch, type(module).features))
-                bar.update(len(features[-1]))
-        features = torch.cat(features)
+            read = net.read(train, type(module).features, bar.update)
+        features = torch.cat(read)
         self._refuse_not_finite(train.dataset.rows, train.indices, features.numpy())
         vectors, present = module.split(features)
         # An image that is damaged by now may have been all that a row had.

@@ -48,6 +48,7 @@ from .data.screening import (
 from .data.targets import Targets, check_sum, encode_targets
 from .parameters import Parameters
 from .training.device import PRECISIONS
+from .training.processes import current
 from .training.tasks import FitTasks
 
 # Threads that decode all images once before the training.
@@ -90,7 +91,7 @@ class TableClassifier(
         An image of more pixels is one that cannot be read, known from its header before
         it is decoded. Some formats have a limit of Pillow's, which is the default.
     batch_size : int
-        Rows per optimiser step.
+        Rows per optimiser step; of several processes, those of each.
     class_weight : "balanced", dict or None
         Weights of the classes, in the original labels: finite, not negative, not all
         zero. A class that is left out has weight 1.
@@ -246,10 +247,13 @@ class TableClassifier(
         """Return rows without images that cannot be read, and reasons; or raise."""
         # Recorded even where they will raise, so that one error names all of them.
         probe = self._dataset(backbone, rows, on_bad_image="record")
-        options = N_THREADS, bool(self.verbose), probe.is_needed
-        bad = find_bad_images(probe.images, *options)
+        options = N_THREADS, self._is_shown
+        processes = current()
+        dealt = processes.rank, processes.size
+        found = find_bad_images(probe.images, *options, probe.is_needed, dealt=dealt)
         for cells in probe.clips.values():
-            bad |= find_bad_clips(cells, *options[:2])
+            found |= find_bad_clips(cells, *options)
+        bad = {i: why for part in processes.gather(found) for i, why in part.items()}
         report_bad_images(rows, bad, self.on_bad_image)
         return without_images(rows, bad), bad
 
@@ -296,8 +300,14 @@ class TableClassifier(
     @contextmanager
     def _progress(self, total: int, what: str, quiet: bool = False) -> Iterator[tqdm]:
         name = f"{type(self).__name__}.{what}"
-        with tqdm(total=total, desc=name, disable=quiet or not self.verbose) as bar:
+        quiet = quiet or not self._is_shown
+        with tqdm(total=total, desc=name, disable=quiet) as bar:
             yield bar
+
+    @property
+    def _is_shown(self) -> bool:
+        """Whether progress is shown: of several processes, by the first one."""
+        return bool(self.verbose) and current().is_first
 
     @contextmanager
     def _unchanged_on_failure(self) -> Iterator[None]:

@@ -135,8 +135,8 @@ class TaskFindingClassifier(IncrementalClassifier):
         moments = module.tasks[self._task].moments
         parts = group_parts(labels, len(moments.rows), weights)
         present, done = torch.from_numpy(train.dataset.rows.present[places]), 0
-        for batch, _ in net.get_iterator(train, training=False):
-            vectors = net.evaluate(batch, type(module).key_vectors)
+        read = type(module).key_vectors
+        for vectors in net.read(train, read):
             here = slice(done, done := done + len(vectors))
             moments.update(vectors.chunk(2, dim=1), present[here], parts[here])
 

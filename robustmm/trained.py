@@ -39,6 +39,7 @@ from .training.dropout import (
 )
 from .training.head import check_head, head_inputs, start_from_probe
 from .training.net import Net
+from .training.processes import current
 from .training.schedule import (
     HEAD,
     SCHEDULES,
@@ -339,7 +340,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         self, module: nn.Module, train: Subset, held_out: Subset, draws: RandomStream
     ) -> Net:
         # Known before the training, as the schedule has to end with the last step.
-        n_batches = math.ceil(len(train) / self.batch_size)
+        processes = current()
+        n_batches = math.ceil(len(train) / (self.batch_size * processes.size))
         rows, train = train, self._with_random_frames(module, train)
         n_steps = n_batches * self.max_epochs
         clock = Clock(None) if self._fitting is None else self._fitting.clock
@@ -358,7 +360,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
                 file = fit_or_resume(net, train, held_out, name, parameters)
                 # Not removed here: what follows in ``fit`` may still fail, or be
                 # stopped.
-                self._checkpoints.append(file)
+                if processes.is_first:
+                    self._checkpoints.append(file)
         if net.cut_:
             logger.info(
                 "%s: time_limit=%s is spent in epoch %d of %d.",

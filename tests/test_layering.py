@@ -18,6 +18,7 @@ LEVEL_0 = {
     "datasets",
     "data.cells",
     "data.frame",
+    "data.lazy",
     "data.tables",
 }
 # Labels stand apart in two ways: what one is, is scikit-learn's business, not torch's,

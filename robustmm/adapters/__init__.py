@@ -59,3 +59,7 @@ from .routing import balance_loss as balance_loss
 from .routing import usage_frame as usage_frame
 from .task_finder import Found as Found
 from .task_finder import TaskFinder as TaskFinder
+from .whole_batch import as_mean as as_mean
+from .whole_batch import mean_of_rows as mean_of_rows
+from .whole_batch import over_batch as over_batch
+from .whole_batch import weight_of_mean as weight_of_mean

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .whole_batch import over_batch
+
 
 class TaskKey(nn.Module):
     r"""Running mean of a task's queries, by modality.
@@ -49,8 +51,9 @@ class TaskKey(nn.Module):
     def update(self, query: Tensor, present: Tensor) -> None:
         """Move towards the mean of a batch; only its present modalities count."""
         weight = present.unsqueeze(-1).to(self.mean.dtype)  # (B, M, 1)
-        count = weight.sum(dim=0)  # (M, 1)
-        batch = (query.to(self.mean.dtype) * weight).sum(dim=0) / count.clamp(min=1)
+        count = over_batch(weight.sum(dim=0))  # (M, 1)
+        total = over_batch((query.to(self.mean.dtype) * weight).sum(dim=0))
+        batch = total / count.clamp(min=1)
         moved = self.momentum * self.mean + (1 - self.momentum) * batch  # (M, d)
         # A modality that the batch lacks must not pull its key towards zero.
         self.mean.copy_(torch.where(count > 0, moved, self.mean))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .head import init_linears
+from .whole_batch import mean_of_rows
 
 # What a row has: all, no text, no image.
 N_PATTERNS = 3
@@ -225,7 +226,7 @@ class PromptMemory(nn.Module):
                 # Of the first batches all, later the last ones: queries drift.
                 self.n_batches += 1
                 step = (1 / self.n_batches).clamp(min=0.1)
-                self.mean += step * (query.detach().mean(dim=0) - self.mean)
+                self.mean += step * (mean_of_rows(query) - self.mean)
         return query - self.mean
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.frame import PATTERNS
+from .whole_batch import as_mean, over_batch
 
 LEVELS = ("token", "instance")
 
@@ -187,13 +188,15 @@ def balance_loss(probabilities: Tensor, gates: Tensor, counted: Tensor) -> Tenso
     >>> float(balance_loss(even, even, counted=torch.ones(1, 4, 1)))
     1.0
     """
-    weight = (counted / counted.sum(dim=(0, 1))).unsqueeze(-1)  # (B, L, P, 1)
+    # Of all rows of a step, also where several processes compute a part each.
+    total = over_batch(counted.sum(dim=(0, 1)))
+    weight = (counted / total).unsqueeze(-1)  # (B, L, P, 1)
     # No gradient through the choice, only through the probability beside it.
     chosen = (gates > 0).to(probabilities.dtype)
-    share = (weight * chosen).sum(dim=(0, 1))  # (P, N)
+    share = over_batch((weight * chosen).sum(dim=(0, 1)))  # (P, N)
     # Of choices, not of tokens, of which each makes top_k.
     share = share / share.sum(dim=-1, keepdim=True)
-    probability = (weight * probabilities).sum(dim=(0, 1))
+    probability = as_mean((weight * probabilities).sum(dim=(0, 1)))
     return gates.shape[-1] * (share * probability).sum(dim=-1).mean()
 
 

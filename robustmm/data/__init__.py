@@ -22,6 +22,7 @@ from .folder_cache import FolderCache as FolderCache
 from .frame import MODALITIES as MODALITIES
 from .frame import PATTERNS as PATTERNS
 from .frame import Rows as Rows
+from .frame import digest_rows as digest_rows
 from .frame import format_rows as format_rows
 from .frame import read_rows as read_rows
 from .images import ImageCells as ImageCells
@@ -31,6 +32,8 @@ from .paired import PairedCollate as PairedCollate
 from .paired import PairedDataset as PairedDataset
 from .pictures import Pictures as Pictures
 from .preprocess import ImageTransform as ImageTransform
+from .stored import open_table as open_table
+from .stored import store_table as store_table
 from .text import TextTokenizer as TextTokenizer
 from .text import prepare_tokenizer as prepare_tokenizer
 from .video import VideoTransform as VideoTransform

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 from .cells import held_audio, held_video
 from .cells import is_null as is_null
+from .lazy import LazyCells, lazy_images, lazy_texts
+from .tables import arrow_columns, read_columns
 from .tables import column_position as column_position
-from .tables import read_columns
 
 # What a table has where nobody says otherwise, and what it may have.
 MODALITIES = ("image", "text")
@@ -110,12 +112,12 @@ class Rows:
 
     Parameters
     ----------
-    images : list of length n
+    images : list of length n, or LazyCells
         Image cells: a path, base64 text, a PIL image, bytes or a uint8 array; None
         where missing.
-    texts : list of length n
+    texts : list of length n, or LazyCells
         A str each; None where missing.
-    index : list of length n
+    index : list or range of length n
         The rows' labels, for messages.
     image_root : Path or None
         The folder that relative paths start from.
@@ -170,7 +172,7 @@ class Rows:
         """Which modality each row has: bool, (n, M), columns as ``modalities``."""
         here = np.empty((len(self), len(self.modalities)), dtype=bool)
         for place, cells in enumerate(self.cells.values()):
-            here[:, place] = [cell is not None for cell in cells]
+            here[:, place] = _present(cells)
         return here
 
     @property
@@ -183,7 +185,9 @@ class Rows:
         """Return the rows at integer `positions`, in that order."""
         positions = [int(position) for position in positions]
         images, texts, index, *clips = (
-            [values[position] for position in positions]
+            values.take(positions)
+            if isinstance(values, LazyCells)
+            else [values[position] for position in positions]
             for values in (self.images, self.texts, self.index, *self.clips.values())
         )
         clips = dict(zip(self.clips, clips, strict=True))
@@ -192,9 +196,12 @@ class Rows:
     def without(self, modality: str, positions: Iterable[int]) -> "Rows":
         """Return the rows with a modality's cells at `positions` missing."""
         gone, cells = set(positions), self.cells
-        cells[modality] = [
-            None if i in gone else cell for i, cell in enumerate(cells[modality])
-        ]
+        if isinstance(cells[modality], LazyCells):
+            cells[modality] = cells[modality].without(gone)
+        else:
+            cells[modality] = [
+                None if i in gone else cell for i, cell in enumerate(cells[modality])
+            ]
         return Rows.of(cells, self.index, self.image_root)
 
 
@@ -248,13 +255,28 @@ def read_rows(
     """
     if columns is None:
         columns = {"image": image_column, "text": text_column}
-    *cells, index = read_columns(X, *columns.values(), modalities=tuple(columns))
     blank_is_null = blank_image == "missing"
+    root = None if image_root is None else Path(image_root)
+    if tuple(columns) == MODALITIES:
+        lazy = _lazy(arrow_columns(X, *columns.values()), blank_is_null)
+        if lazy is not None:
+            return Rows(*lazy, range(len(lazy[0])), root)
+    *cells, index = read_columns(X, *columns.values(), modalities=tuple(columns))
     named = {
         modality: _read(modality, column, index, blank_is_null)
         for modality, column in zip(columns, cells, strict=True)
     }
-    return Rows.of(named, index, None if image_root is None else Path(image_root))
+    return Rows.of(named, index, root)
+
+
+def _lazy(columns: tuple | None, blank_is_null: bool) -> tuple | None:
+    """Return image and text columns of pyarrow as cells that stay there, or None."""
+    if columns is None:
+        return None
+    is_image = _is_text if blank_is_null else _is_any
+    images = lazy_images(columns[0], held_image, is_image)
+    texts = lazy_texts(columns[1], _is_text)
+    return None if images is None or texts is None else (images, texts)
 
 
 def _read(modality: str, cells: list, index: list, blank_is_null: bool) -> list:
@@ -286,12 +308,50 @@ def _clips(modality: str, cells: list, index: list) -> list:
     return held
 
 
+def _present(cells: Sequence) -> np.ndarray | list[bool]:
+    if isinstance(cells, LazyCells):
+        return cells.present
+    return [cell is not None for cell in cells]
+
+
+def _is_text(cell: str) -> bool:
+    return bool(cell.strip())
+
+
+def _is_any(cell: str) -> bool:
+    return True
+
+
 def _image(cell: Any, blank_is_null: bool) -> Any:
     """The image cell itself, what a dict of it holds, or None."""
     cell = held_image(cell)
     if blank_is_null and isinstance(cell, str) and not cell.strip():
         return None
     return None if is_null(cell) else cell
+
+
+def digest_rows(rows: Rows) -> bytes:
+    """Return a hash of a table by which processes tell whether theirs are the same.
+
+    Of an image that is no path, its size counts and not all that is in it.
+
+    Examples
+    --------
+    >>> one, other = Rows(["a.png"], [None], [0]), Rows(["b.png"], [None], [0])
+    >>> digest_rows(one) == digest_rows(one), digest_rows(one) == digest_rows(other)
+    (True, False)
+    """
+    digest = blake2b(f"{len(rows)}".encode(), digest_size=16)
+    # Of those in a file, no more than where they are: it may be larger than the memory.
+    lazy = isinstance(rows.images, LazyCells)
+    images = rows.images.present.tolist() if lazy else rows.images
+    for cell, text in zip(images, rows.texts, strict=True):
+        if isinstance(cell, np.ndarray | Image.Image):
+            cell = np.shape(cell) if isinstance(cell, np.ndarray) else cell.size
+        elif isinstance(cell, bytes | bytearray | memoryview):
+            cell = len(cell)
+        digest.update(repr((cell, text)).encode("utf-8", "backslashreplace"))
+    return digest.digest()
 
 
 def held_image(cell: Any) -> Any:

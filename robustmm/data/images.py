@@ -26,6 +26,7 @@ from .faults import BadImage, bad_image_reasons
 from .folder_cache import FolderCache
 from .frame import Rows
 from .inline import inline_bytes, is_inline
+from .lazy import LazyCells
 from .pictures import Unread
 from .preprocess import ImageTransform
 
@@ -176,6 +177,7 @@ def find_bad_images(
     num_workers: int = 0,
     progress: bool = False,
     is_needed: Callable[[int, bytes], bool] | None = None,
+    dealt: tuple[int, int] = (0, 1),
 ) -> dict[int, str]:
     """Decode every image once, which also fills the cache.
 
@@ -190,6 +192,8 @@ def find_bad_images(
         share the cache.
     progress : bool
         Show a bar.
+    dealt : tuple (first, every)
+        Of several processes, which images are decoded in this one.
 
     Returns
     -------
@@ -202,7 +206,8 @@ def find_bad_images(
     >>> find_bad_images(ImageCells(rows, ImageTransform(size=(4, 4))))
     {0: 'it is empty (zero bytes)'}
     """
-    positions = np.flatnonzero(cells.rows.present[:, 0]).tolist()
+    first, every = dealt
+    positions = np.flatnonzero(cells.rows.present[:, 0])[first::every].tolist()
     if cells.transform is None or not positions:
         return {}
 
@@ -243,6 +248,8 @@ def settle(rows: Rows, max_pixels: int = MAX_PIXELS) -> None:
     Forked workers share the file position of a picture that is not read yet, and would
     read each other's bytes. A damaged one is reported when it is decoded.
     """
+    if isinstance(rows.images, LazyCells):
+        return
     for label, cell in zip(rows.index, rows.images, strict=True):
         if isinstance(cell, ImageFile.ImageFile):
             with suppress(BadImage), _named(label), bad_image_reasons():

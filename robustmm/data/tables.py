@@ -59,6 +59,23 @@ def read_columns(
     return *found, list(range(len(found[0]))) if labels is None else labels
 
 
+def arrow_columns(X: Any, image_column: str, text_column: str) -> tuple | None:
+    """Return the two columns of a table of pyarrow as they are; None for any other.
+
+    Raises
+    ------
+    ValueError
+        If a column is absent or its name is used twice.
+    """
+    if not _is_a("pyarrow", "Table", X):
+        return None
+    wanted = {"image_column": image_column, "text_column": text_column}
+    return tuple(
+        X.column(_position(list(X.column_names), column, f", or pass {parameter}="))
+        for parameter, column in wanted.items()
+    )
+
+
 def as_frame(X: Any) -> pd.DataFrame:
     """Return a table with all its columns as a pandas DataFrame; one stays itself.
 

@@ -44,6 +44,7 @@ from ..data.targets import Targets, log_odds_of
 from ..methods.linear_probe import LinearProbeClassifier
 from ..table import N_THREADS
 from ..training.device import resolve_device
+from ..training.processes import fit_alone
 from .baselines import TfidfClassifier, check_array
 from .calibration import at_temperature
 from .candidates import (
@@ -233,7 +234,8 @@ class AutoMultimodalClassifier(ClipColumns):
             used, and if every candidate fails, with the reason of each.
         """
         clock = Clock(self.time_limit)
-        with self._unchanged_on_failure():
+        # By the clock of each process they would come to different candidates.
+        with self._unchanged_on_failure(), fit_alone():
             self._check_parameters()
             rows, targets = self._check_X(X, reset=True), self._encode(y)
             fit = partial(self._fit_rows, X, rows, targets, sample_weight, clock)

@@ -31,6 +31,7 @@ from ..adapters import (
     LoRALinear,
     VeRABasis,
     VeRALinear,
+    weight_of_mean,
 )
 from ..annotations import TableLike
 from ..backbones import (
@@ -245,6 +246,9 @@ class CMPTModule(nn.Module):
         """Equation 4 over the rows that have both in the data, known on the CPU."""
         both = torch.stack([present[:, m] & present[:, n] for m, n in self.pairs], 1)
         kept = both.any(dim=1).nonzero()[:, 0]
+        # Of each pair over its own rows, as if the others were not there.
+        counts = both.sum(dim=0).tolist()
+        weights = [weight_of_mean(count, classes) for count in counts]
         if self.proxies is None or len(kept) == 0:
             return classes.new_zeros(())
         rows, both = upload(kept, classes.device), both[kept]
@@ -252,10 +256,13 @@ class CMPTModule(nn.Module):
         target = target.detach() if self.detach_target else target
         error = F.mse_loss(proxies[rows], target, reduction="none")
         if both.all():
-            return self.align_scale * error.mean(dim=(0, 2)).sum()
-        # Of each pair over its own rows, as if the others were not there.
-        share = upload(both / both.sum(dim=0).clamp(min=1), classes.device)
-        return self.align_scale * (share * error.mean(dim=2)).sum()
+            terms = error.mean(dim=(0, 2))
+        else:
+            # Of each pair over its own rows, as if the others were not there.
+            share = upload(both / both.sum(dim=0).clamp(min=1), classes.device)
+            terms = (share * error.mean(dim=2)).sum(dim=0)
+        weighted = zip(weights, terms, strict=True)
+        return self.align_scale * sum(weight * term for weight, term in weighted)
 
 
 def ordered_pairs(n: int) -> list[tuple[int, int]]:

@@ -43,6 +43,7 @@ from ..adapters import (
     divergence,
     factor_frame,
     key_similarity,
+    weight_of_mean,
 )
 from ..backbones import (
     Backbone,
@@ -370,16 +371,16 @@ class DeLoModule(nn.Module):
         rows, complete, source = map(to, (rows, complete, source))
         encoded = self._encode(tokens.select(rows), source, learning)
         logits = task.head(encoded.features)
-        penalty = logits.new_zeros(())
+        penalty, weight = logits.new_zeros(()), weight_of_mean(len(complete), logits)
         if len(complete) and self.lambda_align:
             image, text = encoded.queries[complete].unbind(dim=1)
             cosine = F.cosine_similarity(image, text, dim=-1)  # (complete rows,)
-            penalty = penalty + self.lambda_align * (1 - cosine).mean()
+            penalty = penalty + weight * self.lambda_align * (1 - cosine).mean()
         if len(complete) and self.lambda_consistency:
             # The true output leads, without gradient; in the released code it follows.
             true = logits[complete].repeat(2, 1).detach()
             gap = divergence(true, logits[n_rows:], self.multilabel)
-            penalty = penalty + self.lambda_consistency * gap
+            penalty = penalty + weight * self.lambda_consistency * gap
         return logits[:n_rows], penalty
 
 

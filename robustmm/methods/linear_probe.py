@@ -190,12 +190,9 @@ class LinearProbeClassifier(ClipEncoders, BaseMultimodalClassifier):
 
     def _features(self, net, train: Subset) -> np.ndarray:
         """Encode the training rows, (n, d)."""
-        parts = []
         with self._progress(len(train), "fit") as bar:
-            for batch, _ in net.get_iterator(train, training=False):
-                parts.append(net.evaluate(batch, LinearProbeModule.features).numpy())
-                bar.update(len(parts[-1]))
-        features = np.concatenate(parts)
+            read = LinearProbeModule.features
+            features = torch.cat(net.read(train, read, bar.update)).numpy()
         # Under assume_finite, scikit-learn would fit whatever comes.
         self._refuse_not_finite(train.dataset.rows, train.indices, features)
         return features

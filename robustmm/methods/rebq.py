@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..adapters import ComponentPool, PromptSlice, layer_indices
+from ..adapters import ComponentPool, PromptSlice, layer_indices, weight_of_mean
 from ..backbones import (
     IMAGE_CLASS,
     Backbone,
@@ -175,8 +175,10 @@ class RebQModule(StagewiseModule):
 
     def _reconstruction_error(self, present: Tensor, batch: dict) -> Tensor:
         complete = HostBatch.of(present, batch).complete()
+        nothing = torch.zeros((), device=present.device)
+        weight = weight_of_mean(len(complete), nothing)
         if len(complete) == 0:
-            return torch.zeros((), device=present.device)
+            return nothing
         rows = take_rows({"present": present, **batch}, complete)
         with torch.no_grad():
             target = self._target(rows)  # (b, 2, d)
@@ -187,7 +189,7 @@ class RebQModule(StagewiseModule):
             classes = self.frozen.tokens(here, hidden)
             found = self._recall(self.stream.embed(**hidden), classes, here)
             errors.append(F.mse_loss(found[:, position], target[:, position]))
-        return torch.stack(errors).mean()
+        return weight * torch.stack(errors).mean()
 
     def _target(self, rows: dict) -> Tensor:
         """What is to be rebuilt of complete rows, (b, 2, d)."""

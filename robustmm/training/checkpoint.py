@@ -23,12 +23,15 @@ from ..storage.files import replace_bytes
 from ..storage.tensors import dump_tensors, load_tensors, own_tensors
 from .device import generator_states, set_generator_states
 from .net import Net
+from .processes import current
 from .watch import BestWeights
 
 logger = logging.getLogger("robustmm")
 
 # Parameters that do not change what is learned.
 _NO_MATTER = frozenset({"cache", "checkpoint_dir", "device", "image_root", "verbose"})
+# The rows of a step, which the name of the file says.
+_IN_NAME = frozenset({"batch_size"})
 _PARTS = {"tensors": dict, "optimizer": dict, "callbacks": list, "generators": list}
 # A file holds the tensors a few times over: moments, the best; and the history.
 _TIMES, _HISTORY = 16, 2**28
@@ -61,8 +64,14 @@ def fit_or_resume(
     ValueError
         If the file is damaged.
     """
-    key = fit_key(net, train, held_out, name, parameters)
-    path = Path(parameters["checkpoint_dir"]) / f"{name}-{key}.checkpoint"
+    processes = current()
+
+    def place() -> Path:
+        key = fit_key(net, train, held_out, name, parameters)
+        folder = Path(parameters["checkpoint_dir"])
+        return _place(folder, f"{name}-{key}", processes.size, net.batch_size)
+
+    path = processes.from_first(place)
     size = sum(tensor.nbytes for tensor in own_tensors(net.module_).values())
     checkpoint = EpochCheckpoint(path, net.max_epochs, _TIMES * size + _HISTORY)
     # The last of all callbacks: what it writes is what the next epoch starts from.
@@ -72,6 +81,27 @@ def fit_or_resume(
     net.fit(train, epochs=net.max_epochs - checkpoint.n_epochs)
     net.callbacks.remove(checkpoint)
     return path
+
+
+def _place(folder: Path, key: str, size: int, batch_size: int) -> Path:
+    """Return the file of a training whose steps have as many rows, whoever takes them.
+
+    Raises
+    ------
+    ValueError
+        If there is one of as many rows in a process, but of another number of these.
+    """
+    for path in sorted(folder.glob(f"{key}-*x*.checkpoint")):
+        other, rows = map(int, path.stem.rpartition("-")[2].split("x"))
+        if other * rows == size * batch_size:
+            return path
+        if rows == batch_size:
+            raise ValueError(
+                f"batch_size times the number of processes must stay {other * rows} to "
+                f"go on from {str(path)!r}, got {batch_size} times {size}; remove the "
+                "file to start anew."
+            )
+    return folder / f"{key}-{size}x{batch_size}.checkpoint"
 
 
 def fit_key(
@@ -85,9 +115,12 @@ def fit_key(
     """
     digest, module = blake2b(digest_size=16), net.module_
     about = [name, __version__, module.backbone.fingerprint, module.backbone.inputs]
-    about += [str(torch.device(net.device)), str(net.autocast)]
+    about += [torch.device(net.device).type, str(net.autocast)]
     about += sorted((net.forward_params or {}).items())
-    about += [_identity(parameters[k]) for k in sorted(set(parameters) - _NO_MATTER)]
+    about += [
+        _identity(parameters[k])
+        for k in sorted(set(parameters) - _NO_MATTER - _IN_NAME)
+    ]
     digest.update(json.dumps(about).encode())
     digest.update(net.draws.states[0].numpy())
     for tensor_name, value in dump_tensors(module).items():
@@ -157,12 +190,19 @@ class EpochCheckpoint(Callback):
         self.path = path
         self.found, self.n_epochs = None, 0
         self._told = False
-        if path.exists() or path.is_symlink():
-            with self._damage_named():
-                self.found = load_archive(path, most)
-                self.found["history"] = json.loads(self.found["history"])
-                _check(self.found, max_epochs)
+        # Only the first process has to see the folder.
+        self.found = current().from_first(lambda: self._load(max_epochs, most))
+        if self.found is not None:
             self.n_epochs = len(self.found["history"])
+
+    def _load(self, max_epochs: int, most: int) -> dict | None:
+        if not (self.path.exists() or self.path.is_symlink()):
+            return None
+        with self._damage_named():
+            found = load_archive(self.path, most)
+            found["history"] = json.loads(found["history"])
+            _check(found, max_epochs)
+        return found
 
     def on_train_begin(self, net: Net, X=None, y=None, **kwargs) -> None:
         """Go back to the state found; called when all other callbacks are ready."""
@@ -173,6 +213,8 @@ class EpochCheckpoint(Callback):
 
     def on_epoch_end(self, net: Net, **kwargs) -> None:
         """Write the state that the next epoch starts from."""
+        if not current().is_first:
+            return
         state = {
             "tensors": dict(own_tensors(net.module_)),
             "optimizer": net.optimizer_.state_dict(),

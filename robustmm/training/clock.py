@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from .processes import current
+
 
 class Clock:
     """Seconds from the making of the clock, against a limit.
@@ -23,10 +25,23 @@ class Clock:
         self.limit = limit
         self._began = time.monotonic()
         self._asked: float | None = None
+        self._told: float | None = None
+
+    def ask(self) -> float:
+        """Return the time that is spent, by the clock of the first process.
+
+        It stands still until it is asked again: all processes decide by it alike.
+        """
+        processes = current()
+        if self.limit is None or processes.size == 1:
+            return self.seconds()
+        now = time.monotonic() - self._began
+        self._told = processes.from_first(lambda: now)
+        return self._told
 
     def seconds(self) -> float:
         """Return the time that is spent."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._began if self._told is None else self._told
 
     def is_over(self, ahead: float = 0.0) -> bool:
         """Whether the time is spent, or will be in ``ahead`` seconds."""

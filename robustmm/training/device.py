@@ -25,7 +25,8 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
     Parameters
     ----------
     name : str or torch.device
-        ``"auto"`` is CUDA if there is one, else Apple's MPS, else the CPU.
+        ``"auto"`` is CUDA if there is one, else Apple's MPS, else the CPU. Of several
+        GPUs, a process of ``torchrun`` takes that of its local rank.
     fall_back : bool
         Whether an absent device becomes ``"auto"``, with a warning; that is how a model
         trained on a GPU opens anywhere.
@@ -36,7 +37,12 @@ def resolve_device(name: str | torch.device, fall_back: bool = False) -> torch.d
         If the device does not exist here and ``fall_back`` is false.
     """
     if name == "auto":
-        return torch.device(next(filter(_count, ("cuda", "mps")), "cpu"))
+        kind = next(filter(_count, ("cuda", "mps")), "cpu")
+        local = os.environ.get("LOCAL_RANK", "")
+        if kind != "cuda" or not local.isdecimal() or "WORLD_SIZE" not in os.environ:
+            return torch.device(kind)
+        # Of several processes that a launcher started here, each has one of its own.
+        return torch.device(kind, int(local) % _count(kind))
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Real
 
+import torch
 from torch import Tensor, nn
 
 from ..adapters import draw_hidden
 from ..checks import check_number
 from ..data import Collate
+from .shares import Share
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,23 @@ class ModalityDropout:
     per: str
     collate: Collate
 
-    def __call__(self, batch: dict, module: nn.Module) -> dict:
-        """Return the batch for one step of the module; draws from torch's generator."""
+    def __call__(
+        self, batch: dict, module: nn.Module, share: Share | None = None
+    ) -> dict:
+        """Return the batch for one step of the module; draws from torch's generator.
+
+        Where several processes ``share`` a step, all draw the same for all of its rows.
+        """
         # On the host, where it is planned which encoder runs on which rows.
-        hidden = draw_hidden(batch["present"].cpu(), self.probability, self.per)
+        present = batch["present"].cpu()
+        if share is None:
+            hidden = draw_hidden(present, self.probability, self.per)
+        else:
+            whole = torch.ones(len(share.rows), 2, dtype=torch.bool)
+            drawn = draw_hidden(whole, self.probability, self.per)
+            # A row of another process, where there is none of its own, is the first.
+            drawn = drawn[share.place] if share.part else drawn[:1]
+            hidden = drawn & present.all(dim=1, keepdim=True)
         return self.hide(batch, hidden, module)
 
     def hide(self, batch: dict, hidden: Tensor, module: nn.Module) -> dict:

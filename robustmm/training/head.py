@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 from ..data import ByteCache, FolderCache
 from .net import Net
 from .probe import choose_penalty, rare, solve_probe
+from .shares import read_batches
 
 
 def check_head(head: nn.Module | None, owner: str) -> None:
@@ -55,17 +56,19 @@ def head_inputs(
     def hidden(module, **batch):
         return head.hidden(read(module, **batch))
 
-    parts, targets, weights = [], [], []
-    for batch, target in net.get_iterator(rows, training=False):
-        parts.append(net.evaluate(batch, hidden).numpy())
-        if len(parts) == 1:
-            _check_logits(net, batch, head, parts[0])
-        targets.append(target.numpy())
-        # Those of the batch: an image that is damaged by now may have been all a row
+    unchecked = [True]
+
+    def read_batch(batch, target) -> tuple:
+        inputs = net.evaluate(batch, hidden).numpy()
+        if unchecked:
+            unchecked.clear()
+            _check_logits(net, batch, head, inputs)
+        # Weights of the batch: an image that is damaged by now may have been all a row
         # had.
-        weights.append(batch["sample_weight"].numpy())
-        advance(len(target))
-    return tuple(map(np.concatenate, (parts, targets, weights)))
+        return inputs, target.numpy(), batch["sample_weight"].numpy()
+
+    parts = zip(*read_batches(net, rows, read_batch, advance), strict=True)
+    return tuple(map(np.concatenate, parts))
 
 
 def _check_logits(net: Net, batch: dict, head: nn.Module, inputs: np.ndarray) -> None:

@@ -17,15 +17,30 @@ from skorch import NeuralNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..adapters.whole_batch import part_of_batch
 from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
 from ..data import MODALITIES, Collate, bad_images_of
 from ..data.dataset import BAD
+from ..storage.tensors import own_tensors
 from .clock import Clock
 from .device import may_start_workers
+from .processes import current
+from .shares import (
+    Share,
+    SharedBatches,
+    average_gradients,
+    in_order,
+    own_batches,
+    own_stream,
+    read_batches,
+    shared_loader,
+)
 
 # What a batch carries for the loss, the bookkeeping and the host, not for the device.
 NOT_FOR_MODULE = frozenset({"sample_weight", "row", "image_key", "pictures"}) | BAD
 NOT_FOR_MODULE |= {"second_image_key", "second_pictures", "audio_key", "video_key"}
+# What all processes are told of the rows that one of them has validated.
+_KNOWN_OF_ROWS = ("present", "row", "sample_weight")
 # Held by the thread that switches a module to evaluation.
 _SWITCHING = threading.Lock()
 
@@ -106,6 +121,10 @@ class Net(NeuralNet):
         self.micro_batch_size = micro_batch_size
         self.cut_ = False
         self._closing = [0.0, 0.0]
+        # Where several processes train: what this one computes of the step at hand, and
+        # the random numbers that it alone draws.
+        self._share: Share | None = None
+        self._own = None
         # Not skorch's ``fit_params``: where scikit-learn routes metadata, a ``fit``
         # refuses those that nobody has requested.
         self.forward_params = forward_params
@@ -147,6 +166,23 @@ class Net(NeuralNet):
                 self._set_training(False)
         with torch.inference_mode():
             return self.call(read, batch).float().cpu()
+
+    def read(
+        self, rows: Dataset, read: Callable, advance: Callable | None = None
+    ) -> list:
+        """Return what is read of rows, batch by batch: [(B, k), ...].
+
+        Of several processes that train together, each computes its part of the batches
+        and all get the whole.
+
+        Parameters
+        ----------
+        rows : Dataset
+        read : callable (module, **batch) -> Tensor of shape (B, k)
+        advance : callable (int), optional
+            Told how many rows were read.
+        """
+        return read_batches(self, rows, lambda x, y: self.evaluate(x, read), advance)
 
     def call(self, function: Callable, x: dict):
         """Call ``function(module, **batch)`` on the net's device, under autocast."""
@@ -196,6 +232,8 @@ class Net(NeuralNet):
             self.initialize()
         if self.start is not None:
             self.start(self, X)
+        if current().size > 1:
+            current().share_tensors(own_tensors(self.module_).values())
         self.notify("on_train_begin", X=X, y=y)
         with suppress(EarlyStop):
             self.fit_loop(X, y, **fit_params)
@@ -213,10 +251,14 @@ class Net(NeuralNet):
             If its loss is not finite, or what it did to the weights; before callbacks
             see the epoch and write it down.
         """
-        batches = self._drawn(iterator) if training else iterator
-        super().run_single_epoch(batches, training, prefix, **options)
         if training:
-            self._closing[0] = self.clock.seconds()
+            batches = self._drawn(iterator)
+            super().run_single_epoch(batches, training, prefix, **options)
+            self._closing[0] = self.clock.ask()
+        elif iterator is None or current().size == 1:
+            super().run_single_epoch(iterator, training, prefix, **options)
+        else:
+            self._validate_shared(iterator.dataset, prefix, **options)
         name, epoch = f"{prefix}_loss", len(self.history)
         # Of losses that are numbers on this side already: nothing waits for a device.
         loss = sum(batch.get(name, 0.0) for batch in self.history[-1]["batches"])
@@ -240,28 +282,54 @@ class Net(NeuralNet):
         )
 
     def _drawn(self, iterator) -> Iterator:
+        shared = isinstance(iterator, DataLoader) and iterator.batch_sampler
+        shares = shared.shares if isinstance(shared, SharedBatches) else None
+        if shares is not None and self.draws is not None:
+            self._own = own_stream(self.draws, current())
         with self._lent():
             batches = iter(iterator)
         steps = 0
         while True:
             with self._lent():
                 batch = next(batches, None)
+            self.clock.ask()
             # Behind a step, and in time for what follows an epoch.
             self.cut_ = bool(batch and steps and self.clock.is_over(self._closing[1]))
             if batch is None or self.cut_:
                 return
+            self._share = shares.popleft() if shares is not None else None
             yield batch
             steps += 1
 
     def train_step(self, batch, **fit_params) -> dict:
         """Take one optimiser step; dropout draws from the fit's own stream."""
+        share = self._share
         with self._lent():
             if self.modality_dropout is not None:
                 x, y = batch
-                batch = self.modality_dropout(x, self.module_), y
+                whole = () if share is None else (share,)
+                batch = self.modality_dropout(x, self.module_, *whole), y
+            if share is None:
+                return super().train_step(batch, **fit_params)
+        # Of another length in each process; where it ends must not move what all draw.
+        with nullcontext() if self._own is None else self._own.lent():
             return super().train_step(batch, **fit_params)
 
     def train_step_single(self, batch, **fit_params) -> dict:
+        """Compute loss and gradients of one step, with the other processes if any."""
+        if self._share is None:
+            return self._compute(batch, **fit_params)
+        processes, part = current(), self._share.part
+        # Micro-batches are not as many in each process: what is to be known of all rows
+        # of a step is known of those of a micro-batch, as in a single process.
+        whole = self.micro_batch_size is None
+        with part_of_batch(processes.add, part) if whole else nullcontext():
+            step = self._compute(batch, **fit_params)
+        trained = [p for _, p in self.get_all_learnable_params()]
+        loss = average_gradients(trained, step["loss"], part, processes)
+        return step | {"loss": loss}
+
+    def _compute(self, batch, **fit_params) -> dict:
         """Compute loss and gradients of one batch, all at once or part by part."""
         x, y = batch
         size, total = self.micro_batch_size, len(y)
@@ -287,24 +355,71 @@ class Net(NeuralNet):
     def notify(self, method_name: str, **kwargs) -> None:
         """Call the callbacks; skorch's own stop by raising KeyboardInterrupt."""
         if method_name == "on_epoch_begin" and len(self.history):
+            self.clock.ask()
             self.cut_ = self.cut_ or self.clock.is_over(self._closing[1])
             if self.cut_:  # all have heard of the epoch that was the last
                 raise EarlyStop
+        if method_name == "on_batch_end" and self._share and kwargs.get("training"):
+            self.history.record_batch("train_batch_size", len(self._share.rows))
+        if method_name != "on_epoch_end":
+            return self._tell(method_name, **kwargs)
+        stopped = False
+        try:
+            self._tell(method_name, **kwargs)
+        except EarlyStop:
+            stopped = True
+        # One process that stops, by a callback of the user's, stops all.
+        if any(current().gather(stopped)):
+            raise EarlyStop
+        self._closing[1] = self.clock.ask() - self._closing[0]
+
+    def _tell(self, method_name: str, **kwargs) -> None:
         try:
             with self._lent():
                 super().notify(method_name, **kwargs)
-            if method_name == "on_epoch_end":
-                self._closing[1] = self.clock.seconds() - self._closing[0]
         except KeyboardInterrupt as interrupt:
             if _raised_by_callback(interrupt):
                 raise EarlyStop from interrupt
             raise
 
+    def get_iterator(self, dataset: Dataset, training: bool = False):
+        """Return the loader of a training or of anything else."""
+        processes = current()
+        if not training or processes.size == 1:
+            return super().get_iterator(dataset, training)
+        if self.iterator_train is not DataLoader:
+            raise ValueError(
+                "iterator_train in net_params must be torch's DataLoader where several "
+                f"processes train, got {self.iterator_train!r}."
+            )
+        options = {"batch_size": self.batch_size}
+        options |= self.get_params_for("iterator_train")
+        return shared_loader(dataset, options, processes)
+
+    def _validate_shared(
+        self, dataset: Dataset, prefix: str, step_fn, **params
+    ) -> None:
+        """Run the validation of an epoch, every process a part of its batches."""
+        found = []
+        for x, y in own_batches(self, dataset):
+            step = step_fn((x, y), **params)
+            known = {name: x[name] for name in _KNOWN_OF_ROWS if name in x}
+            loss, y_pred = float(step["loss"]), step["y_pred"].cpu()
+            found.append((known, y, loss, y_pred))
+        parts = in_order(current().gather(found))
+        for x, y, loss, y_pred in parts:
+            batch, told = (x, y), {"loss": torch.tensor(loss), "y_pred": y_pred}
+            self.notify("on_batch_begin", batch=batch, training=False)
+            self.history.record_batch(f"{prefix}_loss", loss)
+            self.history.record_batch(f"{prefix}_batch_size", len(y))
+            self.notify("on_batch_end", batch=batch, training=False, **told)
+        self.history.record(f"{prefix}_batch_count", len(parts))
+
     def release_training_memory(self) -> None:
         """Drop all that only a training needs: the module stays."""
         self.optimizer_.state.clear()
         self.train_split = self.draws = self.forward_params = None
-        self.modality_dropout = self.start = None
+        self.modality_dropout = self.start = self._share = self._own = None
         self.clock = Clock(None)
         for _, parameter in self.get_all_learnable_params():
             parameter.grad = None

@@ -16,6 +16,7 @@ from ..data import Rows
 from ..data.targets import Targets
 from .clock import Clock
 from .net import EarlyStop, Net
+from .processes import current
 
 
 @dataclass
@@ -91,7 +92,9 @@ class ValidationScore(Callback):
             torch.cat(part).cpu().numpy() for part in zip(*self.parts_, strict=True)
         )
         self.parts_ = []
-        net.history.record("valid_score", self.score(net, logits, targets))
+        # All score, so that what raises does so in all; the first one's number counts.
+        score = self.score(net, logits, targets)
+        net.history.record("valid_score", current().from_first(lambda: score))
 
     def on_train_end(self, net, X=None, y=None, **kwargs) -> None:
         """Let go of the rows: the net keeps its callbacks when the fit is over."""
