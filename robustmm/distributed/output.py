@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,15 @@ def need_parquet() -> None:
         raise ImportError(
             'Parquet files need pyarrow: pip install "robustmm[dask]".'
         ) from error
+
+
+def _rename(files, old: str, new: str) -> None:
+    # Not fsspec's mv, for which brackets in a name are a pattern.
+    if "file" in files.protocol:
+        os.replace(old, new)
+        return
+    files.cp_file(old, new)
+    files.rm_file(old)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,10 @@ class Output:
             return
         except ValueError as error:
             raise ValueError(f"{self.url}/{MANIFEST} is damaged: {error}") from error
+        if not isinstance(known, dict):
+            raise ValueError(f"{self.url}/{MANIFEST} is damaged: it is no object.")
         if known != about:
-            parts = {*known, *about} if isinstance(known, dict) else set(about)
+            parts = {*known, *about}
             other = sorted(k for k in parts if known.get(k) != about.get(k))
             raise ValueError(
                 "output must be new or of the same model, input and question, "
@@ -116,10 +128,10 @@ class Output:
         try:
             with files.open(draft, "wb") as stream:
                 yield stream
-            files.mv(draft, f"{folder}/{last}")
+            _rename(files, draft, f"{folder}/{last}")
         except BaseException:
             with suppress(OSError):
-                files.rm(draft)
+                files.rm_file(draft)
             raise
 
     def _put(self, name: str, content: bytes) -> None:
@@ -145,5 +157,5 @@ class Output:
             name = file.rsplit("/", 1)[-1]
             if name.startswith((_DRAFT, "_model-")):
                 with suppress(OSError):
-                    files.rm(file)
+                    files.rm_file(file)
         return sorted(f"{self.url.rstrip('/')}/{name}" for name in self.written())

@@ -10,7 +10,7 @@ from .answers import Question, answer_partition, columns_needed, empty_answers
 from .packing import Opening, open_model
 
 # By the kind of a NumPy type; what texts are kept as is not a NumPy type.
-_TYPES = {"i": "bigint", "u": "bigint", "f": "double", "b": "boolean"}
+_TYPES = {"i": "long", "u": "long", "f": "double", "b": "boolean"}
 _TYPES |= {"M": "timestamp_ntz"}
 
 
@@ -57,7 +57,8 @@ def answer_batches(
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         from pyspark import TaskContext
 
-        number, done = TaskContext.get().partitionId(), 0
+        task, done = TaskContext.get(), 0
+        number = task.partitionId() if task else 0  # outside of Spark there is no task
         model = open_model(digest, fetch, opening)
         for batch in batches:
             batch.index = pd.RangeIndex(done, done + len(batch))
