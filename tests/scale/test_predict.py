@@ -155,7 +155,7 @@ def test_a_bad_partition_is_named_by_spark(spark, probe):
     rows = [("", "a car")] * 3 + [("absent.png", "a car")]
     bad = spark.createDataFrame(rows, "image string, text string").coalesce(1)
     bad = bad.selectExpr("nullif(image, '') image", "text")
-    with pytest.raises(Exception, match="partition 0 cannot.*row 3: no such file"):
+    with pytest.raises(Exception, match=r"partition 0 cannot.*row 3: no such file"):
         predict(probe, bad).collect()
 
 
