@@ -154,8 +154,7 @@ def answer_pieces(
         try:
             yield _answers(model, piece, question)
         except (ValueError, TypeError, OSError) as error:
-            ends = piece.index[0], piece.index[-1]
-            rows = " to ".join(repr(label) for label in np.asarray(ends, dtype=object))
+            rows = " to ".join(map(repr, piece.index[[0, -1]].tolist()))
             reason = f"{type(error).__name__}: {error}"
             raise PartitionError(number, rows, reason) from error
 

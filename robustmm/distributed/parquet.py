@@ -88,6 +88,11 @@ def predict_parquet(
     """Predict each file that is not yet done; return the files of answers."""
     need_parquet()
     digest, content = packed
+    if f"{output.url}/".startswith(f"{source.url.rstrip('/')}/"):
+        raise ValueError(
+            f"output must be outside of the input {source.url!r}, got {output.url!r}: "
+            "answers would be read as rows."
+        )
     folder, rows, about = _read_footers(source)
     output.begin({"model": digest, **about_question(question), "input": about})
     output.put_model(digest, content)

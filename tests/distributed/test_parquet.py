@@ -130,5 +130,7 @@ def test_no_files_and_no_output_are_errors(probe, tmp_path, folder):
         predict(probe, tmp_path / "nowhere", output=tmp_path / "out")
     with pytest.raises(ValueError, match="output must be a folder"):
         predict(probe, folder / "in")
+    with pytest.raises(ValueError, match="output must be outside of the input"):
+        ask(probe, folder, "in/out")
     with pytest.raises(ValueError, match="must have a column 'nokey'"):
         ask(probe, folder, keep=["nokey"])

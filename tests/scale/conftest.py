@@ -18,9 +18,9 @@ os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def client():
-    """A client of two new worker processes; a killed one is replaced."""
+    """A client of two worker processes; a killed one is replaced."""
     distributed = pytest.importorskip("distributed")
     with (
         distributed.LocalCluster(
