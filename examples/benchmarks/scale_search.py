@@ -5,7 +5,7 @@ this process and then on a LocalCluster of two, each with one torch thread. The 
 are new: their imports and their backbones are part of the time. The load of the machine
 is printed beside, as other programs take their part of both.
 
-    python examples/benchmarks/scale_search.py [--rows 120] [--epochs 4]
+    python examples/benchmarks/scale_search.py [--rows 120] [--epochs 8]
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     """Print both times, their ratio, and whether the scores are equal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=120)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=8)
     options = parser.parse_args()
     torch.set_num_threads(1)
     X, y = make_scenes(options.rows, n_classes=3, random_state=0)

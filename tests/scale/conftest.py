@@ -62,7 +62,7 @@ def ray():
 
 @pytest.fixture(scope="session")
 def scenes():
-    return make_scenes(36, n_classes=2, random_state=0)
+    return make_scenes(24, n_classes=2, random_state=0)
 
 
 @pytest.fixture(scope="session")
