@@ -14,7 +14,9 @@ from robustmm.distributed import PartitionError, packing, predict
 pytestmark = [
     pytest.mark.scale,
     pytest.mark.filterwarnings("ignore:.*neither image nor text"),
-    pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas"),
+    # That it is not made for pandas 3 yet, and what it does there that is deprecated.
+    pytest.mark.filterwarnings("ignore:::pyspark"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
 ]
 
 
