@@ -56,6 +56,7 @@ ALLOWED = {
     "display": BELOW_LEAVES | ENSEMBLE | {"display"},
     "persistence": BELOW_LEAVES | ENSEMBLE | {"persistence"},
     "testing": BELOW_LEAVES | ENSEMBLE | {"testing"},
+    "distributed": BELOW_LEAVES | {"persistence", "distributed"},
     "__main__": {"commands"},
 }
 # The command line uses the public names, as any program does.
@@ -177,6 +178,8 @@ def test_file_has_a_place_in_the_architecture(file):
         ("evaluation", "from .display import MissingRateCurveDisplay"),
         ("persistence", "from .testing import check_estimator"),
         ("base", "from .commands import main"),
+        ("evaluation", "from .distributed import predict"),
+        ("persistence", "from .distributed import predict"),
         ("evaluation", "from .commands.tables import read_table"),
         ("commands.fit", "from ..testing import check_estimator"),
         ("__main__", "from .base import BaseMultimodalClassifier"),

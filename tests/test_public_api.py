@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import robustmm
-from robustmm import adapters, backbones, checks, datasets, testing
+from robustmm import adapters, backbones, checks, datasets, distributed, testing
 
 PROJECT = Path(__file__).parents[1]
 FOR_METHODS = ["Backbone", "Stream", "Tokens", "FrozenPrefix", "encode_streams"]
@@ -26,6 +26,8 @@ def public_objects() -> dict:
         own = getattr(thing, "__module__", "").startswith(datasets.__name__)
         if own and not name.startswith("_"):
             found[f"datasets.{name}"] = thing
+    for name in ("predict", "PartitionError"):
+        found[f"distributed.{name}"] = getattr(distributed, name)
     checks = inspect.getmembers(testing, inspect.isfunction)
     return found | {f"testing.{name}": function for name, function in checks}
 

@@ -8,6 +8,7 @@ from numbers import Integral
 
 import numpy as np
 import pandas as pd
+from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GroupKFold, check_cv
@@ -183,6 +184,9 @@ def run_jobs(
     calls: Iterable, total: int, n_jobs: int | None, verbose: int, name: str
 ) -> list:
     """Run delayed calls, with a progress bar if asked; results in the same order."""
-    results = Parallel(n_jobs=n_jobs, return_as="generator")(calls)
-    # As a generator, results come one by one, and the bar moves with the work.
+    # As a generator, results come one by one, and the bar moves with the work; that of
+    # Ray has none.
+    backend, _ = get_active_backend()
+    return_as = "generator" if backend.supports_return_generator else "list"
+    results = Parallel(n_jobs=n_jobs, return_as=return_as)(calls)
     return list(tqdm(results, total=total, desc=name, disable=not verbose))

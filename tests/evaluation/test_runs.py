@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from evaluation_cases import Reader, count_holes, labelled_cells
-from joblib import parallel_config
+from joblib import parallel_config, register_parallel_backend
+from joblib.parallel import ThreadingBackend
 from sklearn.model_selection import LeaveOneGroupOut, ShuffleSplit
 from sklearn.utils.parallel import delayed
 
@@ -209,3 +210,13 @@ def test_jobs_are_shown_on_demand_and_their_errors_are_raised(capsys):
     assert "counting: 100%" in capsys.readouterr().err
     with pytest.raises(RuntimeError, match="in a job"):
         run_jobs([delayed(fail)()], 1, None, 0, "quiet")
+
+
+def test_a_backend_without_generators_runs_them_too():
+    class Whole(ThreadingBackend):
+        supports_return_generator = False  # as Ray's
+
+    register_parallel_backend("whole", Whole)
+    calls = [delayed(len)("a" * n) for n in (3, 1)]
+    with parallel_config("whole", n_jobs=2):
+        assert run_jobs(calls, 2, None, 0, "whole") == [3, 1]

@@ -1,0 +1,62 @@
+"""How long two workers of Dask take for a 3 x 3 x 3 search, over one process.
+
+Three ranks, three numbers of experts and three folds of MAIL on a tiny ViLT, first in
+this process and then on a LocalCluster of two, each with one torch thread. The workers
+are new: their imports and their backbones are part of the time. The load of the machine
+is printed beside, as other programs take their part of both.
+
+    python examples/benchmarks/scale_search.py [--rows 120] [--epochs 8]
+"""
+
+import argparse
+import os
+import time
+
+import numpy as np
+import torch
+from distributed import Client, LocalCluster
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV
+
+from robustmm import MAILClassifier
+from robustmm.datasets import make_scenes
+
+GRID = {"rank": [1, 2, 4], "n_experts": [2, 3, 5]}
+
+
+def timed(X, y, epochs: int) -> tuple[float, np.ndarray]:
+    """Return seconds of a search, and the scores of each fold and candidate."""
+    clf = MAILClassifier(
+        "robustmm/tiny-vilt", max_epochs=epochs, random_state=0, device="cpu"
+    )
+    start = time.perf_counter()
+    results = GridSearchCV(clf, GRID, cv=3, refit=False).fit(X, y).cv_results_
+    seconds = time.perf_counter() - start
+    return seconds, np.array([results[f"split{i}_test_score"] for i in range(3)])
+
+
+def main() -> None:
+    """Print both times, their ratio, and whether the scores are equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=8)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    X, y = make_scenes(options.rows, n_classes=3, random_state=0)
+    loads = [os.getloadavg()[0]]
+    one, scores = timed(X, y, options.epochs)
+    loads.append(os.getloadavg()[0])
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own,
+        Client(own) as client,
+        parallel_config("dask", client=client, scatter=[X, y]),
+    ):
+        two, found = timed(X, y, options.epochs)
+    loads.append(os.getloadavg()[0])
+    print(f"27 fits: one process {one:.1f} s, two workers {two:.1f} s")
+    print(f"ratio {two / one:.2f}, equal scores: {np.array_equal(scores, found)}")
+    print("load before, between, after:", *(f"{load:.1f}" for load in loads))
+
+
+if __name__ == "__main__":
+    main()
