@@ -1,5 +1,7 @@
 """The published protocol on miniature folders: stopped, and gone on with."""
 
+import json
+import random
 import runpy
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ import pandas as pd
 import pytest
 from dataset_cases import write_food101, write_hateful_memes, write_mmimdb
 
-from robustmm import CMPTClassifier, MAPClassifier
+from robustmm import CMPTClassifier, MAPClassifier, missing_table
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "reproduce.py"
 WRITERS = {
@@ -32,7 +34,12 @@ WRITERS = {
         },
     ),
     "hateful_memes": lambda root: write_hateful_memes(
-        root, {"train": range(1, 11), "dev_seen": [20], "test_seen": range(30, 36)}
+        root,
+        {
+            "train": range(1, 11),
+            "dev_seen": range(20, 24),
+            "test_seen": range(30, 36),
+        },
     ),
 }
 TINY = [
@@ -40,6 +47,7 @@ TINY = [
     "vilt=robustmm/tiny-vilt",
     "clip=robustmm/tiny-clip",
     "bert=robustmm/tiny-bert",
+    "retriever=robustmm/tiny-clip",
 ]
 SMALL = [*TINY, "--epochs", "1", "--batch-size", "8", "--prompt-layers", "2"]
 
@@ -92,6 +100,182 @@ def test_a_stopped_command_goes_on_where_it_was(reproduce, monkeypatch, tmp_path
     assert len(fits) == 3
 
 
+@pytest.fixture
+def fits(monkeypatch):
+    """Rows, validation rows and parameters of each fit; nothing is trained."""
+    calls = []
+
+    def fit(self, X, y, validation_data=None):
+        calls.append((X, validation_data, self.get_params(deep=False)))
+        self.history_ = pd.DataFrame({"dur": [0.0]})
+        self.n_trainable_parameters_ = 7
+
+    def predict_proba(self, X):
+        chance = np.linspace(0, 1, len(X))
+        return np.column_stack([1 - chance, chance])
+
+    monkeypatch.setattr(MAPClassifier, "fit", fit)
+    monkeypatch.setattr(MAPClassifier, "predict_proba", predict_proba)
+    return calls
+
+
+COMMAND = ["hateful_memes", "--methods", "map-input", "--seeds", "0"]
+
+
+def test_a_run_is_repeated_when_anything_changes_and_only_then(
+    reproduce, fits, tmp_path
+):
+    changes = [
+        ["--rate", "0.5"],
+        ["--rate", "0"],
+        ["--test-rate", "0.3"],
+        ["--order", "nested"],
+        ["--order", "map"],
+        ["--select", "held-out"],
+        ["--select", "official"],
+        ["--table-seed", "1"],
+        ["--scenarios", "text"],
+        ["--seeds", "1"],
+        ["--text-length", "9"],
+        ["--train-rows", "9"],
+        ["--test-rows", "5"],
+    ]
+    for change in [[], *changes]:
+        before = len(fits)
+        reproduce(*COMMAND, *change)
+        assert len(fits) == before + 1, change
+    for same in [["--verbose"], ["--early-stopping"], *changes[:5]]:
+        reproduce(*COMMAND, *same)
+    assert len(fits) == 1 + len(changes)
+    runs = pd.read_csv(tmp_path / "out" / "hateful_memes_runs.csv")
+    assert set(runs["select"]) == {"none", "held-out", "official"}
+
+
+def test_any_parameter_of_the_recipe_makes_another_run(
+    reproduce, fits, monkeypatch, tmp_path
+):
+    incidental = {"cache", "checkpoint_dir", "device", "image_root", "random_state"}
+    names = reproduce(*COMMAND)
+    fingerprint, other = names["fingerprint"], object()
+    clf = names["known"]["map-input"]
+    first = fingerprint(clf)
+    assert len(first) == 10
+    for name in clf.get_params(deep=False):
+        changed = fingerprint(type(clf)(**clf.get_params() | {name: other}))
+        assert (changed == first) == (name in incidental | {"verbose"}), name
+    # The recipe of the paper, of which no option speaks.
+    monkeypatch.setitem(MAPClassifier.PAPER["hateful_memes"], "weight_decay", 0.5)
+    reproduce(*COMMAND)
+    assert len(fits) == 2
+    runs = pd.read_csv(tmp_path / "out" / "hateful_memes_runs.csv")
+    recipes = json.loads((tmp_path / "out" / "hateful_memes_recipes.json").read_text())
+    assert runs["recipe"].unique().tolist() == list(recipes)
+    # The first is the default, and not said.
+    assert [recipe.get("weight_decay") for recipe in recipes.values()] == [None, 0.5]
+    assert all(recipe["class"] == "MAPClassifier" for recipe in recipes.values())
+
+
+def test_a_recipe_that_reads_like_a_number_is_found_again(reproduce, fits, tmp_path):
+    names = reproduce(*COMMAND)
+    path = tmp_path / "out" / "hateful_memes_runs.csv"
+    path.write_text(path.read_text().replace(names["key"]["recipe"], "0012345678"))
+    records = names["read_records"](path)
+    assert {record["recipe"] for record in records} == {"0012345678"}
+
+
+def test_a_table_of_an_older_version_is_refused(reproduce, fits, tmp_path):
+    reproduce(*COMMAND)
+    path = tmp_path / "out" / "hateful_memes_runs.csv"
+    pd.read_csv(path).drop(columns="recipe").to_csv(path, index=False)
+    old = path.read_text()
+    with pytest.raises(SystemExit, match=r"hateful_memes_runs.csv must have a column"):
+        reproduce(*COMMAND)
+    assert len(fits) == 1
+    assert path.read_text() == old
+
+
+def test_training_and_test_have_rates_of_their_own(reproduce, fits, tmp_path):
+    reproduce(*COMMAND, "--rate", "0", "--test-rate", "0", "1")
+    (X, _, _), runs = fits[0], tmp_path / "out" / "hateful_memes_runs.csv"
+    assert X.notna().all(axis=None)
+    cases = pd.read_csv(runs)[["trained", "test_rate", "tested"]].to_numpy().tolist()
+    assert cases == [
+        ["complete", 0.0, "complete"],
+        ["complete", 1.0, "text"],
+        ["complete", 1.0, "image"],
+        ["complete", 1.0, "both"],
+    ]
+    # What is there is not measured again; a further rate needs the training again.
+    reproduce(*COMMAND, "--rate", "0", "--test-rate", "0", "--scenarios", "text")
+    assert len(fits) == 1
+    reproduce(*COMMAND, "--rate", "0", "--test-rate", "1", "0.5")
+    assert len(fits) == 2
+    assert pd.read_csv(runs)["test_rate"].tolist() == [0.0, 1.0, 1.0, 1.0, *[0.5] * 3]
+    with pytest.raises(SystemExit):
+        reproduce(*COMMAND, "--test-rate", "1.5")
+
+
+def test_official_validation_rows_have_the_holes_of_the_training(reproduce, fits):
+    reproduce(*COMMAND, "--select", "official", "--rate", "0.5", "--test-rate", "1")
+    X, (validation, y), params = fits[0]
+    assert params["early_stopping"]
+    assert params["scoring"] == "roc_auc"
+    assert X.isna().sum().tolist() == [2, 3]
+    assert validation.index.tolist() == [20, 21, 22, 23]
+    assert y.tolist() == [0, 1, 0, 1]
+    assert validation.isna().sum().tolist() == [1, 1]
+    reproduce(*COMMAND, "--select", "held-out")
+    _, validation, params = fits[1]
+    assert validation is None
+    assert params["early_stopping"]
+    reproduce(*COMMAND)
+    _, validation, params = fits[2]
+    assert validation is None
+    assert not params["early_stopping"]
+    assert params["scoring"] is None
+
+
+@pytest.mark.parametrize("option", [["--select", "official"], ["--order", "map"]])
+def test_validation_rows_that_are_not_there_are_named(
+    reproduce, fits, tmp_path, option
+):
+    reproduce(*COMMAND)
+    (tmp_path / "hateful_memes" / "dev_seen.jsonl").unlink()
+    with pytest.raises(SystemExit, match=r"official validation rows of hateful_memes"):
+        reproduce(*COMMAND, *option)
+    reproduce(*COMMAND)
+    assert len(fits) == 1
+
+
+def test_the_order_map_draws_split_by_split(reproduce, fits, monkeypatch):
+    reproduce(*COMMAND, "--order", "map", "--select", "official")
+    drawn = random.Random(0)
+    tables = [missing_table(n, 0.7, "both", drawn, order="map") for n in (10, 4, 6)]
+    X, (validation, _), _ = fits[0]
+    for rows, table in [(X, tables[0]), (validation, tables[1])]:
+        np.testing.assert_array_equal(rows["text"].isna(), table == 1)
+        np.testing.assert_array_equal(rows["image"].isna(), table == 2)
+    names = reproduce(*COMMAND, "--order", "map")
+    rows = names["blank"]("test", "both", 0.7)
+    np.testing.assert_array_equal(rows["image"].isna(), tables[2] == 2)
+    # A higher rate keeps the holes of a lower one.
+    names = reproduce(*COMMAND, "--order", "nested")
+    low, high = (names["blank"]("train", "both", rate).isna() for rate in (0.4, 0.9))
+    assert (high | ~low).all(axis=None)
+
+
+def test_the_rivals_train_and_are_selected(reproduce, tmp_path):
+    reproduce(
+        *["hateful_memes", "--methods", "dcp", "ragpt", "--seeds", "0"],
+        *["--rate", "0.5", "--select", "official", "--order", "map"],
+    )
+    table = pd.read_csv(tmp_path / "out" / "hateful_memes_table.csv")
+    assert table["method"].tolist() == ["dcp"] * 3 + ["ragpt"] * 3
+    assert table["measured"].between(0, 100).all()
+    # No paper trains DCP on rows of one kind and tests it on others.
+    assert table["published"].dropna().to_dict() == {2: 66.02}
+
+
 def test_the_table_stands_beside_the_published_figures(reproduce, capsys, tmp_path):
     names = reproduce("hateful_memes", "--methods", "map-input", "--seeds", "0", "1")
     table = pd.read_csv(tmp_path / "out" / "hateful_memes_table.csv")
@@ -134,12 +318,24 @@ def check_metrics(score):
 
 def check_figures(published):
     """Look some figures of the papers up, and count them."""
-    figures = published("food101").set_index(["method", "trained", "tested"])
+    figures = published("food101", 0.7, 0.7)
+    figures = figures.set_index(["method", "trained", "tested"])
     assert figures["published"]["memprompt", "text", "image"] == 80.81
     assert figures["published"]["map-input", "text", "image"] == 27.82
     assert figures["published"]["cmpt", "image", "text"] == 67.60
-    assert len(figures) == 6 * 9 + 2 * 3
+    assert figures["published"]["ragpt", "image", "image"] == 81.98
+    assert len(figures) == 6 * 9 + 4 * 3
     assert figures["source"]["mora", "both", "both"] == "MoRA"
+    figures = published("mmimdb", 0.9, 0.9).set_index(["method", "trained", "tested"])
+    assert figures["published"]["mora", "text", "text"] == 50.67
+    assert figures["published"]["dcp", "both", "both"] == 48.04
+    complete = published("food101", 0.0, 1.0).set_index(["trained", "tested"])
+    assert complete["published"].to_dict() == {
+        ("complete", "text"): 75.66,
+        ("complete", "image"): 85.31,
+    }
+    assert published("mmimdb", 0.0, 0.0)["published"].tolist() == [63.58]
+    assert len(published("mmimdb", 0.7, 0.9)) == 0
 
 
 @pytest.mark.parametrize(
