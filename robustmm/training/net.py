@@ -198,7 +198,8 @@ class Net(NeuralNet):
         }
         reads_host = getattr(self.module_, "reads_host", False)
         if reads_host or "pictures" in x:
-            modalities = getattr(self.module_.backbone, "modalities", MODALITIES)
+            backbone = getattr(self.module_, "backbone", None)
+            modalities = getattr(backbone, "modalities", MODALITIES)
             batch["host"] = HostBatch.of(x["present"], x, modalities)
         if not getattr(self.module_, "recalls", False):
             batch = with_pixels(batch, device)
