@@ -28,7 +28,7 @@ def store_table(
     path: str | Path,
     image_column: str = "image",
     text_column: str = "text",
-):
+) -> Any:
     """Write frames into one file, and return it as a table to fit on.
 
     For a table that is larger than the memory: the file is mapped, and a cell is read
@@ -103,7 +103,7 @@ def store_table(
     return open_table(path)
 
 
-def open_table(path: str | Path):
+def open_table(path: str | Path) -> Any:
     """Return the table of a file that :func:`store_table` wrote, mapped into memory.
 
     Parameters

@@ -332,8 +332,8 @@ def test_the_program_of_the_docs(launcher, tmp_path):
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    bars = re.findall(r"CMPTClassifier.fit: 100%", done.stderr.replace("\r", "\n"))
-    assert len(bars) == 1
+    # A bar is drawn empty once, when it is made.
+    assert len(re.findall("CMPTClassifier.fit:   0%", done.stderr)) == 1
     clf = robustmm.load(tmp_path / "model")
     frame = pd.read_csv(tmp_path / "rows.csv")
     one = robustmm.CMPTClassifier._small(batch_size=32, max_epochs=3, random_state=0)
