@@ -327,15 +327,15 @@ def read_validation():
     """Return the official validation rows and their labels."""
     try:
         X, y = read("dev")
-    except (FileNotFoundError, KeyError) as error:
+        reason = "" if len(X) else "the split has no rows"
+    except FileNotFoundError as error:
+        reason = str(error)
+    except KeyError as error:
+        reason = f"there is no split {error}"
+    if reason:
         raise SystemExit(
             "--select official and --order map need the official validation rows of "
-            f"{args.data_set}, got none below {args.root}: {error}."
-        ) from error
-    if len(X) == 0:
-        raise SystemExit(
-            "--select official and --order map need the official validation rows of "
-            f"{args.data_set}, got a split without rows below {args.root}."
+            f"{args.data_set}, got none below {args.root}: {reason.rstrip('.')}."
         )
     return X, y
 
@@ -499,13 +499,12 @@ rows = {split: read(split) for split in ("train", "test")}
 if official or args.order == "map":
     rows["dev"] = read_validation()
 trained = scenarios_at(args.rate, args.scenarios)
-for scenario in trained:
-    print(f"{scenario}, train {describe(blank('train', scenario, args.rate))}")
-    if official:
-        print(f"{scenario}, valid {describe(blank('dev', scenario, args.rate))}")
-for rate in args.test_rate:
-    for scenario in scenarios_at(rate):
-        print(f"{scenario}, test  {describe(blank('test', scenario, rate))}")
+holes = [("train", s, args.rate) for s in trained]
+holes += [("dev", s, args.rate) for s in trained if official]
+holes += [("test", s, rate) for rate in args.test_rate for s in scenarios_at(rate)]
+for split, scenario, rate in holes:
+    counts = describe(blank(split, scenario, rate))
+    print(f"{scenario:8} {rate:4.0%}, {split:5} {counts}")
 
 known = methods(args.data_set, CHECKPOINTS | named, args.prompt_layers)
 changes = {

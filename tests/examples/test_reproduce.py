@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -235,16 +236,34 @@ def test_official_validation_rows_have_the_holes_of_the_training(reproduce, fits
     assert params["scoring"] is None
 
 
-@pytest.mark.parametrize("option", [["--select", "official"], ["--order", "map"]])
-def test_validation_rows_that_are_not_there_are_named(
-    reproduce, fits, tmp_path, option
-):
+def test_validation_rows_that_are_not_there_are_named(reproduce, fits, tmp_path):
     reproduce(*COMMAND)
-    (tmp_path / "hateful_memes" / "dev_seen.jsonl").unlink()
-    with pytest.raises(SystemExit, match=r"official validation rows of hateful_memes"):
-        reproduce(*COMMAND, *option)
+    rows = tmp_path / "hateful_memes" / "dev_seen.jsonl"
+    rows.write_text("")
+    with pytest.raises(SystemExit, match=r"rows of hateful_memes.*has no rows\.$"):
+        reproduce(*COMMAND, "--order", "map")
+    rows.unlink()
+    with pytest.raises(SystemExit, match=r"rows of hateful_memes.*dev_seen.jsonl"):
+        reproduce(*COMMAND, "--select", "official")
     reproduce(*COMMAND)
     assert len(fits) == 1
+    WRITERS["food101"](tmp_path / "food101")
+    splits = tmp_path / "food101" / "split.json"
+    left = {k: v for k, v in json.loads(splits.read_text()).items() if k != "val"}
+    splits.write_text(json.dumps(left))
+    with pytest.raises(SystemExit, match=r"rows of food101.*there is no split 'val'"):
+        reproduce("food101", "--select", "official")
+
+
+def test_the_commands_of_the_pages_are_understood(reproduce, fits, monkeypatch):
+    understand = reproduce(*COMMAND)["arguments"]
+    pages = sorted((SCRIPT.parents[1] / "docs" / "papers").glob("*.rst"))
+    text = "\n".join(page.read_text() for page in pages)
+    commands = re.findall(r"``python\s+examples/reproduce\.py\s([^`]+)``", text)
+    assert len(commands) >= 10
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *command.split()])
+        assert understand().data_set == command.split()[0]
 
 
 def test_the_order_map_draws_split_by_split(reproduce, fits, monkeypatch):
