@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,6 @@ from .decode import check_array
 from .faults import BadImage
 from .frame import Rows, format_rows, read_rows
 from .tables import as_frame
-
-if TYPE_CHECKING:
-    import pyarrow
 
 # Rows that are written at a time: what is read for one row is hardly more than it.
 _ROWS = 1024
