@@ -269,7 +269,7 @@ def test_mutated_cells_end_in_a_result_or_a_named_row(modality, probe):
     """A thousand cells of either kind, with bits of files and arrays changed."""
     from robustmm.testing.cells import as_clips
 
-    X, _ = make_clips(1, 2, random_state=0)
+    X, _ = make_clips(2, 2, random_state=0)
     sound, film = X["audio"][0], X["video"][0]
     data, _ = as_clips(sound, film[:1], "bytes and list", None)
     rng = np.random.default_rng(0)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from .cells import held_audio as held_audio
 from .cells import is_null, is_sound_decoder
@@ -124,6 +123,9 @@ def _checked(samples: np.ndarray) -> np.ndarray:
 def _resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     if rate == wanted:
         return samples
+    # Here and not above, as it takes long to import.
+    from scipy.signal import resample_poly
+
     divisor = math.gcd(rate, wanted)
     return resample_poly(samples, wanted // divisor, rate // divisor)
 
