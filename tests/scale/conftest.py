@@ -13,6 +13,8 @@ from robustmm.datasets import make_scenes
 
 # Of the processes that are started here: no reports to anyone, one thread each.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray's workers would be nice, and wait for ever on a busy machine.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
