@@ -353,7 +353,7 @@ def measure_rows(repeats: int) -> None:
         X["image"].iloc[0].save(path)
         clf = LinearProbeClassifier("robustmm/tiny-clip", device="cpu").fit(X, y)
         texts = np.array(X["text"], dtype=object)
-        for n in (6_000, 30_000, 100_000):
+        for n in (25_000, 50_000, 100_000):
             table = pd.DataFrame({"image": [str(path)] * n})
             table["text"] = texts[np.arange(n) % len(texts)]
             clf.predict_proba(table[: len(texts)])

@@ -343,15 +343,20 @@ def test_a_table_larger_than_the_budget_finds_its_part(monkeypatch):
 def test_states_of_16_bits_are_half_as_large_and_nearly_the_same():
     X, y = frame_with_holes(16)
     STATES.clear()
-    exact = scores(X, y)
+    started = {"head_init": "random"}  # a probe would be kept beside states
+    exact = scores(X, y, **started)
     whole = STATES.nbytes
     STATES.clear()
-    cold = scores(X, y, state_precision="float16")
+    cold = scores(X, y, state_precision="float16", **started)
     assert STATES.nbytes == whole // 2
-    np.testing.assert_array_equal(scores(X, y, state_precision="float16"), cold)
+    np.testing.assert_array_equal(
+        scores(X, y, state_precision="float16", **started), cold
+    )
     np.testing.assert_allclose(cold, exact, atol=0.02)
     assert not np.array_equal(cold, exact)
-    np.testing.assert_array_equal(scores(X, y), exact)  # no state of the other kind
+    np.testing.assert_array_equal(
+        scores(X, y, **started), exact
+    )  # no state of the other kind
     with pytest.raises(ValueError, match="state_precision must be one of"):
         scores(X, y, state_precision="float8")
 
