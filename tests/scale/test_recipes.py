@@ -1,5 +1,6 @@
 """What the page on scale shows: each script is run as it stands."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,7 +31,12 @@ def test_the_scripts_of_the_page_run(name, tmp_path):
     script = PROJECT / "examples" / "scale" / f"{name}.py"
     command = [sys.executable, str(script), *arguments]
     done = subprocess.run(
-        command, cwd=PROJECT, capture_output=True, text=True, timeout=900
+        command,
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert expected in done.stdout
