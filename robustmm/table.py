@@ -249,8 +249,9 @@ class TableClassifier(
         probe = self._dataset(backbone, rows, on_bad_image="record")
         options = N_THREADS, self._is_shown
         processes = current()
-        dealt = processes.rank, processes.size
-        found = find_bad_images(probe.images, *options, probe.is_needed, dealt=dealt)
+        own = processes.rank, processes.size
+        dealt = {"dealt": own} if processes.size > 1 else {}
+        found = find_bad_images(probe.images, *options, probe.is_needed, **dealt)
         for cells in probe.clips.values():
             found |= find_bad_clips(cells, *options)
         bad = {i: why for part in processes.gather(found) for i, why in part.items()}

@@ -40,10 +40,8 @@ X, Y = frame_with_holes(14, n_classes=3)
 IMAGES, TEXTS = X["image"].notna(), X["text"].notna()
 # Its retriever prepares the cells once more, in its own way.
 NOT_TRACED = ("RAGPTClassifier",)
-# Ten seconds each: the others are in the slower suite.
-QUICK = ("CMPTClassifier",)
 CLASSES = [
-    cls if cls.__name__ in QUICK else pytest.param(cls, marks=pytest.mark.slow)
+    pytest.param(cls, marks=pytest.mark.slow)  # ten seconds each
     for cls in public_classifiers()
     if cls.__name__ not in NOT_TRACED
 ]

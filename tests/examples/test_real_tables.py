@@ -91,6 +91,7 @@ def test_a_run_that_is_there_is_not_made_again(compare, tmp_path):
     assert all("old_seconds" in path.read_text() for path in runs[1:])
 
 
+@pytest.mark.slow
 def test_the_rate_is_the_best_one_on_held_out_rows(compare, tmp_path):
     rates = (1e-4, 3e-2)
     options = ["--encoders", "unseen", "--seeds", "0", "--methods", "MoRA"]

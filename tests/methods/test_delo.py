@@ -636,6 +636,7 @@ def test_loss_falls():
     assert history["train_loss"].iloc[-1] < 0.8 * history["train_loss"].iloc[0]
 
 
+@pytest.mark.slow
 def test_a_pickle_learns_on_in_another_process(learned, tmp_path):
     tables = tasks_of(4)
     (tmp_path / "model.pkl").write_bytes(pickle.dumps((learned, tables[3])))

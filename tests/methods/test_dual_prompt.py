@@ -129,6 +129,7 @@ def test_prompts_of_a_stage_start_from_those_before():
     torch.testing.assert_close(first, second, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_without_prompts_it_is_a_probe_of_the_frozen_token():
     X, y = stages_of(1)[0]
     options = {"shared_length": 0, "stage_length": 0, "max_epochs": 300, "lr": 1e-2}

@@ -361,7 +361,9 @@ def test_states_of_16_bits_are_half_as_large_and_nearly_the_same():
         scores(X, y, state_precision="float8")
 
 
-@pytest.mark.parametrize("in_folder", [False, True])
+@pytest.mark.parametrize(
+    "in_folder", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_grid_decodes_and_encodes_each_cell_once(monkeypatch, tmp_path, in_folder):
     X, y = make_scenes(12, n_classes=2, random_state=987 + in_folder)
     X = drop_modalities(X, 0.5, "both", random_state=0)

@@ -534,7 +534,9 @@ def test_a_folder_of_something_else_is_left_alone(toy, tmp_path):
 STEPS = ["write_bytes", "replace_bytes", "sync_folder", "save_checkpoint"]
 
 
-@pytest.mark.parametrize("included", [False, True])
+@pytest.mark.parametrize(
+    "included", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_model_opens_while_another_process_saves(toy, folder, included, tmp_path):
     other = small(ToyClassifier, random_state=1).fit(X, Y)
     with warnings.catch_warnings():

@@ -137,6 +137,7 @@ np.testing.assert_allclose(opened.predict_proba(X), expected, atol=1e-6)
 """
 
 
+@pytest.mark.slow
 def test_another_process_predicts_the_same(pipeline, saved, tmp_path):
     pd.to_pickle((WIDE, pipeline.predict_proba(WIDE)), tmp_path / "rows")
     command = [sys.executable, "-c", SCRIPT, str(saved), str(tmp_path / "rows")]

@@ -200,6 +200,7 @@ def test_other_objects_in_net_params_are_another_training():
     assert len(set(identities())) == len(identities())
 
 
+@pytest.mark.slow
 def test_parameters_count_the_same_in_another_process():
     code = "import test_checkpoint as t; print(*t.identities(), sep=chr(10))"
     tests = Path(__file__).parents[1]
