@@ -65,7 +65,7 @@ def test_the_recipe_of_a_paper_is_one_that_the_class_takes(cls, name, recipe):
     clf._check_parameters()
     assert {key: getattr(clf, key) for key in recipe} == recipe
     assert recipe.keys() >= OF_A_RECIPE
-    assert name in {"all", "mmimdb", "food101", "hateful_memes"}
+    assert name in {"all", "audio-video", "mmimdb", "food101", "hateful_memes"}
     # It is the class's own, and no default's.
     assert "PAPER" in vars(cls)
 
