@@ -84,7 +84,7 @@ html_css_files = ["site.css", "tables.css"]
 html_math_renderer = "mathml"  # see _extensions: browsers draw it, nothing is loaded
 html_copy_source = False
 html_show_sourcelink = False
-html_sidebars = {"index": [], "results": []}
+html_sidebars = {"index": [], "results": [], "continual_results": []}
 html_theme_options = {
     "navbar_align": "left",
     "header_links_before_dropdown": 6,
