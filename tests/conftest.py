@@ -19,11 +19,11 @@ def _seed_everything():
     torch.manual_seed(0)
 
 
-# What these share with DeLo, the class Gaussians, MoRA and MSP is most of what promises
-# are about: the suite holds those four to all of them, the slower one these as well.
+# What these share with DeLo, MAIL, MoRA and the class Gaussians is most of what
+# promises are about: the suite holds those four to all, the slower one these as well.
 SIBLINGS = ("DualPromptClassifier", "L2PClassifier", "SequentialClassifier")
 SIBLINGS += ("RanPACClassifier", "MAPClassifier", "MemPromptClassifier")
-SIBLINGS += ("DCPClassifier", "RebQClassifier", "RAGPTClassifier")
+SIBLINGS += ("DCPClassifier", "RebQClassifier", "RAGPTClassifier", "MSPClassifier")
 PROMISES = ("test_contract.py", "test_threads.py", "test_checkpoint.py", "test_head.py")
 PROMISES += ("test_precision.py", "test_quantized.py", "test_memory.py")
 PROMISES += ("test_dropout.py", "test_fits_in_threads.py", "test_damage.py")

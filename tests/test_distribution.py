@@ -119,6 +119,7 @@ def test_the_package_says_that_it_is_typed():
     assert "py.typed" in SETUP["options.package_data"]["robustmm"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", ["matplotlib", "pytest"])
 def test_what_is_optional_may_be_absent(absent):
     code = f"import sys; sys.modules[{absent!r}] = None; import robustmm.testing"

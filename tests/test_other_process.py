@@ -41,6 +41,7 @@ def models(tmp_path_factory):
     return fitted, of_folder, original
 
 
+@pytest.mark.slow
 def test_every_classifier_opens_offline_in_another_process(models, tmp_path):
     fitted, of_folder, original = models
     joblib.dump((fitted, X), tmp_path / "models.joblib")
@@ -121,7 +122,7 @@ assert torch.get_num_threads() == n_threads
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("n_threads", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_processes_that_are_forked_with_a_model_answer(n_threads, tmp_path):
     clf = small(robustmm.MAPClassifier).fit(X, Y)
     robustmm.save(clf, tmp_path / "model")

@@ -42,11 +42,8 @@ def graphs():
 @pytest.mark.parametrize(
     "cls",
     [
-        MAPClassifier,
-        *(
-            pytest.param(cls, marks=pytest.mark.slow)
-            for cls in (CMPTClassifier, DeLoClassifier, MAILClassifier)
-        ),
+        pytest.param(cls, marks=pytest.mark.slow)
+        for cls in (MAPClassifier, CMPTClassifier, DeLoClassifier, MAILClassifier)
     ],
 )
 def test_fit_and_predictions_are_the_same(cls):

@@ -65,6 +65,7 @@ def test_a_message_of_several_lines_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error():
     call = "import sys, robustmm.commands as c; sys.exit(c.main(['info']))"
     command = [sys.executable, "-c", call]

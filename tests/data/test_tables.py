@@ -57,6 +57,7 @@ def test_no_other_column_of_a_table_is_converted():
     assert read(table) == (["a"], ["b"], [0])
 
 
+@pytest.mark.slow
 def test_no_library_of_tables_is_imported():
     code = (
         "import sys; from robustmm.data.tables import read_columns;"

@@ -116,6 +116,7 @@ def test_decision_functions_have_their_threshold_around_zero():
     )
 
 
+@pytest.mark.slow
 def test_clone_search_and_pickle():
     clf = TunedThresholdsClassifier(PROBE, cv=2, random_state=0)
     grid = {"estimator__C": [0.1, 1.0], "thresholds": [[0.3, 0.4], 10]}

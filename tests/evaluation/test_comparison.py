@@ -214,6 +214,7 @@ def test_random_state_draws_as_many_seeds():
     assert drawn.equals(first)
 
 
+@pytest.mark.slow
 def test_jobs_give_the_same_in_the_same_order():
     X, y = labelled_cells()
     models = {"text": Reader(uses=("text",)), "image": Reader(uses=("image",))}

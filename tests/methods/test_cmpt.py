@@ -276,6 +276,7 @@ def full_size(tmp_path_factory):
     return [str(folder) for folder in folders]
 
 
+@pytest.mark.slow
 def test_full_size_counts_and_pickle(full_size):
     X, y = frame_with_holes(6)
     image, text = full_size

@@ -370,6 +370,7 @@ def test_the_recipe_is_one_that_the_constructor_takes():
     assert {n: getattr(clf, n) for n in clf.PAPER} == clf.PAPER
 
 
+@pytest.mark.slow
 def test_loss_falls():
     X, y = frame_with_holes(48)
     history = small(RAGPTClassifier, max_epochs=6, lr=3e-3).fit(X, y).history_

@@ -192,6 +192,7 @@ def test_classes_may_come_one_by_one():
     assert_learns_one_class_at_a_time(RebQClassifier)
 
 
+@pytest.mark.slow
 def test_loss_falls():
     X, y = frame_with_holes(48)
     options = {"max_epochs": 8, "lr": 1e-2, "lambda_reconstruction": 0}
