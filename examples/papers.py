@@ -198,6 +198,8 @@ def bars(table: pd.DataFrame, label: str = "score"):
     """Draw a table as bars."""
     size = 2 + 0.35 * table.size, 3.2
     ax = table.plot.bar(figsize=size, rot=90 if len(table) > 6 else 0, ylabel=label)
+    if ax.get_legend():  # beside the bars, which may be high everywhere
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     ax.figure.set_layout_engine("constrained")
     return ax.figure
 
