@@ -168,7 +168,10 @@ def test_the_search_does_not_find_what_is_not_there(find):
 
 
 def test_the_search_finds_every_public_name(find):
-    pages_of = {name: find(name.rpartition(".")[2]) for name in PUBLIC}
+    words = {name: name.rpartition(".")[2] for name in PUBLIC}
+    # The last word alone is rather looked for among the methods of classifiers.
+    words["distributed.predict"] = "distributed predict"
+    pages_of = {name: find(word) for name, word in words.items()}
     wanted = {name: f"generated/robustmm.{name}" for name in PUBLIC}
     lost = {n: p[:3] for n, p in pages_of.items() if wanted[n] not in p[:5]}
     assert lost == {}
