@@ -563,13 +563,13 @@ class BaseMultimodalClassifier(
         """
         check_is_fitted(self)
         need_onnx()
-        module = self._anew().net_.module_
-        backbone, blank = module.backbone, self._blank_batch(module.backbone)
         if self._modalities != MODALITIES:
             raise NotImplementedError(
                 f"{type(self).__name__} can be exported if it reads images and texts, "
                 f"got modalities={self._modalities}."
             )
+        module = self._anew().net_.module_
+        backbone, blank = module.backbone, self._blank_batch(module.backbone)
         if backbone.second is not None:
             raise NotImplementedError(
                 f"{type(self).__name__} cannot be exported: a second model reads the "

@@ -249,11 +249,10 @@ class TableClassifier(
         probe = self._dataset(backbone, rows, on_bad_image="record")
         options = N_THREADS, self._is_shown
         processes = current()
-        own = processes.rank, processes.size
-        dealt = {"dealt": own} if processes.size > 1 else {}
-        found = find_bad_images(probe.images, *options, probe.is_needed, **dealt)
+        dealt = processes.rank, processes.size
+        found = find_bad_images(probe.images, *options, probe.is_needed, dealt)
         for cells in probe.clips.values():
-            found |= find_bad_clips(cells, *options)
+            found |= find_bad_clips(cells, *options, dealt)
         bad = {i: why for part in processes.gather(found) for i, why in part.items()}
         report_bad_images(rows, bad, self.on_bad_image)
         return without_images(rows, bad), bad

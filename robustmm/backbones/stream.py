@@ -331,10 +331,8 @@ class Stream(FrozenModule, ABC):
         if rows is None and together and len({type(part) for part in parts}) == 1:
             return together(parts, x)
         asking = x if rows is None else _take(x, rows)
-        inputs = zip(JOINT, (asking, x, x), strict=True)
-        return tuple(
-            self._map(block, name, rows_of, tokens) for name, rows_of in inputs
-        )
+        inputs = zip(parts, (asking, x, x), strict=True)
+        return tuple(_call(part, rows_of, tokens) for part, rows_of in inputs)
 
     def _map(self, block: Block, name: str, x: Tensor, tokens: Tokens) -> Tensor:
         return _call(_part(block.layer, self.linears[name]), x, tokens)

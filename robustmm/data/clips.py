@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
 from .audio import AudioTransform
@@ -16,7 +16,7 @@ from .decode import regular_file
 from .faults import BadCell
 from .folder_cache import FolderCache
 from .frame import Rows
-from .images import KEY_BYTES
+from .images import KEY_BYTES, in_order
 from .video import VideoTransform
 
 # The reason why a cell counts as missing and nobody is told: a video without sound.
@@ -157,7 +157,10 @@ def _is_like(made: np.ndarray, blank: np.ndarray) -> bool:
 
 
 def find_bad_clips(
-    cells: ClipCells, num_workers: int = 0, progress: bool = False
+    cells: ClipCells,
+    num_workers: int = 0,
+    progress: bool = False,
+    dealt: tuple[int, int] = (0, 1),
 ) -> dict[tuple[int, str], str]:
     """Decode every clip once, which also fills the cache.
 
@@ -168,6 +171,8 @@ def find_bad_clips(
         Threads that decode, 0 for none.
     progress : bool
         Show a bar.
+    dealt : tuple (first, every)
+        Of several processes, which clips are decoded in this one.
 
     Returns
     -------
@@ -175,11 +180,10 @@ def find_bad_clips(
         From (position, modality) to the reason, for each cell that cannot be read and,
         as `NO_SOUND`, for each that is without sound.
     """
+    first, every = dealt
     positions = [i for i, cell in enumerate(cells._cells) if cell is not None]
-    pool = Parallel(
-        max(1, num_workers), backend="threading", return_as="generator", batch_size=4
-    )
-    reasons = pool(delayed(_reason)(cells, i) for i in positions)
+    positions = positions[first::every]
+    reasons = in_order(partial(_reason, cells), positions, num_workers)
     bar = tqdm(
         reasons, cells.modality, len(positions), disable=not progress, leave=False
     )

@@ -217,9 +217,9 @@ def find_bad_images(
 
     if cells.named and cells.cache.is_crowded:
         # Before anything new is put there: a row further down may have its picture.
-        for _ in _in_order(cells.claim, positions, num_workers):
+        for _ in in_order(cells.claim, positions, num_workers):
             pass
-    reasons = _in_order(check, positions, num_workers)
+    reasons = in_order(check, positions, num_workers)
     bar = tqdm(reasons, "images", len(positions), disable=not progress, leave=False)
     return {
         position: reason
@@ -228,9 +228,10 @@ def find_bad_images(
     }
 
 
-def _in_order(
+def in_order(
     function: Callable[[int], Any], values: list[int], num_workers: int
 ) -> Iterable[Any]:
+    """Iterate over a function's values, computed by threads; 0 of them for none."""
     # The backend is said here, or a context of the caller's could mean processes. Eight
     # at a time, as handing over one costs more than looking it up in a cache.
     pool = Parallel(

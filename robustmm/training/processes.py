@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class Processes:
         ValueError
             With the ranks that have another one than the first.
         """
-        values = self.gather(value)
+        values = self.gather(blake2b(value).digest())
         others = [rank for rank, other in enumerate(values) if other != values[0]]
         if others:
             raise ValueError(
