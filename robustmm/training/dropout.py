@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from numbers import Real
 
-import torch
 from torch import Tensor, nn
 
 from ..adapters import draw_hidden
@@ -48,7 +47,7 @@ class ModalityDropout:
         if share is None:
             hidden = draw_hidden(present, self.probability, self.per)
         else:
-            whole = torch.ones(len(share.rows), 2, dtype=torch.bool)
+            whole = present.new_ones(len(share.rows), present.shape[1])
             drawn = draw_hidden(whole, self.probability, self.per)
             # A row of another process, where there is none of its own, is the first.
             drawn = drawn[share.place] if share.part else drawn[:1]

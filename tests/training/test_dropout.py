@@ -9,6 +9,7 @@ from toys import QuickClassifier
 from robustmm import MultimodalClassifier, drop_modalities
 from robustmm.datasets import make_scenes
 from robustmm.training.dropout import ModalityDropout, automatic_probability
+from robustmm.training.shares import Share
 
 TRAINED = [cls for cls in public_classifiers() if issubclass(cls, MultimodalClassifier)]
 
@@ -157,3 +158,20 @@ def test_the_automatic_probability_has_no_jump():
     falls = -np.diff(rates)
     assert (falls >= 0).all()
     assert falls.max() < 0.01
+
+
+@pytest.mark.parametrize("n_modalities", [2, 3])
+def test_processes_that_share_a_step_hide_what_one_would(n_modalities):
+    class ReadsHidden(torch.nn.Module):
+        reads_hidden = True
+
+    dropout = ModalityDropout(1.0, "row", collate=None)
+    whole, parts = torch.ones(5, n_modalities, dtype=torch.bool), []
+    torch.manual_seed(0)
+    expected = dropout({"present": whole}, ReadsHidden())["hidden"]
+    for rank in range(2):
+        share = Share(list(range(5)), rank, size=2)
+        torch.manual_seed(0)
+        batch = {"present": whole[share.place]}
+        parts.append(dropout(batch, ReadsHidden(), share)["hidden"])
+    assert torch.equal(torch.cat(parts), expected)
