@@ -333,7 +333,7 @@ def _image(cell: Any, blank_is_null: bool) -> Any:
 def digest_rows(rows: Rows) -> bytes:
     """Return a hash of a table by which processes tell whether theirs are the same.
 
-    Of an image that is no path, its size counts and not all that is in it.
+    Of a cell that is neither path nor text, its size counts and not all that is in it.
 
     Examples
     --------
@@ -343,15 +343,29 @@ def digest_rows(rows: Rows) -> bytes:
     """
     digest = blake2b(f"{len(rows)}".encode(), digest_size=16)
     # Of those in a file, no more than where they are: it may be larger than the memory.
-    lazy = isinstance(rows.images, LazyCells)
-    images = rows.images.present.tolist() if lazy else rows.images
-    for cell, text in zip(images, rows.texts, strict=True):
-        if isinstance(cell, np.ndarray | Image.Image):
-            cell = np.shape(cell) if isinstance(cell, np.ndarray) else cell.size
-        elif isinstance(cell, bytes | bytearray | memoryview):
-            cell = len(cell)
-        digest.update(repr((cell, text)).encode("utf-8", "backslashreplace"))
+    columns = [
+        cells.present.tolist()
+        if name == "image" and isinstance(cells, LazyCells)
+        else cells
+        for name, cells in rows.cells.items()
+    ]
+    for row in zip(*columns, strict=True):
+        outline = repr(tuple(map(_outline, row)))
+        digest.update(outline.encode("utf-8", "backslashreplace"))
     return digest.digest()
+
+
+def _outline(cell: Any) -> Any:
+    """Return a cell with sizes in the place of pixels, samples and bytes."""
+    if isinstance(cell, np.ndarray | Image.Image):
+        return np.shape(cell) if isinstance(cell, np.ndarray) else cell.size
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return len(cell)
+    if isinstance(cell, Mapping):
+        return {name: _outline(part) for name, part in cell.items()}
+    if isinstance(cell, list | tuple):
+        return tuple(map(_outline, cell))
+    return cell
 
 
 def held_image(cell: Any) -> Any:

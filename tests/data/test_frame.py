@@ -13,6 +13,7 @@ from robustmm.data.frame import (
     PATTERNS,
     Rows,
     check_modalities,
+    digest_rows,
     format_rows,
     is_null,
     read_rows,
@@ -335,3 +336,15 @@ def test_a_blank_path_of_a_clip_is_missing_if_asked():
 def test_modalities_are_checked(value):
     with pytest.raises(ValueError, match="modalities must"):
         check_modalities("modalities", value)
+
+
+def test_tables_of_other_sounds_and_films_are_told_apart():
+    def rows(n_samples, n_frames, path="a.wav"):
+        sounds = [(16000, np.zeros(n_samples, np.int16)), path]
+        films = [np.zeros((n_frames, 4, 4, 3), np.uint8), None]
+        return Rows.of({"audio": sounds, "video": films}, [0, 1])
+
+    same = digest_rows(rows(20_000, 3))
+    assert digest_rows(rows(20_000, 3)) == same
+    others = [rows(20_001, 3), rows(20_000, 4), rows(20_000, 3, "b.wav")]
+    assert same not in map(digest_rows, others)
