@@ -12,11 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 import robustmm
 from robustmm.datasets import make_scenes
+from robustmm.training import processes
 from robustmm.training.net import EarlyStop
 
 # Rows that neither 12 nor 18 divides: the last step is ragged, and too small for three.
@@ -70,6 +72,19 @@ def fits(options, size):
         clf = make(name, BATCH // size, **more)
         found[name] = learned(clf.fit(X, y, sample_weight=weight), X)
     return found
+
+
+def fits_on_one_card(options, size, apart):
+    """Processes that share a card, which NCCL takes only as cards of two machines."""
+    backends, new_group = [], dist.new_group
+    place = processes._place
+    dist.new_group = lambda *args, **kwargs: (
+        backends.append(kwargs["backend"]) or new_group(*args, **kwargs)
+    )
+    if apart:
+        os.environ["NCCL_HOSTID"] = f"machine {os.environ['RANK']}"
+        processes._place = lambda device: (os.environ["RANK"], place(device)[1])
+    return {"fits": fits(options, size), "backends": backends}
 
 
 def tasks(names, size):
@@ -180,7 +195,7 @@ def per_process(size):
 
 
 PARTS = {f.__name__: f for f in (fits, tasks, dies, stops, limits, others, breaks)}
-PARTS |= {"per_process": per_process}
+PARTS |= {"per_process": per_process, "fits_on_one_card": fits_on_one_card}
 
 
 def main(out, calls):

@@ -170,6 +170,23 @@ def test_where_rounding_is_not_scaled_up_weights_are_equal_to_1e_6(tmp_path):
         assert far(one[name]["tensors"], several[0]["fits"][name]["tensors"]) < 1e-6
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("way", ["gloo", "nccl"])
+def test_two_processes_on_one_card_learn_what_one_does(way, tmp_path):
+    params = {"sgd": True, "device": "cuda:0", "precision": "float32"}
+    options = dict.fromkeys(("CMPT", "FineTune:lora"), params)
+    call = ("fits_on_one_card", {"options": options, "apart": way == "nccl"})
+    both = [found[call[0]] for found in launch(2, tmp_path / "found", [call])]
+    one = one_of_several.fits(options, size=1)
+    assert way in both[0]["backends"]
+    assert ("nccl" in both[0]["backends"]) == (way == "nccl")
+    for name in options:
+        first, second = (found["fits"][name]["tensors"] for found in both)
+        assert far(one[name]["tensors"], first) < 1e-4
+        for tensor, value in first.items():
+            np.testing.assert_array_equal(second[tensor], value)
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What two processes say of cases that need no other start."""
