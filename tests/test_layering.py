@@ -13,6 +13,7 @@ LEVEL_0 = {
     "_version",
     "annotations",
     "checks",
+    "locks",
     "parameters",
     "missingness",
     "datasets",

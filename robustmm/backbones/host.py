@@ -47,8 +47,8 @@ class HostBatch:
     present : Tensor of shape (B, 2), bool
         Whether image and text are there, or what ``modalities`` names.
     input_ids, attention_mask : Tensor of shape (B, T), int64, or None
-    pixel_mask : Tensor of shape (B, H, W), int64, or None
-        1 inside the image, where images of several sizes are padded.
+    pixel_mask : Tensor of shape (B, H, W), bool or int64, or None
+        True inside the image, where images of several sizes are padded.
     image_key : Tensor of shape (B, 20), uint8, or None
         Names the image of each row.
     pictures : HostPictures or None

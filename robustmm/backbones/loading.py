@@ -6,7 +6,6 @@ import contextlib
 import copy
 import json
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..locks import ForkSafeLock
 from .audio import ASTStream
 from .backbone import Backbone, Identity
 from .checkpoint import Checkpoint, find_checkpoint
@@ -70,13 +70,11 @@ class MissingStream(ValueError):
 
 
 _SHARED: dict[tuple[str, str], _Shared] = {}  # by location and device
-_LOCK = threading.RLock()
+_LOCK = ForkSafeLock(reentrant=True)
 
 
 def _begin_child() -> None:
-    """Give a forked process a free lock, and torch the one thread that came along."""
-    global _LOCK
-    _LOCK = threading.RLock()
+    """Give torch the one thread that came along."""
     torch.set_num_threads(1)
 
 
@@ -152,7 +150,7 @@ def load_backbone(
     length = _check_text_length(max_text_length)
     place = str(torch.empty(0, device=device).device)
     _answer_in_children()
-    with _LOCK, quiet(), torch.inference_mode(False):
+    with _LOCK.held(), quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         wanted = _check_streams(checkpoint, streams)
         shared = _shared(checkpoint, place, wanted)
@@ -176,7 +174,7 @@ def load_backbone(
 
 def clear_backbone_cache() -> None:
     """Forget all shared weights; those still used by an estimator stay in memory."""
-    with _LOCK:
+    with _LOCK.held():
         _SHARED.clear()
 
 
@@ -186,7 +184,7 @@ def load_model(name_or_path: str | Path) -> tuple[nn.Module, dict[str, Stream]]:
     The streams run the model's own layers, so what is changed in one shows in the
     other.
     """
-    with _LOCK, quiet(), torch.inference_mode(False):
+    with _LOCK.held(), quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(name_or_path, _OFFERS)
         model = checkpoint.model()
     offered = _OFFERS[checkpoint.architecture]
@@ -217,7 +215,7 @@ def save_checkpoint(backbone: Backbone, source: str, folder: str | Path) -> None
         If the source's files are no longer those that the backbone was loaded from.
     """
     backbone = backbone.part_from(source)
-    with _LOCK, quiet(), torch.inference_mode(False):
+    with _LOCK.held(), quiet(), torch.inference_mode(False):
         checkpoint = find_checkpoint(source, _OFFERS)
         offered = set(_OFFERS[checkpoint.architecture])
         model = checkpoint.model()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
+from ..locks import ForkSafeLock
 from .folder_cache import FolderCache
 
 logger = logging.getLogger("robustmm")
@@ -62,7 +62,7 @@ class ByteCache:
         # When each block that holds what it uses began, and which one was refused room.
         self._holds: list[int] = []
         self._full: int | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return len(self._arrays)
@@ -96,19 +96,19 @@ class ByteCache:
     def holding(self) -> Iterator[None]:
         """Keep what is used from now on until the block ends: what is new may be
         refused, and what was not used since is dropped for it."""
-        with self._lock:
+        with self._lock.held():
             self._tick += 1
             began = self._tick
             self._holds.append(began)
         try:
             yield
         finally:
-            with self._lock:
+            with self._lock.held():
                 self._holds.remove(began)
 
     def get(self, key: bytes) -> np.ndarray | None:
         """Return the array of `key`, read-only, or None."""
-        with self._lock:  # also to read, which moves what is read to the end
+        with self._lock.held():  # also to read, which moves what is read to the end
             found = self._arrays.get(key)
             if found is not None:
                 self._use(key)
@@ -123,7 +123,7 @@ class ByteCache:
         # The caller's own array stays writable.
         held = array.view()
         held.flags.writeable = False
-        with self._lock:
+        with self._lock.held():
             self._drop(key)
             if self._make_room(held.nbytes):
                 self._arrays[key] = held
@@ -132,7 +132,7 @@ class ByteCache:
 
     def clear(self) -> None:
         """Drop everything."""
-        with self._lock:
+        with self._lock.held():
             self._arrays.clear()
             self._used.clear()
             self._nbytes, self._full = 0, None
@@ -163,20 +163,12 @@ class ByteCache:
             self._full = held_since
         return fits
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
-
 
 IMAGES = ByteCache(2**30)
 """The process's decoded images; estimators, folds and candidates share it."""
 
 STATES = ByteCache(2**31)
 """The process's hidden states of frozen layers, for the methods that keep them."""
-
-# A worker forked while another thread holds the lock would wait for it for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=IMAGES._renew_lock)
-    os.register_at_fork(after_in_child=STATES._renew_lock)
 
 
 @functools.cache

@@ -8,7 +8,6 @@ import math
 import os
 import stat
 import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+
+from ..locks import ForkSafeLock
 
 logger = logging.getLogger("robustmm")
 
@@ -73,7 +74,7 @@ class FolderCache:
         # When each block that holds what it uses began, and which one was refused room.
         self._holds: list[int] = []
         self._full: int | None = None
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._told: set[str] = set()
 
     def __reduce__(self) -> tuple:
@@ -113,14 +114,14 @@ class FolderCache:
     def holding(self) -> Iterator[None]:
         """Keep what is used from now on until the block ends: what is new may be
         refused, and what was not used since is dropped for it."""
-        with self._lock:
+        with self._lock.held():
             # Blocks that begin in one tick of the clock are still two.
             began = max(time.time_ns(), *self._holds, 0) + 1
             self._holds.append(began)
         try:
             yield
         finally:
-            with self._lock:
+            with self._lock.held():
                 self._holds.remove(began)
 
     def get(self, key: bytes) -> np.ndarray | None:
@@ -148,7 +149,7 @@ class FolderCache:
 
     def clear(self) -> None:
         """Delete all files of the cache."""
-        with self._lock:
+        with self._lock.held():
             for _, file in self._files():
                 with suppress(OSError):
                     file.unlink()
@@ -210,7 +211,7 @@ class FolderCache:
 
     def _make_room(self, nbytes: int) -> bool:
         """Drop what was used least recently; whether that makes enough room."""
-        with self._lock:
+        with self._lock.held():
             # Listing a large folder takes longer than computing what it would keep.
             if self.is_full:
                 return False

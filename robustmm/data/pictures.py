@@ -146,17 +146,15 @@ class Pictures:
         return Pictures([None if gone else im for im, gone in pairs], self.transform)
 
     @cached_property
-    def mask(self) -> Tensor | None:
-        """Where pictures of several sizes are when padded, (B, H, W) long, or None."""
+    def _sizes(self) -> Tensor | None:
+        """Height and width of pictures of several sizes, (B, 2), or None."""
         sizes = [image.shape[:2] for image in self.read().images]
-        if len(set(sizes)) == 1:
-            return None
-        # Said apart, not read off the values as in ViLT's first code: a picture may
-        # hold a pixel that normalises to zero.
-        mask = torch.zeros(len(sizes), *np.max(sizes, axis=0), dtype=torch.long)
-        for inside, (height, width) in zip(mask, sizes, strict=True):
-            inside[:height, :width] = 1
-        return mask
+        return None if len(set(sizes)) == 1 else torch.tensor(sizes)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Where pictures of several sizes are when padded, (B, H, W) bool, or None."""
+        return None if self._sizes is None else _inside(self._sizes, self._sizes)
 
     def pixels(
         self, upload: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -176,12 +174,12 @@ class Pictures:
             If an `Unread` cannot be made any more.
         """
         read = self.read()
-        packed, mask = upload(read._pack()), read.mask
-        if mask is None:
+        packed, sizes = upload(read._pack()), read._sizes
+        if sizes is None:
             stacked = packed.view(len(read), *read.images[0].shape)
             return {"pixel_values": self.transform.normalize(stacked)}
-        shape = len(mask), 3, *mask.shape[1:]
-        values = torch.zeros(shape, device=packed.device)
+        mask = _inside(upload(sizes), sizes).long()
+        values = torch.zeros(len(mask), 3, *mask.shape[1:], device=packed.device)
         start = 0
         for place, image in zip(values, read.images, strict=True):
             part = packed[start : start + image.size].view(1, *image.shape)
@@ -190,7 +188,7 @@ class Pictures:
             # model.
             self.transform.normalize(part, out=place[None, :, :tall, :wide])
             start += image.size
-        return {"pixel_values": values, "pixel_mask": upload(mask)}
+        return {"pixel_values": values, "pixel_mask": mask}
 
     def _pack(self) -> Tensor:
         """Return the bytes of all pictures that are made, (n,)."""
@@ -199,3 +197,16 @@ class Pictures:
         made = [im.ravel() for im in self.images if not isinstance(im, Unread)]
         # A copy even of one: cached images are read-only, which torch warns of.
         return torch.from_numpy(np.concatenate(made or [np.empty(0, np.uint8)]))
+
+
+def _inside(sizes: Tensor, known: Tensor) -> Tensor:
+    """Say where padded pictures are, (B, H, W) bool, by sizes (B, 2) on any device.
+
+    Said apart, not read off the values as in ViLT's first code: a picture may hold a
+    pixel that normalises to zero. It is made where it is needed, as it takes longer to
+    copy than the pictures; `known` are the sizes on the host.
+    """
+    height, width = known.amax(dim=0).tolist()
+    down = torch.arange(height, device=sizes.device) < sizes[:, :1]  # (B, H)
+    right = torch.arange(width, device=sizes.device) < sizes[:, 1:]
+    return down[:, :, None] & right[:, None, :]

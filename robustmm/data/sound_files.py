@@ -1,12 +1,12 @@
 """Files of sound alone: WAV, FLAC, Ogg, MP3 and AIFF, by libsndfile or by SciPy."""
 
-import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..locks import ForkSafeLock
 from .containers import check_sound
 from .faults import BadCell
 
@@ -17,7 +17,7 @@ _SIGNATURES = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"
 # What one step of a sample is of the range: as in the files' own definitions.
 _STEPS = {"int16": 2**15, "int32": 2**31, "uint8": 2**7}
 # A filter of warnings belongs to the whole process.
-_LOCK = threading.Lock()
+_LOCK = ForkSafeLock()
 
 
 def is_sound_file(head: bytes) -> bool:
@@ -91,7 +91,7 @@ def _read_wav(
             f"A WAV file of {size} bytes needs soundfile: pip install "
             '"robustmm[audio]".'
         ) from error
-    with _LOCK, warnings.catch_warnings():
+    with _LOCK.held(), warnings.catch_warnings():
         # Of parts of the file that it does not know, and need not.
         warnings.simplefilter("ignore")
         rate, samples = wavfile.read(stream)

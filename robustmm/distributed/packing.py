@@ -7,7 +7,6 @@ import io
 import os
 import re
 import tempfile
-import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
+from ..locks import ForkSafeLock
 from ..persistence import load, save
 from ..storage.folder import DOCUMENT
 
@@ -25,17 +25,7 @@ _NAMED = re.compile(rb"((?:weights|tree|[a-z_]*backbone)-)[0-9a-f]{12}")
 # Models that a process keeps open, the least recently used closed first.
 _MOST_OPEN = 2
 _OPEN: OrderedDict[tuple, Any] = OrderedDict()
-_LOCK = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _LOCK
-    _LOCK = threading.Lock()
-
-
-# A worker forked while another thread opens a model would wait for it for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_LOCK = ForkSafeLock()
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ def _pack_folder(folder: Path) -> tuple[str, bytes]:
 def open_model(digest: str, fetch: Callable[[], bytes], opening: Opening) -> Any:
     """Return the model of this name; its bytes are fetched once per process."""
     key = digest, opening.device, opening.cache
-    with _LOCK:
+    with _LOCK.held():
         if key not in _OPEN:
             while len(_OPEN) >= _MOST_OPEN:
                 _OPEN.popitem(last=False)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+
+from ..locks import ForkSafeLock
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Device types that hold no numbers to compute with, or that nothing here runs on.
@@ -92,6 +93,51 @@ def _is_fast_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+_COUNTING = ForkSafeLock()
+# Blocks of this process without cuDNN's attention; whether they switched it off.
+_without_cudnn = 0
+_switched_off = False
+
+
+@contextmanager
+def attention_of_any_shape(device: torch.device) -> Iterator[None]:
+    """Leave cuDNN's attention out on CUDA, which plans anew for every shape.
+
+    Batches of rows with holes hardly have one shape twice, and a plan takes longer than
+    the step: on an H200, most of a training. The switch belongs to the process. It is
+    off while any thread is in such a block, and then what it was before.
+
+    Examples
+    --------
+    >>> with attention_of_any_shape(torch.device("cuda")):
+    ...     torch.backends.cuda.cudnn_sdp_enabled()
+    False
+    """
+    if device.type != "cuda":
+        yield
+        return
+    _count_block(1)
+    try:
+        yield
+    finally:
+        _count_block(-1)
+
+
+def _count_block(step: int) -> None:
+    global _without_cudnn, _switched_off
+    flags = torch.backends.cuda
+    with _COUNTING.held():
+        _without_cudnn += step
+        if step > 0 and _without_cudnn == 1 and flags.cudnn_sdp_enabled():
+            # Whoever allows nothing else shall have it.
+            others = flags.flash_sdp_enabled(), flags.mem_efficient_sdp_enabled()
+            _switched_off = any(others) or flags.math_sdp_enabled()
+            flags.enable_cudnn_sdp(not _switched_off)
+        if _without_cudnn == 0 and _switched_off:
+            flags.enable_cudnn_sdp(True)
+            _switched_off = False
+
+
 class RandomStream:
     """The random numbers of one fit, whatever other threads draw meanwhile.
 
@@ -136,7 +182,7 @@ class RandomStream:
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Draw from this stream inside the block, in which other fits wait."""
-        with _DRAWING:
+        with _DRAWING.held():
             if self._is_lent:  # in the same thread: the lock keeps others out
                 yield
                 return
@@ -175,17 +221,7 @@ def _where(device: torch.device) -> tuple:
 
 
 # Reentrant, as a step that draws may be within a block that draws.
-_DRAWING = threading.RLock()
-
-
-def _renew_lock() -> None:
-    global _DRAWING
-    _DRAWING = threading.RLock()
-
-
-# A worker forked while another thread draws would wait for it for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_DRAWING = ForkSafeLock(reentrant=True)
 
 
 def may_start_workers() -> bool:

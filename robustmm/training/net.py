@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -21,9 +19,10 @@ from ..adapters.whole_batch import part_of_batch
 from ..backbones.host import HostBatch, is_asynchronous, upload, with_pixels
 from ..data import MODALITIES, Collate, bad_images_of
 from ..data.dataset import BAD
+from ..locks import ForkSafeLock
 from ..storage.tensors import own_tensors
 from .clock import Clock
-from .device import may_start_workers
+from .device import attention_of_any_shape, may_start_workers
 from .processes import current
 from .shares import (
     Share,
@@ -42,17 +41,7 @@ NOT_FOR_MODULE |= {"second_image_key", "second_pictures", "audio_key", "video_ke
 # What all processes are told of the rows that one of them has validated.
 _KNOWN_OF_ROWS = ("present", "row", "sample_weight")
 # Held by the thread that switches a module to evaluation.
-_SWITCHING = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _SWITCHING
-    _SWITCHING = threading.Lock()
-
-
-# A worker forked while another thread switches would wait for it for ever.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+_SWITCHING = ForkSafeLock()
 
 
 class EarlyStop(Exception):
@@ -161,7 +150,7 @@ class Net(NeuralNet):
             class, such as ``MAILModule.usage``.
         """
         # Switching takes a while, in which the module says already that it is done.
-        with _SWITCHING:
+        with _SWITCHING.held():
             if self.module_.training:
                 self._set_training(False)
         with torch.inference_mode():
@@ -210,7 +199,8 @@ class Net(NeuralNet):
         if not reads_host:
             batch.pop("host", None)
         enabled = self.autocast is not None
-        with torch.autocast(device.type, dtype=self.autocast, enabled=enabled):
+        cast = torch.autocast(device.type, dtype=self.autocast, enabled=enabled)
+        with attention_of_any_shape(device), cast:
             return function(self.module_, **batch)
 
     def get_loss(self, y_pred, y_true, X=None, training=False) -> Tensor:

@@ -4,10 +4,12 @@ import threading
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from robustmm.training import device as devices
 from robustmm.training.device import (
     RandomStream,
+    attention_of_any_shape,
     autocast_type,
     generator_states,
     resolve_device,
@@ -193,3 +195,38 @@ def test_only_the_generator_of_the_chosen_card_is_lent():
     assert all(map(torch.equal, others, after))
     generator = torch.Generator(card).manual_seed(3)
     assert torch.equal(first, torch.rand(4, device=card, generator=generator))
+
+
+def test_cudnn_is_off_until_the_last_thread_is_done():
+    inside, go_on = threading.Barrier(3, timeout=20), threading.Event()
+
+    def stay():
+        with attention_of_any_shape(torch.device("cuda")):
+            inside.wait()
+            go_on.wait(20)
+
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+    threads = [threading.Thread(target=stay) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    with attention_of_any_shape(torch.device("cuda")):
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_what_a_user_says_of_attention_stays():
+    with attention_of_any_shape(torch.device("cpu")):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    cudnn = SDPBackend.CUDNN_ATTENTION
+    with sdpa_kernel([cudnn]), attention_of_any_shape(torch.device("cuda")):
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    with sdpa_kernel([SDPBackend.MATH]):
+        with attention_of_any_shape(torch.device("cuda")):
+            pass
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+    assert torch.backends.cuda.cudnn_sdp_enabled()
