@@ -122,7 +122,11 @@ DATA_SETS = {
 
 def sampled(args: argparse.Namespace, split: str):
     """Return rows and labels of a split as the published results use them, or some."""
-    X, y = DATA_SETS[args.data_set].read(args, split)
+    try:
+        X, y = DATA_SETS[args.data_set].read(args, split)
+    except FileNotFoundError as error:
+        said = str(error).replace("on_missing_clip='missing'", "--gaps")
+        raise FileNotFoundError(said) from None
     n_rows = args.train_rows if split == "train" else args.test_rows
     if n_rows is not None and n_rows < len(X):
         at = pd.Series(range(len(X))).sample(n_rows, random_state=args.table_seed)

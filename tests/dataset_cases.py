@@ -3,6 +3,8 @@
 import csv
 import json
 
+import numpy as np
+from media import film_bytes, sound_bytes, tone
 from PIL import Image
 
 FILMS = {
@@ -96,4 +98,44 @@ def write_hateful_memes(root, memes=None):
             lines.append(json.dumps(meme | {"text": f"writing on meme {number}"}))
             draw(root / meme["img"], 50 * i)
         (root / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def write_clip(path, i, sound=True):
+    """Write a film of three frames, of which the number tells the shade and pitch."""
+    frames = np.full((3, 32, 32, 3), 25 * (i % 10), np.uint8)
+    heard = (16000, tone(0.2, 16000, 200 + 100 * (i % 7))) if sound else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(film_bytes(frames, sound=heard))
+
+
+def write_crema_d(root, n_actors=20):
+    """Write two clips of each actor; of ten actors, one is tested and one for later."""
+    (root / "AudioWAV").mkdir()
+    for i in range(2 * n_actors):
+        name = f"{1001 + i // 2}_DFA_{('ANG', 'SAD')[i % 2]}_XX"
+        (root / "AudioWAV" / f"{name}.wav").write_bytes(
+            sound_bytes(tone(0.2, 16000, 300 + 300 * (i % 2)), 16000)
+        )
+        write_clip(root / "VideoFlash" / f"{name}.flv", i, sound=False)
+    return root
+
+
+def write_ave(root):
+    """Write films of two categories; "c0" is in training and test."""
+    lists = {"train": range(8), "val": range(10, 12), "test": [0, *range(20, 23)]}
+    for split, numbers in lists.items():
+        lines = [f"{('Goat', 'Bell')[i % 2]}&c{i}&good&0&10" for i in numbers]
+        (root / f"{split}Set.txt").write_text("\n".join(lines))
+        for i in numbers:
+            write_clip(root / "AVE" / f"c{i}.mp4", i)
+    return root
+
+
+def write_kinetics_sound(root):
+    """Write films of two classes in the folders of two splits."""
+    for split, n in {"train": 8, "val": 4}.items():
+        for i in range(n):
+            label = ("playing organ", "tap_dancing")[i % 2]
+            write_clip(root / split / label / f"{split}{i}_000001_000011.mp4", i)
     return root

@@ -55,6 +55,8 @@ SMALL = [*TINY, "--epochs", "1", "--batch-size", "8", "--prompt-layers", "2"]
 
 @pytest.fixture
 def reproduce(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(SCRIPT.parent)  # where it finds its other parts
+
     def call(data_set, *options):
         root = tmp_path / data_set
         if not root.exists():
