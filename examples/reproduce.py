@@ -15,7 +15,7 @@ and without audio::
     python examples/reproduce.py mmimdb --root ~/data/mmimdb --methods cmpt \\
         --rate 0 --test-rate 0 1
     python examples/reproduce.py crema_d --root ~/data/CREMA-D --methods cmpt \\
-        --seeds 0 1 2 --lists train=train.csv test=test.csv
+        --seeds 0 1 2 --lists train=train.csv test=test.csv --gaps
 
 Recipes are the papers' own: they want a GPU with the memory for their batches, or
 smaller ones (``--batch-size``, and a smaller ``--lr`` with it). Two things differ until
@@ -153,7 +153,12 @@ def parser_of_arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("data_set", choices=list(DATA_SETS))
     add("--root", type=Path, required=True, help="folder of the data set")
-    add("--methods", nargs="+", metavar="METHOD", help="all, or of clips cmpt")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="by default all, of clips cmpt; a wrong one lists them",
+    )
     add("--scenarios", nargs="+", default=["both"], help="what is missing in training")
     add(
         "--rate",
