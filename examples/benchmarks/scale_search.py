@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 
+import dask
 import numpy as np
 import torch
 from distributed import Client, LocalCluster
@@ -46,6 +47,8 @@ def main() -> None:
     loads = [os.getloadavg()[0]]
     one, scores = timed(X, y, options.epochs)
     loads.append(os.getloadavg()[0])
+    # Instead of Dask's own, which has memory given back in every step of a fit.
+    dask.config.set({"distributed.nanny.pre-spawn-environ": {"OMP_NUM_THREADS": 1}})
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own,
         Client(own) as client,
