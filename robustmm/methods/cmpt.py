@@ -47,6 +47,7 @@ from ..checks import check_choice, check_number
 from ..clips import ClipEncoders
 from ..data.frame import MODALITIES
 from ..trained import MultimodalClassifier
+from ..training.schedule import HEAD
 
 ADAPTERS = {"lora": LoRALinear, "dora": DoRALinear, "vera": VeRALinear}
 # "After the query, key, value and output layers in every attention block" (sec. 3.5).
@@ -403,7 +404,8 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     width : int, optional
         Common width to which a trained linear map brings what each encoder returns, its
         class token and its proxies, so that encoders of different width go together.
-        None, as in the paper, adds the tokens as they are.
+        Maps learn at ``head_lr``, as the head does. None, as in the paper, adds the
+        tokens as they are.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
 
@@ -633,6 +635,15 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
         if self.width is not None:
             check_number("width", self.width, Integral, 1)
+
+    def _optimizer_options(self) -> dict:
+        if self.width is None or self.head_lr is None:
+            return {}
+        # Hundreds of features add up in each output, as in the head: what suits the
+        # adapters would throw a map off in a few steps. By its name, the rate in
+        # ``history_`` stays that of the adapters.
+        group = {"lr": self.head_lr, "name": HEAD}
+        return {"optimizer__param_groups": [("projections.*", group)]}
 
     def _load_backbone(self, device: torch.device) -> Backbone:
         return self._join_encoders(device)

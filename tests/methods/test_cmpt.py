@@ -630,6 +630,22 @@ def test_encoders_of_different_width_train_save_and_open(narrow, tmp_path, optio
         np.testing.assert_array_equal(again.predict_proba(X), expected)
 
 
+@pytest.mark.parametrize(("head_lr", "rate"), [(3e-3, 3e-3), (None, 2e-2)])
+def test_maps_learn_at_the_rate_of_the_head(narrow, head_lr, rate):
+    options = {"lr": 2e-2, "head_lr": head_lr, "lr_schedule": "constant", "warmup": 0.0}
+    clf = small(CMPTClassifier, text_backbone=narrow, width=16, **options)
+    clf.fit(*frame_with_holes(12))
+    rates = {
+        id(p): group["initial_lr"]
+        for group in clf.net_.optimizer_.param_groups
+        for p in group["params"]
+    }
+    named = {n: rates[id(p)] for n, p in trained(clf.net_.module_).items()}
+    assert {v for n, v in named.items() if n.startswith("projections")} == {rate}
+    assert {v for n, v in named.items() if n.startswith("backbone")} == {2e-2}
+    assert clf.history_["lr"].tolist() == [2e-2]
+
+
 def test_several_labels_and_maps(narrow):
     X, y = frame_with_holes(18)
     several = np.stack([y == y[0], np.arange(18) % 2], axis=1).astype(int)
