@@ -47,7 +47,6 @@ from ..checks import check_choice, check_number
 from ..clips import ClipEncoders
 from ..data.frame import MODALITIES
 from ..trained import MultimodalClassifier
-from ..training.schedule import HEAD
 
 ADAPTERS = {"lora": LoRALinear, "dora": DoRALinear, "vera": VeRALinear}
 # "After the query, key, value and output layers in every attention block" (sec. 3.5).
@@ -404,7 +403,7 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     width : int, optional
         Common width to which a trained linear map brings what each encoder returns, its
         class token and its proxies, so that encoders of different width go together.
-        Maps learn at ``head_lr``, as the head does. None, as in the paper, adds the
+        Maps learn as the head does, at ``head_lr``. None, as in the paper, adds the
         tokens as they are.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
@@ -440,6 +439,9 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     """
 
     STREAMS = MODALITIES
+    # Hundreds of features add up in each output, as in the head, so a map takes its
+    # lower rate rather than that of the adapters.
+    _WITH_HEAD = ("projections",)
     PAPER: ClassVar[dict] = {
         **{
             name: _RECIPE
@@ -635,15 +637,6 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
         if self.width is not None:
             check_number("width", self.width, Integral, 1)
-
-    def _optimizer_options(self) -> dict:
-        if self.width is None or self.head_lr is None:
-            return {}
-        # Hundreds of features add up in each output, as in the head: what suits the
-        # adapters would throw a map off in a few steps. By its name, the rate in
-        # ``history_`` stays that of the adapters.
-        group = {"lr": self.head_lr, "name": HEAD}
-        return {"optimizer__param_groups": [("projections.*", group)]}
 
     def _load_backbone(self, device: torch.device) -> Backbone:
         return self._join_encoders(device)
