@@ -173,6 +173,8 @@ class MultimodalClassifier(BaseMultimodalClassifier):
     compile: bool = False
     net_params: dict | None = None
 
+    # Parts of the module that learn as its head does, where they exist.
+    _WITH_HEAD: ClassVar[tuple[str, ...]] = ()
     # What a call of ``fit`` has beside its rows, while it runs.
     _fitting: ClassVar[Run | None] = None
 
@@ -454,10 +456,11 @@ class MultimodalClassifier(BaseMultimodalClassifier):
         }
         if self.head_lr is not None:
             groups = options.get("optimizer__param_groups", [])
+            names = [self._head_name(module), *self._WITH_HEAD]
             # In front: the first group whose pattern fits a parameter has it.
             head = {"lr": self.head_lr, "weight_decay": 0.0, "name": HEAD}
             options["optimizer__param_groups"] = [
-                (f"{self._head_name(module)}.*", head),
+                *((f"{name}.*", head) for name in names),
                 *groups,
             ]
         return options

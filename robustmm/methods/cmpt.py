@@ -88,6 +88,10 @@ class CMPTModule(nn.Module):
     adds the mean of :math:`\hat p_{m \to n}` over those that are there, and each pair
     is aligned over the rows that have both.
 
+    With a ``width``, which the paper has not either, both kinds of token are what a
+    linear map of their encoder makes of them: :math:`\hat c_m = W_m c_m + b_m` and
+    :math:`\hat p_m = W_m p_m + b_m`. A proxy imitates the mapped token.
+
     Shapes: ``present`` (B, M) bool, ``pixel_values`` (B, 3, H, W), ``input_ids`` and
     ``attention_mask`` (B, T), ``input_values`` (B, frames, mels), ``frame_values``
     (B, T, 3, H, W); features (B, d); logits (B, C). While training, cells that are
@@ -111,6 +115,7 @@ class CMPTModule(nn.Module):
         align_reduction: str,
         adapt_text_ffn: bool,
         missing: str = "skip",
+        width: int | None = None,
     ):
         super().__init__()
         self.backbone = backbone
@@ -121,7 +126,7 @@ class CMPTModule(nn.Module):
         self.lambda_align = lambda_align
         self.detach_target = detach_target
         self.modalities = backbone.modalities
-        width = backbone[self.modalities[0]].width
+        self.width = width or backbone[self.modalities[0]].width
         self.pairs = ordered_pairs(len(self.modalities))
         self.align_scale = 1 / len(self.pairs) if align_reduction == "mean" else 1.0
         self.proxies = None
@@ -136,7 +141,8 @@ class CMPTModule(nn.Module):
             for layer in range(stream.n_layers):
                 for name in ADAPTED + more:
                     stream.wrap(layer, name, adapt(stream.linear(layer, name)))
-        self.head = LinearHead(width, n_outputs)
+        self.projections = None if width is None else _projections(backbone, width)
+        self.head = LinearHead(self.width, n_outputs)
 
     def forward(
         self, present: Tensor, hidden: Tensor | None = None, **batch: Tensor
@@ -200,19 +206,29 @@ class CMPTModule(nn.Module):
         if self.placeholder:
             rows = torch.arange(len(host.present))
         n = len(host.present), len(self.modalities) - 1
-        empty = self.head.weight.new_zeros(n[0], stream.width)
-        no_proxy = self.head.weight.new_zeros(*n, stream.width)
+        empty = self.head.weight.new_zeros(n[0], self.width)
+        no_proxy = self.head.weight.new_zeros(*n, self.width)
         if len(rows) == 0:
             return empty, no_proxy
         tokens = self._embed(modality, take_rows({**batch, "host": host}, rows))
         rows = upload(rows, empty.device)
         if self.proxies is None:
-            pooled = stream.pool(stream.run(tokens))
-            return empty.index_copy(0, rows, pooled.to(empty.dtype)), no_proxy
+            pooled = self._project(modality, stream.pool(stream.run(tokens)))
+            return empty.index_copy(0, rows, pooled), no_proxy
         tokens = stream.run(tokens, keep=("proxy",))
         proxy = stream.per_row(tokens, stream.norm(tokens["proxy"]))
+        # Mapped before they are put in: rows that are not there stay zero.
         found = (empty, stream.pool(tokens)), (no_proxy, proxy)
-        return tuple(zeros.index_copy(0, rows, t.to(zeros.dtype)) for zeros, t in found)
+        return tuple(
+            zeros.index_copy(0, rows, self._project(modality, t)) for zeros, t in found
+        )
+
+    def _project(self, modality: str, tokens: Tensor) -> Tensor:
+        """Map what an encoder returns, (..., d_m), to the common width, (..., d)."""
+        kind = self.head.weight.dtype
+        if self.projections is None:
+            return tokens.to(kind)
+        return self.projections[modality](tokens.to(kind)).to(kind)
 
     def _embed(self, modality: str, batch: dict) -> Tokens:
         """What enters an encoder, with the proxy where there is one."""
@@ -293,6 +309,16 @@ def _adapter_factory(
     return adapt
 
 
+def _projections(backbone: Backbone, width: int) -> nn.ModuleDict:
+    """A linear map from each encoder's width to a common one."""
+    maps = {m: nn.Linear(backbone[m].width, width) for m in backbone.modalities}
+    for linear in maps.values():
+        # Tokens keep their lengths and, where there is room, their angles.
+        nn.init.orthogonal_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return nn.ModuleDict(maps)
+
+
 def initial_proxies(
     backbone: Backbone, batch: dict[str, Tensor] | None
 ) -> dict[str, Tensor]:
@@ -336,7 +362,8 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
         Hub id, local folder or embedded name of any image encoder: CLIP, ViT, DeiT,
         DINOv2 or SigLIP.
     text_backbone : str or path-like
-        The same of any text encoder of equal width: BERT, RoBERTa, DistilBERT or CLIP.
+        The same of any text encoder, of equal width unless ``width`` is given: BERT,
+        RoBERTa, DistilBERT or CLIP.
     rank : int
         Rank of the low-rank adapters.
     alpha : float
@@ -373,6 +400,11 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
         Whether the output layer of the text encoder's feed-forward blocks is adapted
         too. The paper's text does not say so, but its parameter counts at rank 1
         (table 3) are reached only with it.
+    width : int, optional
+        Common width to which a trained linear map brings what each encoder returns, its
+        class token and its proxies, so that encoders of different width go together.
+        Maps learn as the head does, at ``head_lr``. None, as in the paper, adds the
+        tokens as they are.
     max_text_length : int, optional
         Longest text in tokens; the paper uses 40 (Food-101) and 256 (MM-IMDb).
 
@@ -385,8 +417,8 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     Raises
     ------
     ValueError
-        In ``fit``, if the two encoders differ in width: the tokens are added, and the
-        method has no projection.
+        In ``fit``, if encoders differ in width and ``width`` is None: the tokens are
+        added, and the paper's method has no projection.
 
     References
     ----------
@@ -407,6 +439,9 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     """
 
     STREAMS = MODALITIES
+    # Hundreds of features add up in each output, as in the head, so a map takes its
+    # lower rate rather than that of the adapters.
+    _WITH_HEAD = ("projections",)
     PAPER: ClassVar[dict] = {
         **{
             name: _RECIPE
@@ -451,6 +486,7 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
     proxy_init: str = "class_token"
     detach_target: bool = False
     adapt_text_ffn: bool = False
+    width: int | None = None
 
     batch_size: int = 32
     lr: float = 1e-2
@@ -599,20 +635,23 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
             )
         check_choice("proxy_init", self.proxy_init, ("class_token", "normal"))
         check_choice("align_reduction", self.align_reduction, ("sum", "mean"))
+        if self.width is not None:
+            check_number("width", self.width, Integral, 1)
 
     def _load_backbone(self, device: torch.device) -> Backbone:
         return self._join_encoders(device)
 
     def _check_backbone(self, backbone: Backbone) -> None:
         widths = {m: backbone[m].width for m in self._modalities}
-        if len(set(widths.values())) > 1:
+        if self.width is None and len(set(widths.values())) > 1:
             named = [
                 f"{width} for {getattr(self, self._encoder_of(modality))!r}"
                 for modality, width in widths.items()
             ]
             raise ValueError(
                 "CMPT adds the tokens of its encoders, so they must be equally wide, "
-                f"got {' and '.join(named)}."
+                f"got {' and '.join(named)}: width={min(widths.values())} would map "
+                "each to that width."
             )
 
     @classmethod
@@ -637,6 +676,7 @@ class CMPTClassifier(ClipEncoders, MultimodalClassifier):
             align_reduction=self.align_reduction,
             adapt_text_ffn=self.adapt_text_ffn,
             missing=self.missing,
+            width=self.width,
         )
 
     def _keep(self, net) -> None:

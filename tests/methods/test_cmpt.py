@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clip_cases import count, full_size_clip
 from contract import frame_with_holes, small
 from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from torch.nn import functional as F
 
-from robustmm import CMPTClassifier, load_backbone
+from robustmm import CMPTClassifier, load, load_backbone, save
 from robustmm.backbones import Backbone
 from robustmm.methods.cmpt import CMPTModule, initial_proxies
 
@@ -237,21 +238,26 @@ def test_grid_over_rank_with_string_labels():
     assert set(search.predict(X)) <= set(y)
 
 
-def test_different_widths_are_refused(tmp_path):
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A text encoder of one layer and 32 features, where the image encoder has 128."""
     from transformers import BertConfig, BertModel
 
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=2000, num_hidden_layers=1, **sizes)
+    folder = tmp_path_factory.mktemp("narrow")
+    BertModel(config).save_pretrained(folder)
+    load_backbone("robustmm/tiny-bert").tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_different_widths_are_refused(narrow):
     X, y = frame_with_holes(8)
-    config = BertConfig(
-        vocab_size=2000,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    BertModel(config).save_pretrained(tmp_path)
-    load_backbone("robustmm/tiny-bert").tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="equally wide, got"):
-        small(CMPTClassifier, text_backbone=str(tmp_path)).fit(X, y)
+    with pytest.raises(ValueError, match="equally wide, got") as refused:
+        small(CMPTClassifier, text_backbone=narrow).fit(X, y)
+    told = f"got 128 for 'robustmm/tiny-clip' and 32 for {narrow!r}: width=32 would"
+    assert told in str(refused.value)
 
 
 @pytest.fixture(scope="module")
@@ -471,6 +477,224 @@ def test_predictions_are_those_of_merged_weights(adapter):
     module.train()
     assert all(a.merged is None for a in adapters)
     np.testing.assert_allclose(clf.predict_proba(X), merged, rtol=0, atol=1e-5)
+
+
+# Encoders of different width ------------------------------------------------------
+
+
+def build_mapped(narrow, width=48, **options):
+    backbone = Backbone.join(
+        image=load_backbone("robustmm/tiny-clip", streams=("image",)),
+        text=load_backbone(narrow, streams=("text",)),
+    )
+    proxies = initial_proxies(backbone, None)
+    options = {"proxies": proxies, "width": width} | options
+    return CMPTModule(backbone, 3, **DEFAULTS | options)
+
+
+def trained(module):
+    return {n: p for n, p in module.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("width", [8, 48, 200])
+def test_maps_start_with_the_lengths_of_tokens(narrow, width):
+    module = build_mapped(narrow, width)
+    for name, linear in module.projections.items():
+        weight = linear.weight.detach()
+        square = weight @ weight.T if width < linear.in_features else weight.T @ weight
+        torch.testing.assert_close(square, torch.eye(len(square)), atol=1e-5, rtol=0)
+        assert not linear.bias.any(), name
+
+
+def test_class_tokens_and_proxies_are_mapped_by_their_own_encoder_s(narrow):
+    module, batch = perturb(build_mapped(narrow)), batch_of(PRESENT)
+    data = {k: v for k, v in batch.items() if k != "present"}
+    mapped = module._encode(torch.ones(4, 2, dtype=torch.bool), data)
+    for i, name in enumerate(("image", "text")):
+        stream, linear = module.backbone[name], module.projections[name]
+        tokens = stream.embed(**data).insert("proxy", module.proxies[name])
+        tokens = stream.run(tokens, keep=("proxy",))
+        raw = stream.pool(tokens), stream.norm(tokens["proxy"])[:, 0]
+        for found, token in zip(mapped, raw, strict=True):
+            expected = token @ linear.weight.T + linear.bias
+            torch.testing.assert_close(found[:, i], expected, atol=1e-5, rtol=1e-5)
+
+
+def test_proxies_imitate_mapped_tokens(narrow):
+    module, batch = perturb(build_mapped(narrow)).train(), batch_of(PRESENT)
+    data = {k: v for k, v in batch.items() if k != "present"}
+    classes, proxies = module._encode(batch["present"], data)
+    assert classes.shape == proxies.shape == (4, 2, 48)
+    rows = [0, 3]
+    expected = F.mse_loss(proxies[rows], classes[rows][:, [1, 0]], reduction="none")
+    _, penalty = module(**batch)
+    torch.testing.assert_close(penalty, 0.2 * expected.mean(dim=(0, 2)).sum())
+
+
+@pytest.mark.parametrize("options", [{}, {"proxies": None}], ids=str)
+def test_a_missing_cell_is_worth_nothing_to_the_maps(narrow, options):
+    module, batch = perturb(build_mapped(narrow, **options)), batch_of(PRESENT)
+    logits = module(**batch)
+    other = batch_of(PRESENT, seed=9)
+    changed = {"pixel_values": batch["pixel_values"].clone()}
+    changed["pixel_values"][1] = other["pixel_values"][1]
+    torch.testing.assert_close(module(**batch | changed), logits)
+    # Nor does the map of what is not there take part, whose bias could.
+    with torch.no_grad():
+        module.projections["image"].weight.add_(1.0)
+        module.projections["image"].bias.add_(1.0)
+    torch.testing.assert_close(module(**batch)[1], logits[1])
+    assert (module(**batch)[[0, 2, 3]] != logits[[0, 2, 3]]).any(dim=1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"detach_target": True}], ids=str)
+def test_every_parameter_of_the_maps_moves(narrow, options):
+    module, batch = perturb(build_mapped(narrow, **options)).train(), batch_of(PRESENT)
+    logits, penalty = module(**batch)
+    (logits.square().sum() + penalty).backward()
+    for name, p in trained(module).items():
+        assert p.grad is not None, name
+        assert p.grad.any(), name
+
+
+@pytest.mark.parametrize("detach", [False, True])
+def test_constant_targets_are_constant_behind_the_map(narrow, detach):
+    module = perturb(build_mapped(narrow, detach_target=detach)).train()
+    present, batch = torch.ones(2, 2, dtype=torch.bool), batch_of([[True, True]] * 2)
+    data = {k: v for k, v in batch.items() if k != "present"}
+    classes, proxies = module._encode(present, data)
+    guesses = proxies.detach().requires_grad_(True)
+    module._misalignment(classes, guesses, present).backward()
+    assert guesses.grad.any()
+    grads = [p.grad is None for p in module.projections.parameters()]
+    assert grads == [detach] * 4
+
+
+def test_counts_of_maps(narrow):
+    of_maps = (128 * 48 + 48) + (32 * 48 + 48)
+    names = trained(build_mapped(narrow))
+    assert sum(p.numel() for n, p in names.items() if "projections" in n) == of_maps
+    X, y = frame_with_holes(8)
+    fitted = small(CMPTClassifier, text_backbone=narrow, width=48).fit(X, y)
+    adapters = [n for n in names if n.endswith((".down", ".up"))]
+    low_rank = sum(names[n].numel() for n in adapters)
+    expected = low_rank + (128 + 32) + of_maps + 2 * (48 + 1)
+    assert fitted.n_trainable_parameters_ == expected
+
+
+def test_without_a_width_nothing_is_mapped():
+    plain, mapped = build(), build(width=128)
+    assert plain.projections is None
+    extra = mapped.state_dict().keys() - plain.state_dict().keys()
+    ends = [f"{m}.{part}" for m in ("image", "text") for part in ("weight", "bias")]
+    assert extra == {f"projections.{end}" for end in ends}
+    assert plain.head.in_features == 128
+
+
+def test_full_size_clip_alone_with_a_width():
+    backbone = full_size_clip()
+    proxies = {"image": torch.empty(1, 768), "text": torch.empty(1, 512)}
+    with torch.device("meta"):
+        module = CMPTModule(
+            backbone, 2, **DEFAULTS | {"proxies": proxies, "width": 512}
+        )
+    low_rank = 12 * 4 * 2 * (768 + 512)
+    maps = 768 * 512 + 512 + 512 * 512 + 512
+    assert count(module) == low_rank + 768 + 512 + maps + 2 * 513
+    assert count(module, "projections") == maps
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {},
+        {"early_stopping": True, "validation_fraction": 0.3},
+        {"missing": "placeholder", "use_proxy": False},
+        {"modality_dropout": 1.0, "detach_target": True},
+        {"head_init": "random", "head_lr": None},
+    ],
+    ids=str,
+)
+def test_encoders_of_different_width_train_save_and_open(narrow, tmp_path, option):
+    X, y = frame_with_holes(18)
+    options = {"text_backbone": narrow, "width": 16, "lr": 1e-2} | option
+    clf = small(CMPTClassifier, **options).fit(X, y)
+    start = small(CMPTClassifier, **options | {"lr": 1e-12}).fit(X, y)
+    for name, p in clf.net_.module_.projections.named_parameters():
+        assert not torch.equal(p, start.net_.module_.projections.get_parameter(name))
+    assert clf.transform(X).shape == (18, 16)
+    expected = clf.predict_proba(X)
+    assert np.isfinite(expected).all()
+    save(clf, tmp_path / "model")
+    for again in (load(tmp_path / "model"), pickle.loads(pickle.dumps(clf))):
+        np.testing.assert_array_equal(again.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize(("head_lr", "rate"), [(3e-3, 3e-3), (None, 2e-2)])
+def test_maps_learn_at_the_rate_of_the_head(narrow, head_lr, rate):
+    options = {"lr": 2e-2, "head_lr": head_lr, "lr_schedule": "constant", "warmup": 0.0}
+    clf = small(CMPTClassifier, text_backbone=narrow, width=16, **options)
+    clf.fit(*frame_with_holes(12))
+    rates = {
+        id(p): group["initial_lr"]
+        for group in clf.net_.optimizer_.param_groups
+        for p in group["params"]
+    }
+    named = {n: rates[id(p)] for n, p in trained(clf.net_.module_).items()}
+    assert {v for n, v in named.items() if n.startswith("projections")} == {rate}
+    assert {v for n, v in named.items() if n.startswith("backbone")} == {2e-2}
+    assert clf.history_["lr"].tolist() == [2e-2]
+
+
+def test_several_labels_and_maps(narrow):
+    X, y = frame_with_holes(18)
+    several = np.stack([y == y[0], np.arange(18) % 2], axis=1).astype(int)
+    clf = small(CMPTClassifier, text_backbone=narrow, width=16).fit(X, several)
+    assert clf.predict_proba(X).shape == (18, 2)
+
+
+def test_three_encoders_of_two_widths(narrow):
+    X, y = frame_with_holes(14)
+    tones = [(16000, np.full(800, k, "int16")) for k in range(14)]
+    X = X.assign(audio=pd.Series(tones, index=X.index)).astype(object)
+    X.iloc[::2, 2] = None
+    options = {"modalities": THREE, "text_backbone": narrow, "width": 24}
+    clf = small(CMPTClassifier, **options).fit(X, y)
+    here = X.notna().any(axis=1).to_numpy()
+    assert clf.transform(X[here]).shape[1] == 24
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_array_equal(again.transform(X[here]), clf.transform(X[here]))
+
+
+@pytest.mark.slow
+def test_maps_are_exported(narrow, tmp_path):
+    pytest.importorskip("onnxscript", reason='pip install "robustmm[export]"')
+    runtime = pytest.importorskip("onnxruntime", reason='"robustmm[export]"')
+    X, y = frame_with_holes(14)
+    clf = small(CMPTClassifier, text_backbone=narrow, width=16, lr=1e-2).fit(X, y)
+    clf.to_onnx(tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    backbone = clf.net_.module_.backbone
+    data = clf._dataset(backbone, clf._check_X(X, reset=False))
+    batch, _ = clf._collate(backbone)([data[i] for i in range(len(X))])
+    batch |= batch["pictures"].pixels()
+    feed = {i.name: batch[i.name].numpy() for i in session.get_inputs()}
+    (found,) = session.run(None, feed)
+    np.testing.assert_allclose(found, clf.predict_proba(X), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (0, r"width must be in \[1, inf\), got 0"),
+        (True, "width must be an integer, got True"),
+        ("auto", "width must be an integer, got 'auto'"),
+        (12.0, "width must be an integer, got 12.0"),
+    ],
+)
+def test_unusable_widths_are_named(value, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        small(CMPTClassifier, width=value).fit(*frame_with_holes(6))
 
 
 # Other modalities ---------------------------------------------------------------------
