@@ -184,8 +184,8 @@ def test_memory_does_not_grow_with_the_table(client, probe, folder, table):
         return max(peak(pid) for pid in client.run(os.getpid).values())
 
     peaks = []
-    workers()
-    for n, copies in enumerate((1, 20)):
+    # First once for what workers load and open, whoever of them gets a file.
+    for n, copies in enumerate((1, 1, 20)):
         (folder / f"big{n}").mkdir()
         many = pd.concat([table] * copies, ignore_index=True)
         for part in range(2):
@@ -193,4 +193,4 @@ def test_memory_does_not_grow_with_the_table(client, probe, folder, table):
         with parallel_config("dask", client=client):
             predict(probe, folder / f"big{n}", output=folder / f"o{n}", batch_rows=100)
         peaks.append(workers())
-    assert peaks[1] - peaks[0] < 60
+    assert peaks[2] - peaks[1] < 60
