@@ -364,39 +364,52 @@ def measure_mora(repeats: int) -> None:
             )
 
 
-def rows_at_a_time(n: int) -> tuple[float, float]:
-    """Milliseconds and bytes a row of a prediction of `n` rows, in this process."""
-    torch.set_num_threads(1)
+@contextmanager
+def probe_and_tables(sizes):
+    """A probe that knows all features, and tables of so many rows."""
     X, y = make_scenes(60, n_classes=2, random_state=0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         X["image"].iloc[0].save(path)
         clf = LinearProbeClassifier("robustmm/tiny-clip", device="cpu").fit(X, y)
         texts = np.array(X["text"], dtype=object)
-        table = pd.DataFrame({"image": [str(path)] * n})
-        table["text"] = texts[np.arange(n) % len(texts)]
+        columns = [texts[np.arange(n) % len(texts)] for n in sizes]
+        tables = [pd.DataFrame({"image": str(path), "text": text}) for text in columns]
         # What is made once, whatever the number of rows.
-        clf.predict_proba(table[:5000])
+        clf.predict_proba(tables[0][:5000])
+        yield clf, tables
+
+
+def peak_growth(n: int) -> int:
+    """Bytes by which a prediction of `n` rows makes this process larger at most."""
+    with probe_and_tables([n]) as (clf, (table,)):
         before = resident()
-        took = seconds(lambda: clf.predict_proba(table))
-    return 1e3 * took / n, (resident() - before) / n
+        clf.predict_proba(table)
+    return resident() - before
 
 
 def measure_rows(repeats: int) -> None:
-    """Time and memory per row of a prediction, by the number of rows.
+    """Time and memory of one row more in a prediction, by the number of rows.
 
     Of a linear probe whose features are known, so that what is timed is what stands
-    around the encoders: rows, files, tokens, batches, look-ups, results. Each number of
-    rows has processes of its own, which take turns.
+    around the encoders: rows, files, tokens, batches, look-ups, results. Tables take
+    turns; the memory of each is measured in a process of its own.
     """
     sizes = 25_000, 50_000, 100_000
+    with probe_and_tables(sizes) as (clf, tables):
+        rounds = [
+            [seconds(lambda table=table: clf.predict_proba(table)) for table in tables]
+            for _ in range(repeats)
+        ]
     start = multiprocessing.get_context("spawn")
     with start.Pool(1, maxtasksperchild=1) as pool:
-        rounds = [pool.map(rows_at_a_time, sizes, chunksize=1) for _ in range(repeats)]
-    for n, found in zip(sizes, np.transpose(rounds, (1, 2, 0)), strict=True):
-        took, grown = np.median(found, axis=1)
-        spread = f"{found[0].min():.3f} to {found[0].max():.3f}"
-        print(f"{n} rows: {took:.3f} ms ({spread}) and {grown:.0f} bytes a row")
+        peaks = pool.map(peak_growth, sizes, chunksize=1)
+    each = 1e3 * np.array(rounds) / sizes
+    for n, took in zip(sizes, each.T, strict=True):
+        spread = f"{took.min():.4f} to {took.max():.4f}"
+        print(f"{n} rows: {np.median(took):.4f} ms a row ({spread})")
+    for i, more in enumerate(np.diff(peaks) / np.diff(sizes)):
+        print(f"from {sizes[i]} to {sizes[i + 1]} rows: {more:.0f} bytes for each more")
 
 
 def resident() -> int:

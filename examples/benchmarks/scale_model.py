@@ -100,7 +100,8 @@ def gradients() -> dict:
         "image": ClipImageStream.of_clip(model),
         "text": ClipTextStream.of_clip(model),
     }
-    module = MoRAClassifier()._build_module(Backbone(streams, {}, {}), 101)
+    backbone = Backbone(streams, sources={}, identities={})
+    module = MoRAClassifier(cache=None)._build_module(backbone, 101)
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     everything = sum(p.numel() for p in model.parameters())
     return {"adapter_bytes": 4 * trained, "full_bytes": 4 * everything}
