@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers would be nice, and wait for ever on a busy machine.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Workers find functions of these files by the name that they have in this process: some
+# look where it looks itself, others where the environment says.
+ROOT = str(Path(__file__).parents[2])
+sys.path.append(ROOT)
+_PATHS = ROOT, os.environ.get("PYTHONPATH", "")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, _PATHS))
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
