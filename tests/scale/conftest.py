@@ -28,7 +28,7 @@ os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 
 
 @pytest.fixture(scope="session")
-def client():
+def two_workers():
     """A client of two worker processes; a killed one is replaced."""
     distributed = pytest.importorskip("distributed")
     with (
@@ -38,6 +38,13 @@ def client():
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def client(two_workers):
+    """The same once both are there: joblib computes at home where it has one alone."""
+    two_workers.wait_for_workers(2, timeout=120)
+    return two_workers
 
 
 @pytest.fixture(scope="session")
