@@ -1,9 +1,9 @@
 """How many rows a second each method trains on and predicts, on a GPU or on the CPU.
 
 CLIP ViT-B/16, ViLT-B/32 and BERT of full size with random weights, JPEGs of 640 x 480
-pixels and captions of scenes. The first epoch decodes every picture, later
-ones find it in the cache; ``bare`` is the forward pass of Hugging Face's own model on
-batches that are on the device already. Needs no network.
+pixels and captions of scenes. The first epoch decodes every picture, later ones find it
+in the cache; ``bare`` is the forward pass of Hugging Face's own model on batches that
+are on the device already. Needs no network.
 
     python examples/benchmarks/device_speed.py [--device cuda] [--rows 512]
         [--workers 8] [--methods MAIL ...]
@@ -18,16 +18,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import torch
+from mora_speed import write_clip
 from skorch.callbacks import Callback
-from transformers import (
-    BertConfig,
-    BertModel,
-    CLIPConfig,
-    CLIPModel,
-    ViltConfig,
-    ViltModel,
-)
-from transformers.utils import logging
+from transformers import BertConfig, BertModel, CLIPModel, ViltConfig, ViltModel
 
 import robustmm
 from robustmm.datasets import make_scenes
@@ -48,18 +41,14 @@ EPOCHS = 3
 
 def write_backbones(folder: str) -> dict[str, str]:
     """Save the encoders with tokenizers of embedded ones."""
-    logging.disable_progress_bar()
-    torch.manual_seed(0)
-    text = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-    clip = CLIPConfig(vision_config={"patch_size": 16}, text_config=text)
-    models = {"clip": CLIPModel(clip), "vilt": ViltModel(ViltConfig())}
-    models["bert"] = BertModel(BertConfig())
-    for name, model in models.items():
-        model.save_pretrained(f"{folder}/{name}")
-        tiny = "robustmm/tiny-clip" if name == "clip" else "robustmm/tiny-vilt"
-        tokenizer = robustmm.load_backbone(tiny).tokenizer
-        tokenizer.save_pretrained(f"{folder}/{name}")
-    return {name: f"{folder}/{name}" for name in models}
+    paths = {name: f"{folder}/{name}" for name in ("clip", "vilt", "bert")}
+    write_clip(paths["clip"])
+    words = robustmm.load_backbone("robustmm/tiny-vilt").tokenizer
+    others = {"vilt": ViltModel(ViltConfig()), "bert": BertModel(BertConfig())}
+    for name, model in others.items():
+        model.save_pretrained(paths[name])
+        words.save_pretrained(paths[name])
+    return paths
 
 
 def make_rows(n: int, seed: int) -> tuple[pd.DataFrame, pd.Series]:
