@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import threading
+import time
 
 import joblib
 import numpy as np
@@ -188,6 +189,7 @@ def test_find_bad_images_reads_few_rows_ahead():
             ahead.append(i)
             if i == 0:
                 raise KeyboardInterrupt
+            time.sleep(0.005)  # as a file takes, so that the caller hears of the first
             return super().check(i, is_needed)
 
     ahead = []
